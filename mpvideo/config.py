@@ -1,0 +1,455 @@
+"""What a checkpoint says of itself: frozen dataclasses, checked where they are made.
+
+One JSON object (in the safetensors header under the key `mpvideo`, or in a config.json beside the weights) holds a
+`CheckpointConfig`. Every dataclass raises ValueError for a field out of range; `CheckpointConfig.from_dict` turns that
+into a CheckpointError that names the place. Only the standard library is imported here, so that a config can be read
+and checked without torch.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, field, fields
+from typing import Any, Literal, TypeVar, get_args
+
+from mpvideo.errors import CheckpointError
+
+FORMAT = 1
+
+DownsampleType = Literal["all", "image", "frame"]
+Codec = Literal["gray", "rgb", "rgba", "latent"]
+Sampler = Literal["euler", "heun"]
+
+PIXEL_CHANNELS: dict[str, int] = {"gray": 1, "rgb": 3, "rgba": 4}
+"""Channels of the codecs that need no autoencoder."""
+
+
+def _check_int(name: str, value: object, low: int, high: int = 2**31 - 1) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError(f"{name} must be a whole number, got {value!r}")
+    if not low <= value <= high:
+        bound = f"at least {low}" if value < low else f"at most {high}"
+        raise ValueError(f"{name} must be {bound}, got {value}")
+
+
+def _check_float(
+    name: str,
+    value: object,
+    low: float,
+    high: float = math.inf,
+    *,
+    open_low: bool = False,
+    open_high: bool = False,
+) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{name} must be a finite number, got {value!r}")
+    if value < low or (open_low and value == low):
+        raise ValueError(f"{name} must be {'greater than' if open_low else 'at least'} {low:g}, got {value}")
+    if value > high or (open_high and value == high):
+        raise ValueError(f"{name} must be {'less than' if open_high else 'at most'} {high:g}, got {value}")
+
+
+def _check_bool(name: str, value: object) -> None:
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} must be true or false, got {value!r}")
+
+
+def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}; got {value!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Constructor arguments of `mpvideo.nn.KarrasUnet3D`.
+
+    Attributes:
+        image_size: height and width of the tensor that the network sees.
+        frames: its number of frames.
+        dim: width of the first level; it doubles at each downsampling.
+        dim_max: the width at which doubling stops.
+        num_classes: number of classes, or None for an unconditional network.
+        channels: channels of input and output.
+        num_downsamples: number of downsampling stages S.
+        num_blocks_per_stage: one number for all, or S + 1 of them; S of them use the first one twice.
+        downsample_types: which axes each stage halves: 'all' (frames, height, width), 'image' or 'frame'; one or S.
+        attn_res: heights of the levels that have attention (never the blocks of the first level).
+        fourier_dim: width of the noise level's Fourier features, an even number.
+        attn_dim_head: width of one attention head.
+        attn_flash: accepted for the published package's sake; it has no effect on values.
+        mp_cat_t: balance of the skip concatenation, 0 (all running tensor) to 1 (all skip).
+        mp_add_emb_t: balance of noise (0) and class (1) embedding.
+        attn_res_mp_add_t: balance of an attention's residual sum, 0 to 1.
+        resnet_mp_add_t: accepted and never used, as in the published package: every block uses 0.3.
+        dropout: probability, in training only.
+        self_condition: whether the network also takes its previous estimate, concatenated on channels.
+        factorize_space_time_attn: whether down- and upsampling blocks attend over space, then over time.
+    """
+
+    image_size: int
+    frames: int
+    dim: int = 192
+    dim_max: int = 768
+    num_classes: int | None = None
+    channels: int = 4
+    num_downsamples: int = 3
+    num_blocks_per_stage: int | tuple[int, ...] = 4
+    downsample_types: DownsampleType | tuple[DownsampleType, ...] = "all"
+    attn_res: tuple[int, ...] = (16, 8)
+    fourier_dim: int = 16
+    attn_dim_head: int = 64
+    attn_flash: bool = False
+    mp_cat_t: float = 0.5
+    mp_add_emb_t: float = 0.5
+    attn_res_mp_add_t: float = 0.3
+    resnet_mp_add_t: float = 0.3
+    dropout: float = 0.1
+    self_condition: bool = False
+    factorize_space_time_attn: bool = False
+
+    def __post_init__(self) -> None:
+        self._freeze_sequences()
+        for name in ("image_size", "frames", "channels", "attn_dim_head"):
+            _check_int(name, getattr(self, name), 1, 65536)
+        for name in ("dim", "dim_max"):
+            _check_int(name, getattr(self, name), 1, 65536)
+        if self.num_classes is not None:
+            _check_int("num_classes", self.num_classes, 1, 10_000_000)
+        _check_int("num_downsamples", self.num_downsamples, 0, 16)
+        _check_int("fourier_dim", self.fourier_dim, 2, 65536)
+        if self.fourier_dim % 2:
+            raise ValueError(f"fourier_dim must be even, got {self.fourier_dim}")
+        for name in ("mp_cat_t", "mp_add_emb_t", "attn_res_mp_add_t", "resnet_mp_add_t"):
+            _check_float(name, getattr(self, name), 0.0, 1.0)
+        _check_float("dropout", self.dropout, 0.0, 1.0, open_high=True)
+        for name in ("attn_flash", "self_condition", "factorize_space_time_attn"):
+            _check_bool(name, getattr(self, name))
+        self._check_stages()
+
+    def _freeze_sequences(self) -> None:
+        """JSON and callers may hand lists over; a frozen config holds tuples."""
+        for name in ("num_blocks_per_stage", "downsample_types", "attn_res"):
+            value = getattr(self, name)
+            if isinstance(value, list | set):
+                object.__setattr__(self, name, tuple(value))
+            elif name == "attn_res" and isinstance(value, int) and not isinstance(value, bool):
+                object.__setattr__(self, name, (value,))
+
+    def _check_stages(self) -> None:
+        S = self.num_downsamples
+        if not isinstance(self.attn_res, tuple):
+            raise ValueError(f"attn_res must be a list of whole numbers, got {self.attn_res!r}")
+        for value in self.attn_res:
+            _check_int("attn_res", value, 1)
+        blocks = self.num_blocks_per_stage
+        if isinstance(blocks, tuple):
+            if len(blocks) not in ((S, S + 1) if S else (1,)):
+                raise ValueError(
+                    f"num_blocks_per_stage must be one number, {S} or {S + 1} of them for num_downsamples {S}; "
+                    f"got {len(blocks)}: {list(blocks)}"
+                )
+            for value in blocks:
+                _check_int("num_blocks_per_stage", value, 1, 1024)
+        else:
+            _check_int("num_blocks_per_stage", blocks, 1, 1024)
+        types = self.downsample_types
+        if isinstance(types, tuple) and len(types) != S:
+            raise ValueError(
+                f"downsample_types must be one word or {S} of them for num_downsamples {S}; "
+                f"got {len(types)}: {list(types)}"
+            )
+        for word in types if isinstance(types, tuple) else (types,):
+            _check_choice("downsample_types", word, get_args(DownsampleType))
+        halvings = {axis: sum(word in ("all", axis) for word in self.stage_types) for axis in ("image", "frame")}
+        for name, axis in (("image_size", "image"), ("frames", "frame")):
+            if getattr(self, name) % 2 ** halvings[axis]:
+                raise ValueError(
+                    f"{name} must be divisible by {2 ** halvings[axis]}, because {halvings[axis]} stages halve it; "
+                    f"got {getattr(self, name)}"
+                )
+
+    @property
+    def stage_types(self) -> tuple[DownsampleType, ...]:
+        """What each of the S stages halves."""
+        types = self.downsample_types
+        return types if isinstance(types, tuple) else (types,) * self.num_downsamples
+
+    @property
+    def stage_blocks(self) -> tuple[int, ...]:
+        """Number of plain blocks on each of the S + 1 levels, the first level's first."""
+        blocks = self.num_blocks_per_stage
+        if not isinstance(blocks, tuple):
+            return (blocks,) * (self.num_downsamples + 1)
+        return blocks if len(blocks) == self.num_downsamples + 1 else (blocks[0], *blocks)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EDMConfig:
+    """How the network was preconditioned in training.
+
+    Attributes:
+        sigma_data: standard deviation of the training data (EDM, arXiv 2206.00364, table 1).
+        clamp: whether denoised estimates are clamped to [-1, 1] while sampling, as the published package does.
+        legacy_fan_in: whether 3D convolutions scale by dim_in * k**2 instead of dim_in * k**3, as weights trained
+            with releases of the package before 28 February 2024 need.
+    """
+
+    sigma_data: float = 0.5
+    clamp: bool = False
+    legacy_fan_in: bool = False
+
+    def __post_init__(self) -> None:
+        _check_float("sigma_data", self.sigma_data, 0.0, 1e6, open_low=True)
+        _check_bool("clamp", self.clamp)
+        _check_bool("legacy_fan_in", self.legacy_fan_in)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoencoderConfig:
+    """Architecture of the per-frame autoencoder that travels inside a latent checkpoint.
+
+    Attributes:
+        width: channels of its first level; each of the `num_downsamples` halvings of the image doubles them.
+        latent_channels: channels of a latent frame.
+        num_downsamples: how often the image is halved.
+    """
+
+    width: int = 32
+    latent_channels: int = 4
+    num_downsamples: int = 3
+
+    def __post_init__(self) -> None:
+        _check_int("width", self.width, 1, 4096)
+        _check_int("latent_channels", self.latent_channels, 1, 4096)
+        _check_int("num_downsamples", self.num_downsamples, 1, 8)
+
+    @property
+    def factor(self) -> int:
+        """Pixels of the image to one of the latent, along each side."""
+        return int(2**self.num_downsamples)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoConfig:
+    """What the network's channels mean and how fast its frames play.
+
+    Attributes:
+        codec: 'gray', 'rgb', 'rgba' (values in [-1, 1]) or 'latent' (through the autoencoder).
+        fps: frames a second.
+        autoencoder: architecture of the autoencoder; given exactly when the codec is 'latent'.
+    """
+
+    codec: Codec
+    fps: float = 8.0
+    autoencoder: AutoencoderConfig | None = None
+
+    def __post_init__(self) -> None:
+        _check_choice("codec", self.codec, get_args(Codec))
+        _check_float("fps", self.fps, 0.0, 1000.0, open_low=True)
+        if (self.codec == "latent") != (self.autoencoder is not None):
+            state = "missing" if self.autoencoder is None else "given"
+            raise ValueError(f"autoencoder must be given exactly for the codec latent; it is {state} for {self.codec}")
+
+    @property
+    def channels(self) -> int:
+        """Channels of the tensor that the network must make for this codec."""
+        if self.autoencoder is not None:
+            return self.autoencoder.latent_channels
+        return PIXEL_CHANNELS[self.codec]
+
+    @property
+    def pixel_channels(self) -> int:
+        """Channels of the decoded frames: 1, 3 or 4."""
+        return 3 if self.autoencoder is not None else PIXEL_CHANNELS[self.codec]
+
+    def pixel_size(self, image_size: int) -> int:
+        """Height and width in pixels of a video whose network sees `image_size`."""
+        return image_size * (self.autoencoder.factor if self.autoencoder else 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingConfig:
+    """Settings of the sampler (EDM, arXiv 2206.00364, algorithms 1 and 2).
+
+    Attributes:
+        sampler: 'euler' (first order) or 'heun' (second order).
+        steps: number of noise levels above zero.
+        sigma_min: lowest noise level above zero.
+        sigma_max: the noise level that sampling starts from.
+        rho: exponent of the schedule; greater spends more steps at low noise.
+        s_churn: amount of noise put back, over the whole schedule; 0 makes sampling deterministic.
+        s_tmin: lowest noise level at which noise is put back.
+        s_tmax: highest noise level at which noise is put back; None for no limit.
+        s_noise: standard deviation of the noise put back, relative to what theory asks for.
+        guidance: strength of classifier-free guidance; 1 means none.
+    """
+
+    sampler: Sampler = "heun"
+    steps: int = 32
+    sigma_min: float = 0.002
+    sigma_max: float = 80.0
+    rho: float = 7.0
+    s_churn: float = 0.0
+    s_tmin: float = 0.0
+    s_tmax: float | None = None
+    s_noise: float = 1.0
+    guidance: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check_choice("sampler", self.sampler, get_args(Sampler))
+        _check_int("steps", self.steps, 1, 100_000)
+        _check_float("sigma_min", self.sigma_min, 0.0, 1e6, open_low=True)
+        _check_float("sigma_max", self.sigma_max, 0.0, 1e6, open_low=True)
+        if self.sigma_min >= self.sigma_max:
+            raise ValueError(f"sigma_min must be less than sigma_max, got {self.sigma_min} and {self.sigma_max}")
+        _check_float("rho", self.rho, 0.0, 1000.0, open_low=True)
+        _check_float("s_churn", self.s_churn, 0.0, 1e6)
+        _check_float("s_tmin", self.s_tmin, 0.0, 1e6)
+        if self.s_tmax is not None:
+            _check_float("s_tmax", self.s_tmax, 0.0, 1e6)
+            if self.s_tmax < self.s_tmin:
+                raise ValueError(f"s_tmax must be at least s_tmin, got {self.s_tmax} and {self.s_tmin}")
+        _check_float("s_noise", self.s_noise, 0.0, 1e3, open_low=True)
+        _check_float("guidance", self.guidance, 0.0, 1e3)
+
+    @property
+    def num_evaluations(self) -> int:
+        """Evaluations of the denoiser for one sample: N for Euler, 2N - 1 for Heun (its last step has no second)."""
+        return self.steps if self.sampler == "euler" else 2 * self.steps - 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointConfig:
+    """Everything that a checkpoint says of itself, apart from its tensors.
+
+    Attributes:
+        model: the network's architecture.
+        video: what its channels mean.
+        edm: its preconditioning.
+        sampling: the settings to sample it with unless the user says otherwise.
+        classes: one name for each class, or None.
+        training: a free record: what it was trained on, how long, by which version.
+        title, license: one line each, or None.
+    """
+
+    model: ModelConfig
+    video: VideoConfig
+    edm: EDMConfig = field(default_factory=EDMConfig)
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    classes: tuple[str, ...] | None = None
+    training: Mapping[str, Any] = field(default_factory=dict)
+    title: str | None = None
+    license: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.model.channels != self.video.channels:
+            raise ValueError(
+                f"model.channels must be {self.video.channels} for the codec {self.video.codec}, "
+                f"got {self.model.channels}"
+            )
+        if self.classes is not None:
+            object.__setattr__(self, "classes", tuple(self.classes))
+            self._check_classes(self.classes)
+        if not isinstance(self.training, Mapping):
+            raise ValueError(f"training must be an object, got {self.training!r}")
+        for name in ("title", "license"):
+            if not isinstance(getattr(self, name), str | None):
+                raise ValueError(f"{name} must be a string, got {getattr(self, name)!r}")
+
+    def _check_classes(self, classes: tuple[str, ...]) -> None:
+        for index, name in enumerate(classes):
+            if not isinstance(name, str) or not name.strip() or "," in name:
+                raise ValueError(f"classes must be names without commas, got {name!r} at {index}")
+        if len(classes) != self.model.num_classes:
+            raise ValueError(f"classes must be {self.model.num_classes} names, as num_classes; got {len(classes)}")
+        if len(set(classes)) != len(classes):
+            double = next(name for index, name in enumerate(classes) if name in classes[:index])
+            raise ValueError(f"classes must be different names, got {double!r} twice")
+
+    @property
+    def pixel_size(self) -> int:
+        """Height and width of the videos, in pixels."""
+        return self.video.pixel_size(self.model.image_size)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON object: `format` first, fields that are None left out."""
+        return {"format": FORMAT, **_without_none(asdict(self))}
+
+    def to_json(self) -> str:
+        """The JSON text, the same for the same config."""
+        return json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], where: str) -> "CheckpointConfig":
+        """Checks and builds a config.
+
+        Args:
+            data: the JSON object.
+            where: the file (and part of it) that it came from, for messages.
+
+        Raises:
+            CheckpointError: unknown format version, unknown or missing field, or a value out of range.
+        """
+        check_format(data, where)
+        data = {key: value for key, value in data.items() if key != "format"}
+        parts: dict[str, type] = {"model": ModelConfig, "edm": EDMConfig, "sampling": SamplingConfig}
+        for key, part in parts.items():
+            if key in data:
+                data[key] = _build(part, data[key], f"{where}: {key}")
+        if "video" in data:
+            video = data["video"]
+            if isinstance(video, Mapping) and "autoencoder" in video:
+                autoencoder = _build(AutoencoderConfig, video["autoencoder"], f"{where}: video.autoencoder")
+                video = {**video, "autoencoder": autoencoder}
+            data["video"] = _build(VideoConfig, video, f"{where}: video")
+        if isinstance(data.get("classes"), list):
+            data["classes"] = tuple(data["classes"])
+        return _build(cls, data, where)
+
+
+def check_format(data: Mapping[str, Any], where: str) -> None:
+    """Refuses configs of a version that this program does not know.
+
+    Raises:
+        CheckpointError: `format` is missing or is not the number that this version writes.
+    """
+    if (version := data.get("format")) != FORMAT or isinstance(version, bool):
+        raise CheckpointError(
+            f"{where}: config format must be {FORMAT}, got {version!r}",
+            hint="The file comes from a newer mpvideo, or is not an mpvideo config: try a newer version."
+            if isinstance(version, int)
+            else f'Add "format": {FORMAT} if this is an mpvideo config.',
+        )
+
+
+Part = TypeVar("Part")
+
+
+def _build(part: type[Part], data: object, where: str) -> Part:
+    """Makes a dataclass from a JSON object, refusing what it does not know."""
+    if not isinstance(data, Mapping):
+        raise CheckpointError(f"{where} must be an object, got {data!r}")
+    known = {entry.name: entry for entry in fields(part)}  # type: ignore[arg-type]
+    unknown = [str(key) for key in data if key not in known]
+    if unknown:
+        raise CheckpointError(
+            f"{where} has unknown fields: {', '.join(unknown[:10])}",
+            hint=f"Known fields: {', '.join(known)}.",
+        )
+    missing = [
+        name
+        for name, entry in known.items()
+        if name not in data and entry.default is MISSING and entry.default_factory is MISSING
+    ]
+    if missing:
+        raise CheckpointError(f"{where} lacks {', '.join(missing)}")
+    try:
+        return part(**data)
+    except ValueError as error:
+        raise CheckpointError(f"{where}: {error}") from None
+
+
+def _without_none(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_none(item) for key, item in value.items() if item is not None}
+    return value

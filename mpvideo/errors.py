@@ -1,0 +1,59 @@
+"""What can go wrong, as far as a user is concerned, and the exit code of each kind.
+
+Library code raises ValueError for a bad argument of a Python call and one of these for everything that has to do with
+the outside world: files, devices, encoders. The command line turns both into one message and an exit code.
+"""
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """Exit codes of the `mpvideo` program."""
+
+    DONE = 0
+    FAILED = 1
+    USAGE = 2
+    CHECKPOINT = 3
+    DEVICE = 4
+    OUTPUT = 5
+    INTERRUPTED = 130
+
+
+class MPVideoError(Exception):
+    """A failure that a user can understand and act on.
+
+    Args:
+        message: one sentence: the rule, the place, the value seen and the value wanted.
+        hint: what to do next, shown on a line of its own.
+    """
+
+    exit_code = ExitCode.FAILED
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(MPVideoError):
+    """The options do not fit together, or do not fit the checkpoint."""
+
+    exit_code = ExitCode.USAGE
+
+
+class CheckpointError(MPVideoError):
+    """A checkpoint or a config cannot be read, is not what it says it is, or does not fit."""
+
+    exit_code = ExitCode.CHECKPOINT
+
+
+class DeviceError(MPVideoError):
+    """The device is missing, out of memory, or computes wrong results."""
+
+    exit_code = ExitCode.DEVICE
+
+
+class OutputError(MPVideoError):
+    """A result could not be written; nothing half written was left behind."""
+
+    exit_code = ExitCode.OUTPUT
