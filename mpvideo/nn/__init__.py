@@ -1,0 +1,7 @@
+"""The network: KarrasUnet3D and the magnitude-preserving layers it is made of."""
+
+from mpvideo.nn.layers import MPAttention, MPConv3d, MPFeedForward, MPLinear
+from mpvideo.nn.transformer import MPImageTransformer
+from mpvideo.nn.unet3d import KarrasUnet3D
+
+__all__ = ["KarrasUnet3D", "MPAttention", "MPConv3d", "MPFeedForward", "MPImageTransformer", "MPLinear"]

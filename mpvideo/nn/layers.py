@@ -1,0 +1,244 @@
+"""Magnitude-preserving operations and layers.
+
+Source: Karras et al., "Analyzing and Improving the Training Dynamics of Diffusion Models" (EDM2), arXiv 2312.02696,
+in the 3D form of the package denoising-diffusion-pytorch. Equation numbers are the paper's.
+
+Letters: B batch, C channels, T frames, H W height and width, N tokens, D head width. Layers compute in the dtype of
+their input; weights are stored, and normalised, in the dtype of the module.
+"""
+
+import math
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange, repeat
+from torch import Tensor, nn
+
+EPS = 1e-4
+"""Lower bound of every norm that is divided by."""
+
+MP_SILU_SCALE = 0.596
+"""Root mean square of silu(x) for standard normal x (eq. 81)."""
+
+RESIDUAL_BALANCE = 0.3
+"""Weight of the main path in the residual sum of every block; its branch gets 0.7.
+
+Deviation: the paper gives the branch 0.3. The published 3D network has it the other way round, and so its weights.
+"""
+
+
+def normalize(weight: Tensor) -> Tensor:
+    """Scales each output unit (first axis) of a weight to root mean square 1 (eq. 66)."""
+    flat = weight.flatten(1)
+    norm: Tensor = torch.linalg.vector_norm(flat, dim=1).clamp(min=EPS) / math.sqrt(flat.shape[1])
+    return weight / norm.view(-1, *(1,) * (weight.ndim - 1))
+
+
+def pixel_norm(x: Tensor, dim: int) -> Tensor:
+    """Scales x to root mean square 1 along axis `dim` (eq. 30). The norm is taken in float32 or better."""
+    accurate = torch.promote_types(x.dtype, torch.float32)
+    norm: Tensor = torch.linalg.vector_norm(x, dim=dim, keepdim=True, dtype=accurate).clamp(min=EPS)
+    return x * (math.sqrt(x.shape[dim]) / norm).to(x.dtype)
+
+
+def mp_silu(x: Tensor) -> Tensor:
+    """SiLU that keeps the magnitude of standard normal input (eq. 81)."""
+    return F.silu(x) * (1 / MP_SILU_SCALE)
+
+
+def mp_sum(a: Tensor, b: Tensor, balance: float) -> Tensor:
+    """Sum of a, weighing 1 - balance, and b, weighing balance, that keeps the magnitude (eq. 88)."""
+    return torch.lerp(a, b, balance) / math.hypot(1 - balance, balance)
+
+
+def mp_cat(a: Tensor, b: Tensor, balance: float) -> Tensor:
+    """Concatenation on channels (axis 1) in which a and b contribute 1 - balance and balance (eq. 103)."""
+    Na, Nb = a.shape[1], b.shape[1]
+    scale = math.sqrt((Na + Nb) / ((1 - balance) ** 2 + balance**2))
+    return torch.cat((a * (scale * (1 - balance) / math.sqrt(Na)), b * (scale * balance / math.sqrt(Nb))), dim=1)
+
+
+class ForcedWeightNorm(nn.Module):
+    """Base of the layers whose weight has root mean square 1 per output unit, by force (algorithm 1).
+
+    Args:
+        shape: shape of the weight, output units first.
+        fan_in: what the magnitude of the result is scaled by; inputs to one output unit.
+    """
+
+    def __init__(self, shape: tuple[int, ...], fan_in: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(shape))
+        self.fan_in = fan_in
+
+    def effective_weight(self, dtype: torch.dtype) -> Tensor:
+        """The weight that acts: normalised, divided by sqrt(fan_in), in `dtype`.
+
+        In training mode the stored weight is first overwritten by its normalised self, without gradient.
+        """
+        if self.training:
+            with torch.no_grad():
+                self.weight.copy_(normalize(self.weight))
+        return (normalize(self.weight) / math.sqrt(self.fan_in)).to(dtype)
+
+
+class MPLinear(ForcedWeightNorm):
+    """Linear layer without bias: (..., dim_in) -> (..., dim_out)."""
+
+    def __init__(self, dim_in: int, dim_out: int) -> None:
+        super().__init__((dim_out, dim_in), fan_in=dim_in)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Applies the layer."""
+        return F.linear(x, self.effective_weight(x.dtype))
+
+
+class MPConv3d(ForcedWeightNorm):
+    """3D convolution without bias and with 'same' zero padding: (B, dim_in, T, H, W) -> (B, dim_out, T, H, W).
+
+    Args:
+        dim_in, dim_out: channels.
+        kernel_size: an odd number.
+        concat_ones: whether the weight has one more input channel, the first, that sees ones.
+            Deviation: fan_in does not count it, the paper's 2D network does.
+        legacy_fan_in: scale by kernel_size**2 instead of kernel_size**3, as weights from before 28 February 2024 need.
+    """
+
+    def __init__(
+        self,
+        dim_in: int,
+        dim_out: int,
+        kernel_size: int,
+        *,
+        concat_ones: bool = False,
+        legacy_fan_in: bool = False,
+    ) -> None:
+        super().__init__(
+            (dim_out, dim_in + concat_ones, *(kernel_size,) * 3),
+            fan_in=dim_in * kernel_size ** (2 if legacy_fan_in else 3),
+        )
+        self.concat_ones = concat_ones
+        self.padding = kernel_size // 2
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Applies the layer."""
+        if self.concat_ones:
+            x = F.pad(x, (0, 0, 0, 0, 0, 0, 1, 0), value=1.0)
+        return F.conv3d(x, self.effective_weight(x.dtype), padding=self.padding)
+
+
+class MPSiLU(nn.Module):
+    """`mp_silu` as a module."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Applies the activation."""
+        return mp_silu(x)
+
+
+class PixelNorm(nn.Module):
+    """`pixel_norm` over channels (axis 1) as a module."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalises x of shape (B, C, ...)."""
+        return pixel_norm(x, dim=1)
+
+
+class Gain(nn.Module):
+    """Multiplies by a learned scalar that starts at 0."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Scales x."""
+        return x * self.gain.to(x.dtype)
+
+
+class MPFourier(nn.Module):
+    """Random Fourier features of the noise level (eq. 75): (B,) -> (B, dim), in the dtype of the module."""
+
+    weights: Tensor
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.register_buffer("weights", torch.randn(dim // 2))
+
+    def forward(self, c: Tensor) -> Tensor:
+        """Embeds c; sine features first."""
+        angles = 2 * math.pi * c.to(self.weights.dtype).unsqueeze(1) * self.weights
+        return math.sqrt(2) * torch.cat((angles.sin(), angles.cos()), dim=1)
+
+
+AttentionAxes = Literal["joint", "space", "time"]
+
+_TOKENS: dict[AttentionAxes, str] = {
+    "joint": "b heads (t h w) d",
+    "space": "(b t) heads (h w) d",
+    "time": "(b h w) heads t d",
+}
+"""Which axes are a sequence's positions, and which are batch."""
+
+
+class MPAttention(nn.Module):
+    """Cosine attention with memory and a residual sum: (B, C, T, H, W) -> the same shape.
+
+    Queries, keys and values have root mean square 1 per head; learned memory key/value pairs come before the others.
+
+    Args:
+        dim: C.
+        heads, dim_head: number and width of heads; their product may differ from C.
+        balance: weight of the input in the residual sum.
+        axes: what a position attends to: everything ('joint'), its frame ('space') or its place in time ('time').
+        num_memory: number of memory pairs.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        heads: int,
+        dim_head: int,
+        balance: float = 0.3,
+        axes: AttentionAxes = "joint",
+        num_memory: int = 4,
+    ) -> None:
+        super().__init__()
+        self.heads = heads
+        self.balance = balance
+        self.axes: AttentionAxes = axes
+        self.mem_kv = nn.Parameter(torch.randn(2, heads, num_memory, dim_head))
+        self.to_qkv = MPConv3d(dim, 3 * heads * dim_head, 1)
+        self.to_out = MPConv3d(heads * dim_head, dim, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Attends and adds."""
+        _, _, T, H, W = x.shape
+        tokens = _TOKENS[self.axes]
+        qkv = rearrange(self.to_qkv(x), f"b (n heads d) t h w -> n {tokens}", n=3, heads=self.heads)
+        qkv = pixel_norm(qkv, dim=-1)
+        memory = pixel_norm(repeat(self.mem_kv, "n heads m d -> n b heads m d", b=qkv.shape[1]), dim=-1)
+        q, (k, v) = qkv[0], torch.cat((memory.to(qkv.dtype), qkv[1:]), dim=-2)
+        out = F.scaled_dot_product_attention(q, k, v)
+        out = rearrange(out, f"{tokens} -> b (heads d) t h w", t=T, h=H, w=W)
+        return mp_sum(self.to_out(out), x, self.balance)
+
+
+class MPFeedForward(nn.Module):
+    """Position-wise network with a residual sum: (B, C, T, H, W) -> the same shape.
+
+    Args:
+        dim: C.
+        mult: width of the hidden layer, in C.
+        balance: weight of the input in the residual sum.
+    """
+
+    def __init__(self, dim: int, *, mult: int = 4, balance: float = 0.3) -> None:
+        super().__init__()
+        self.balance = balance
+        self.net = nn.Sequential(PixelNorm(), MPConv3d(dim, dim * mult, 1), MPSiLU(), MPConv3d(dim * mult, dim, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Transforms and adds."""
+        return mp_sum(self.net(x), x, self.balance)
