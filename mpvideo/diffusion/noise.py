@@ -1,0 +1,78 @@
+"""Seeded randomness: one generator a sample, so that a seed means the same video in any company."""
+
+import zlib
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+MAX_SEED = 2**63 - 1
+"""The greatest seed; 0 is the least, and a seed like any other."""
+
+
+class SeededNoise:
+    """All random draws of a batch of samples, each from its own generator on the CPU, keyed by its seed.
+
+    Every sample draws in this order: its class, always, whether it is used or not; its start noise; churn noise step by
+    step. So a seed gives the same video at any batch size, place in the batch or device, and naming the class that a
+    seed drew gives the video that the seed gives by itself. Draws are float32 whatever the dtype they are asked in.
+
+    Args:
+        seeds: one seed for each sample, 0 .. MAX_SEED.
+        device: where the noise goes; it is always drawn on the CPU.
+
+    Attributes:
+        generators: the samples' generators, in the order of seeds.
+
+    Raises:
+        ValueError: no seeds, or a seed out of range.
+    """
+
+    def __init__(self, seeds: Sequence[int], device: torch.device | str = "cpu") -> None:
+        if not seeds:
+            raise ValueError("seeds must be at least one, got none")
+        self.device = torch.device(device)
+        self.generators = [_generator(seed) for seed in seeds]
+        # Drawn here, so that no caller can forget it or draw it late.
+        draws = [torch.rand((), generator=generator, dtype=torch.float64) for generator in self.generators]
+        self._class_draws = torch.stack(draws)
+
+    def __len__(self) -> int:
+        return len(self.generators)
+
+    def random_classes(self, num_classes: int) -> Tensor:
+        """The class that each seed drew, uniform over 0 .. num_classes - 1: (B,) int64. Asking draws nothing.
+
+        Raises:
+            ValueError: num_classes is below 1.
+        """
+        if num_classes < 1:
+            raise ValueError(f"num_classes must be at least 1, got {num_classes}")
+        return (self._class_draws * num_classes).long().to(self.device)
+
+    def randn(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Standard normal noise for every sample: (B, *shape)."""
+        draws = torch.stack([torch.randn(shape, generator=generator) for generator in self.generators])
+        return draws.to(dtype).to(self.device)
+
+    def randn_like(self, x: Tensor) -> Tensor:
+        """Standard normal noise of the shape and dtype of x (B, ...): the `noise` of the samplers.
+
+        Raises:
+            ValueError: the batch of x is not that of the seeds.
+        """
+        if len(x) != len(self):
+            raise ValueError(f"x must have {len(self)} samples, one for each seed, got {len(x)}")
+        return self.randn(*x.shape[1:], dtype=x.dtype)
+
+
+def _generator(seed: int) -> torch.Generator:
+    """A CPU generator for a seed of up to 63 bits.
+
+    torch's Mersenne Twister is keyed by the lower 32 bits alone, so that 2**32 would repeat 0: the upper half is
+    hashed into them. Seeds below 2**32 draw what torch draws.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= MAX_SEED:
+        raise ValueError(f"seeds must be whole numbers from 0 to {MAX_SEED}, got {seed!r}")
+    high, low = divmod(seed, 2**32)
+    return torch.Generator().manual_seed(low ^ zlib.crc32(high.to_bytes(4, "big")) if high else low)

@@ -1,0 +1,95 @@
+import pytest
+import torch
+
+from mpvideo.diffusion import MAX_SEED, SeededNoise
+
+SHAPE = (4, 3, 5, 5)
+
+
+def states(noise: SeededNoise) -> list[bytes]:
+    return [generator.get_state().numpy().tobytes() for generator in noise.generators]
+
+
+@pytest.mark.parametrize("shape", [SHAPE, (1, 1, 2, 3)], ids=["large", "below 16 elements"])
+def test_a_sample_does_not_depend_on_its_batch(shape):
+    alone, batch = SeededNoise([7]), SeededNoise([3, 7, 0])
+    assert alone.random_classes(1000)[0] == batch.random_classes(1000)[1]
+    for _ in range(3):
+        torch.testing.assert_close(alone.randn(*shape)[0], batch.randn(*shape)[1], rtol=0, atol=0)
+
+
+def test_the_class_draw_is_made_whether_asked_for_or_not():
+    asked, not_asked = SeededNoise([5, 6]), SeededNoise([5, 6])
+    asked.random_classes(10)
+    asked.random_classes(1000)
+    torch.testing.assert_close(asked.randn(*SHAPE), not_asked.randn(*SHAPE), rtol=0, atol=0)
+
+
+def test_random_classes_are_uniform():
+    classes = SeededNoise(range(5000)).random_classes(10)
+    assert classes.dtype == torch.int64
+    counts = classes.bincount(minlength=10)
+    assert len(counts) == 10
+    assert ((counts - 500) ** 2 / 500).sum() < 27.9  # chi-squared, 9 degrees of freedom, p = 0.001
+
+
+def test_one_class_is_class_zero():
+    assert SeededNoise([1, 2, 3]).random_classes(1).tolist() == [0, 0, 0]
+
+
+def test_draws_are_standard_normal():
+    draws = SeededNoise([0, 1]).randn(8, 16, 32, 32)
+    assert abs(draws.mean()) < 0.005
+    assert abs(draws.std() - 1) < 0.005
+    assert abs((draws[0] * draws[1]).mean()) < 0.01
+
+
+def test_seeds_differ_also_above_32_bits():
+    seeds = [0, 1, 2**31, 2**32 - 1, 2**32, 2**32 + 1, 2**33, 2**62, MAX_SEED]
+    noise = SeededNoise(seeds).randn(*SHAPE)
+    for i in range(len(seeds)):
+        for j in range(i):
+            assert not torch.equal(noise[i], noise[j]), (seeds[i], seeds[j])
+
+
+def test_draws_are_the_same_in_any_dtype():
+    single, double = SeededNoise([4]), SeededNoise([4])
+    assert double.randn_like(torch.zeros(1, *SHAPE, dtype=torch.float64)).dtype == torch.float64
+    torch.testing.assert_close(single.randn(*SHAPE).double(), SeededNoise([4]).randn(*SHAPE, dtype=torch.float64))
+
+
+def test_the_global_generator_is_left_alone():
+    before = torch.get_rng_state()
+    SeededNoise([0]).randn(*SHAPE)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_noise_goes_to_its_device():
+    noise = SeededNoise([0], device="meta")
+    assert noise.randn(*SHAPE).device.type == "meta"
+    assert noise.random_classes(3).device.type == "meta"
+
+
+@pytest.mark.parametrize(
+    ("seeds", "message"),
+    [
+        ([], "seeds must be at least one, got none"),
+        ([0, -1], "seeds must be whole numbers from 0 to 9223372036854775807, got -1"),
+        ([2**63], "got 9223372036854775808"),
+        ([True], "got True"),
+        ([1.5], "got 1.5"),
+    ],
+)
+def test_bad_seeds(seeds, message):
+    with pytest.raises(ValueError, match=message):
+        SeededNoise(seeds)
+
+
+def test_bad_arguments():
+    with pytest.raises(ValueError, match="num_classes must be at least 1, got 0"):
+        SeededNoise([0]).random_classes(0)
+    noise = SeededNoise([0, 1])
+    before = states(noise)
+    with pytest.raises(ValueError, match="x must have 2 samples, one for each seed, got 3"):
+        noise.randn_like(torch.zeros(3, *SHAPE))
+    assert states(noise) == before
