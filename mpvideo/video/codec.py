@@ -47,7 +47,7 @@ class LatentCodec:
     """The channels are latents: each frame passes through an autoencoder.
 
     Args:
-        autoencoder: makes latents of unit variance.
+        autoencoder: makes latents of unit variance, in the dtype of its weights.
         sigma_data: standard deviation that the network's tensor has.
         frames_at_once: how many images the autoencoder is given at a time.
     """
@@ -56,15 +56,17 @@ class LatentCodec:
         self.autoencoder = autoencoder
         self.sigma_data = sigma_data
         self.frames_at_once = frames_at_once
+        self.dtype = autoencoder.encoder[0].weight.dtype
 
     def encode(self, frames: Tensor) -> Tensor:
         """See `Codec`."""
         images = rearrange(frames, "b t h w c -> (b t) c h w")
-        latents = [self.autoencoder.encode(to_unit(part)) for part in torch.split(images, self.frames_at_once)]
-        return rearrange(torch.cat(latents) * self.sigma_data, "(b t) c h w -> b c t h w", b=len(frames)).contiguous()
+        latents = [self.autoencoder.encode(to_unit(part).to(self.dtype)) for part in torch.split(images, self.frames_at_once)]
+        x = torch.cat(latents).float() * self.sigma_data
+        return rearrange(x, "(b t) c h w -> b c t h w", b=len(frames)).contiguous()
 
     def decode(self, x: Tensor) -> Tensor:
         """See `Codec`."""
-        latents = rearrange(x / self.sigma_data, "b c t h w -> (b t) c h w")
+        latents = rearrange((x / self.sigma_data).to(self.dtype), "b c t h w -> (b t) c h w")
         images = [to_pixels(self.autoencoder.decode(part)) for part in torch.split(latents, self.frames_at_once)]
         return rearrange(torch.cat(images), "(b t) c h w -> b t h w c", b=len(x)).contiguous()

@@ -1,0 +1,43 @@
+"""How names, lists and amounts are worded in messages and tables.
+
+Names come from files that strangers wrote, so none reaches a terminal before `printable` has seen it.
+"""
+
+from collections.abc import Sequence
+
+SHOWN = 10
+"""How many entries of a long list a message names."""
+
+
+def printable(text: object, limit: int = 200) -> str:
+    """Text that is safe on a terminal: control characters, odd spaces and lone surrogates as escapes.
+
+    Args:
+        text: anything; its `str` is taken.
+        limit: number of characters after which it is cut, with three dots in place of the rest.
+    """
+    words = str(text)
+    cut = len(words) > limit
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in words[:limit])
+    return shown + "..." if cut else shown
+
+
+def first_ten(items: Sequence[str]) -> str:
+    """The first ten entries of a list, each made printable, and how many there are besides."""
+    shown = ", ".join(printable(item) for item in items[:SHOWN])
+    return f"{shown} and {len(items) - SHOWN:,} more" if len(items) > SHOWN else shown
+
+
+def counted(count: int, thing: str) -> str:
+    """A number and its noun: '1 tensor', '2 tensors'."""
+    return f"{count:,} {thing}" if count == 1 else f"{count:,} {thing}s"
+
+
+def amount(value: float, unit: str) -> str:
+    """A number with a decimal prefix: `amount(34_816_000, 'B')` is '34.8 MB'."""
+    for prefix in ("", "k", "M", "G", "T"):
+        if value < 999.95 or prefix == "T":
+            break
+        value /= 1000
+    number = f"{value:,.1f}" if prefix else f"{value:g}"
+    return f"{number} {prefix}{unit}".rstrip()

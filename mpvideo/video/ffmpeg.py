@@ -1,0 +1,193 @@
+"""The ffmpeg process: found, started, fed, watched and, whatever happens, ended.
+
+The ready-made wrappers around ffmpeg do not look at its exit status, so that a full disk passes for success. Here every
+way to end is told apart and put into words.
+"""
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import imageio_ffmpeg
+
+from mpvideo.errors import MPVideoError, OutputError
+from mpvideo.video.destination import disk_full, write_error
+
+# In a process group of its own ffmpeg does not get the terminal's Ctrl-C: we hear it and decide.
+OWN_GROUP: dict[str, Any] = (
+    {"process_group": 0} if os.name == "posix" else {"creationflags": 0x200}  # CREATE_NEW_PROCESS_GROUP
+)
+QUIET = ("-hide_banner", "-nostats", "-nostdin", "-loglevel", "error")
+
+_DISK_FULL = ("No space left on device", "Disk quota exceeded")
+_SIGNAL_HINTS = {
+    "SIGKILL": "the system kills programs when memory runs out: try a smaller video or --scale 1",
+    "SIGXFSZ": "raise the file size limit (ulimit -f) or write a smaller video",
+}
+_LOG_TAIL = 16_384
+_PATIENCE = 30.0  # seconds that an ffmpeg which has stopped reading is given to end by itself
+
+
+def ffmpeg_program() -> str:
+    """The path of the ffmpeg to use: $IMAGEIO_FFMPEG_EXE, or the one that imageio-ffmpeg brings.
+
+    Raises:
+        MPVideoError: there is none.
+    """
+    try:
+        return str(imageio_ffmpeg.get_ffmpeg_exe())
+    except RuntimeError as error:
+        raise MPVideoError(
+            "video files need ffmpeg, and none was found",
+            hint="pip install imageio-ffmpeg, or set IMAGEIO_FFMPEG_EXE to an ffmpeg",
+        ) from error
+
+
+def last_line(log: str) -> str:
+    """The line of ffmpeg's log that says most about a failure: the last one that is not a bare epilogue."""
+    lines = [re.sub(r"^(\[[^\]]*\] ?)+", "", line).strip() for line in log.splitlines()]
+    meaningful = [line for line in lines if line and line != "Conversion failed!"]
+    return meaningful[-1] if meaningful else ""
+
+
+def how_it_ended(status: int, log: str) -> tuple[str, str | None]:
+    """What became of an ffmpeg with this exit status (negative: a signal) and log: a clause and a hint."""
+    if status < 0:
+        try:
+            name = signal.Signals(-status).name
+        except ValueError:
+            name = "unknown"
+        return f"ffmpeg was killed by signal {-status} ({name})", _SIGNAL_HINTS.get(name)
+    line = last_line(log)
+    hint = "the ffmpeg in IMAGEIO_FFMPEG_EXE lacks a part" if line.startswith("Unknown encoder") else None
+    return f"ffmpeg ended with exit code {status}" + (f": {line}" if line else " and no message"), hint
+
+
+class EncoderProcess:
+    """One ffmpeg that reads raw frames from its standard input and writes a file.
+
+    Args:
+        arguments: everything after the global options.
+        target: the file the user asked for, to name it in messages.
+        ffmetadata: text in ffmpeg's metadata format; becomes input 0, and the frames input 1. By way of a file, as
+            the system limits the length of an argument.
+
+    Raises:
+        OutputError: ffmpeg could not be started.
+    """
+
+    def __init__(self, arguments: Sequence[str], *, target: Path, ffmetadata: str | None) -> None:
+        self._target = target
+        program = ffmpeg_program()
+        try:
+            self._scratch = tempfile.TemporaryDirectory(prefix="mpvideo-")
+        except OSError as error:
+            raise OutputError(f"no temporary folder for ffmpeg: {error}", hint="set TMPDIR") from error
+        try:
+            self._log: IO[bytes] = (Path(self._scratch.name) / "log").open("w+b")
+            try:
+                metadata = self._metadata_input(ffmetadata)
+                self._process = self._start([program, *QUIET, "-y", *metadata, *arguments])
+            except BaseException:
+                self._log.close()
+                raise
+        except BaseException:
+            self._scratch.cleanup()
+            raise
+
+    @property
+    def pid(self) -> int:
+        """The process id of this ffmpeg."""
+        return self._process.pid
+
+    def feed(self, data: memoryview) -> None:
+        """Hand bytes to ffmpeg, waiting while it is busy.
+
+        Raises:
+            OutputError: ffmpeg has ended, and why.
+        """
+        assert self._process.stdin is not None
+        rest = data.cast("B")
+        try:
+            while rest:
+                rest = rest[self._process.stdin.write(rest) :]
+        except OSError as error:  # a broken pipe: the reason is what ffmpeg ended with
+            raise self._failure() from error
+
+    def finish(self) -> None:
+        """Say that all frames are there, wait for ffmpeg to end, and insist on exit status 0.
+
+        Raises:
+            OutputError: ffmpeg failed, and why.
+        """
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        if self._process.wait() != 0:
+            raise self._failure()
+        self._release()
+
+    def kill(self) -> None:
+        """End ffmpeg now, if it still runs, and release everything it held. May be called again."""
+        try:
+            self._process.kill()
+        finally:
+            self._process.wait()
+            self._release()
+
+    def _start(self, command: list[str]) -> "subprocess.Popen[bytes]":
+        try:
+            # bufsize=0: a write that fails is seen at once, and nothing is left to flush into a broken pipe.
+            return subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=self._log,
+                bufsize=0,
+                **OWN_GROUP,
+            )
+        except OSError as error:
+            raise OutputError(
+                f"ffmpeg could not be started: {command[0]}: {error.strerror or error}",
+                hint="set IMAGEIO_FFMPEG_EXE to an ffmpeg that runs here",
+            ) from error
+
+    def _metadata_input(self, ffmetadata: str | None) -> list[str]:
+        if ffmetadata is None:
+            return []
+        file = Path(self._scratch.name) / "metadata"
+        try:
+            file.write_text(ffmetadata, encoding="utf-8", newline="\n")
+        except OSError as error:
+            raise write_error(file, error) from error
+        return ["-f", "ffmetadata", "-i", f"file:{file}"]
+
+    def _failure(self) -> OutputError:
+        """Wait for an ffmpeg that has failed, and say what happened to it."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        try:
+            status = self._process.wait(timeout=_PATIENCE)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            status = self._process.wait()
+        size = self._log.seek(0, os.SEEK_END)
+        self._log.seek(max(0, size - _LOG_TAIL))
+        log = self._log.read().decode("utf-8", "replace")
+        self._release()
+        if any(words in log for words in _DISK_FULL):
+            return disk_full(self._target)
+        clause, hint = how_it_ended(status, log)
+        return OutputError(f"{self._target} could not be written: {clause}", hint=hint)
+
+    def _release(self) -> None:
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        self._log.close()
+        with contextlib.suppress(OSError):
+            self._scratch.cleanup()

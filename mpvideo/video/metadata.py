@@ -1,0 +1,63 @@
+"""The record of how a video was made, kept inside it: one JSON object in the comment of an MP4 or GIF file."""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mpvideo.errors import MPVideoError
+from mpvideo.video.destination import suffix_of
+from mpvideo.video.gif import walk_gif
+from mpvideo.video.mp4 import read_mp4
+
+
+def record_text(record: Mapping[str, Any]) -> str:
+    """The record as JSON in plain ASCII, the one alphabet that a GIF comment is specified for and no tool garbles.
+
+    Keys that are no strings come back as strings, tuples as lists.
+
+    Raises:
+        TypeError, ValueError: something in it has no JSON form (an object, nan, a value that contains itself).
+    """
+    return json.dumps(dict(record), ensure_ascii=True, allow_nan=False)
+
+
+def ffmetadata(comment: str | None) -> str:
+    """A file in ffmpeg's metadata format with this comment, or with nothing."""
+    head = ";FFMETADATA1\n"
+    if comment is None:
+        return head
+    escaped = re.sub(r"([=;#\\\n])", r"\\\1", comment)
+    return f"{head}comment={escaped}\n"
+
+
+def read_record(path: Path) -> dict[str, Any] | None:
+    """Read back how a video was made.
+
+    Args:
+        path: an .mp4 or .gif file.
+
+    Returns:
+        The record it was written with; None if its comment is missing or not a JSON object (made by another program).
+
+    Raises:
+        UsageError: the suffix is neither.
+        MPVideoError: the file is missing, unreadable or damaged.
+    """
+    suffix = suffix_of(path)
+    try:
+        comment = read_mp4(path).comment if suffix == ".mp4" else walk_gif(path.read_bytes()).comment
+    except (OSError, ValueError) as error:
+        raise unreadable(path, error) from error
+    try:
+        record = json.loads(comment or "")
+    except (ValueError, RecursionError):
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def unreadable(path: Path, error: OSError | ValueError) -> MPVideoError:
+    """The error for a video file that cannot be read."""
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return MPVideoError(f"{path} cannot be read as a video: {reason[:1].lower()}{reason[1:]}")

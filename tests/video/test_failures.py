@@ -1,0 +1,398 @@
+"""Every way in which writing can fail ends with a message, exit code 5, and nothing left behind."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mpvideo.errors import ExitCode, MPVideoError, OutputError
+from mpvideo.video import Encoding, VideoWriter, check_destination, read_frames, read_record
+from tests.video.conftest import Frames, colourful, save
+
+SUFFIXES = pytest.mark.parametrize("suffix", [".mp4", ".gif"])
+linux_only = pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs Linux's /proc")
+
+
+def fails(path: Path, frames: Frames | None = None, *, overwrite: bool = True) -> OutputError:
+    """Try to save and return the error, having checked that the folder is as it was."""
+    before = {file: file.read_bytes() for file in path.parent.iterdir() if file.is_file()}
+    with pytest.raises(OutputError) as caught:
+        save(path, colourful() if frames is None else frames, overwrite=overwrite)
+    assert {file: file.read_bytes() for file in path.parent.iterdir() if file.is_file()} == before
+    assert caught.value.exit_code == ExitCode.OUTPUT == 5
+    return caught.value
+
+
+@pytest.fixture(params=[".mp4", ".gif"])
+def target(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A file that is there already and must survive every failure."""
+    path = tmp_path / f"old{request.param}"
+    path.write_bytes(b"precious")
+    return path
+
+
+def noise(frames: int = 40) -> Frames:
+    """More bytes than a pipe holds, and hard to compress."""
+    return np.random.default_rng(0).integers(0, 256, (frames, 64, 64, 3), dtype=np.uint8)
+
+
+def test_full_disk_as_ffmpeg_tells_it(target: Path, fake_ffmpeg: Callable[[str], None]) -> None:
+    told = "[out#0/mp4 @ 0x5] Error writing trailer: No space left on device"
+    fake_ffmpeg(f'echo half > "$output"; cat > /dev/null; echo "{told}" >&2; echo "Conversion failed!" >&2; exit 228')
+    error = fails(target)
+    assert error.message == f"the disk is full: {target} could not be written"
+    assert error.hint == "free some space, or write to another disk"
+
+
+def test_full_disk_while_frames_are_coming(target: Path, fake_ffmpeg: Callable[[str], None]) -> None:
+    fake_ffmpeg('head -c 1000 > /dev/null; echo "av_interleaved_write_frame(): No space left on device" >&2; exit 228')
+    assert fails(target, noise()).message.startswith("the disk is full")
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
+def test_disk_trouble_at_the_very_end(target: Path, monkeypatch: pytest.MonkeyPatch, call: str, code: int) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, call, refuse)
+    message = fails(target).message
+    if code == errno.EIO:
+        assert message == f"{target} could not be written: input/output error"
+    else:
+        assert message == f"the disk is full: {target} could not be written"
+
+
+@SUFFIXES
+def test_file_size_limit_for_real(tmp_path: Path, suffix: str) -> None:
+    """The kernel itself stops the writing, as it does on a full disk."""
+    script = """
+        import resource, sys
+        import numpy as np
+        from mpvideo.errors import OutputError
+        from tests.video.test_failures import noise, save
+        from pathlib import Path
+        resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+        try:
+            save(Path(sys.argv[1]), noise())
+        except OutputError as error:
+            print(error.message, error.hint, sep="|")
+    """
+    path = tmp_path / f"a{suffix}"
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script), str(path)], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "could not be written: " in done.stdout
+    assert "ulimit -f" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_killed_ffmpeg(target: Path) -> None:
+    encoding = Encoding(8, scale=1)
+    with (
+        pytest.raises(OutputError, match=r"ffmpeg was killed by signal 9 \(SIGKILL\)") as caught,
+        VideoWriter(target, width=64, height=64, channels=3, encoding=encoding, overwrite=True) as writer,
+    ):
+        writer.write(noise(2))
+        assert writer._encoder is not None
+        os.kill(writer._encoder.pid, signal.SIGKILL)
+        writer.write(noise())
+    assert "memory" in (caught.value.hint or "")
+    assert target.read_bytes() == b"precious"
+    assert list(target.parent.iterdir()) == [target]
+    with pytest.raises(ChildProcessError):  # no zombie
+        os.waitpid(writer._encoder.pid, os.WNOHANG)
+
+
+def test_ffmpeg_killed_after_the_last_frame(target: Path, fake_ffmpeg: Callable[[str], None]) -> None:
+    fake_ffmpeg("cat > /dev/null; kill -9 $$")
+    assert "killed by signal 9 (SIGKILL)" in fails(target).message
+
+
+def test_ffmpeg_that_says_yes_and_writes_nothing(target: Path, fake_ffmpeg: Callable[[str], None]) -> None:
+    fake_ffmpeg("cat > /dev/null; exit 0")
+    assert "ffmpeg reported success, but the file is not right" in fails(target).message
+
+
+def test_ffmpeg_that_says_yes_and_drops_frames(
+    target: Path, tmp_path_factory: pytest.TempPathFactory, fake_ffmpeg: Callable[[str], None]
+) -> None:
+    short = save(tmp_path_factory.mktemp("short") / f"a{target.suffix}", colourful(2))
+    fake_ffmpeg(f'cat > /dev/null; cp "{short}" "$output"')
+    assert "it has 2 frames of 6" in fails(target).message
+
+
+def test_ffmpeg_that_stops_reading_and_says_yes(target: Path, fake_ffmpeg: Callable[[str], None]) -> None:
+    fake_ffmpeg("exit 0")
+    assert "ffmpeg ended with exit code 0 and no message" in fails(target, noise()).message
+
+
+def test_the_line_that_says_most_is_quoted(target: Path, fake_ffmpeg: Callable[[str], None]) -> None:
+    fake_ffmpeg(
+        'cat > /dev/null; echo "[x @ 0x1] [y] Unknown encoder \'libx264\'" >&2; echo "Conversion failed!" >&2; exit 8'
+    )
+    error = fails(target)
+    assert error.message.endswith("ffmpeg ended with exit code 8: Unknown encoder 'libx264'")
+    assert error.hint == "the ffmpeg in IMAGEIO_FFMPEG_EXE lacks a part"
+
+
+def test_no_ffmpeg_that_runs(
+    target: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    missing = tmp_path_factory.mktemp("bin") / "nothing"
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(missing))
+    assert fails(target).message == f"ffmpeg could not be started: {missing}: No such file or directory"
+
+
+def test_no_ffmpeg_at_all(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nothing() -> str:
+        raise RuntimeError("No ffmpeg exe could be found.")
+
+    monkeypatch.setattr("imageio_ffmpeg.get_ffmpeg_exe", nothing)
+    with pytest.raises(MPVideoError, match="video files need ffmpeg, and none was found"):
+        check_destination(target, overwrite=True)
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_no_frames(target: Path) -> None:
+    assert fails(target, colourful()[:0]).message == f"{target} must have at least one frame, got none"
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError])
+def test_an_exception_in_the_block_leaves_nothing(target: Path, error: type[BaseException]) -> None:
+    encoding = Encoding(8, scale=1)
+    with (
+        pytest.raises(error),
+        VideoWriter(target, width=32, height=32, channels=3, encoding=encoding, overwrite=True) as writer,
+    ):
+        writer.write(colourful())
+        raise error
+    assert target.read_bytes() == b"precious"
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_a_swallowed_failure_makes_no_video(target: Path, fake_ffmpeg: Callable[[str], None]) -> None:
+    fake_ffmpeg("exit 3")
+    encoding = Encoding(8, scale=1)
+    with (
+        pytest.raises(OutputError, match="exit code 3"),
+        VideoWriter(target, width=64, height=64, channels=3, encoding=encoding, overwrite=True) as writer,
+    ):
+        for _ in range(2):
+            with pytest.raises(OutputError, match="exit code 3"):
+                writer.write(noise())
+    assert target.read_bytes() == b"precious"
+
+
+def test_ctrl_c_for_real(tmp_path: Path) -> None:
+    script = """
+        import sys
+        from pathlib import Path
+        from mpvideo.video import Encoding, VideoWriter
+        from tests.video.test_failures import noise
+        with VideoWriter(Path(sys.argv[1]), width=64, height=64, channels=3, encoding=Encoding(8)) as writer:
+            writer.write(noise(1))
+            print(writer._encoder.pid, flush=True)
+            while True:
+                writer.write(noise(1))
+    """
+    arguments = [sys.executable, "-c", textwrap.dedent(script), str(tmp_path / "a.mp4")]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as program:
+        assert program.stdout is not None
+        encoder = int(program.stdout.readline())
+        time.sleep(0.2)
+        program.send_signal(signal.SIGINT)
+        _, said = program.communicate(timeout=30)
+    assert said.rstrip().endswith("KeyboardInterrupt")
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ProcessLookupError):
+        os.kill(encoder, 0)
+
+
+# --- where the file goes ---------------------------------------------------------------------------------------------
+
+
+def refusal(path: Path, *, overwrite: bool = False) -> OutputError:
+    """The error before any work; entering the writer must end in the same one."""
+    errors = []
+    for attempt in (
+        lambda: check_destination(path, overwrite=overwrite),
+        lambda: save(path, colourful(), overwrite=overwrite),
+    ):
+        with pytest.raises(OutputError) as caught:
+            attempt()
+        errors.append(caught.value)
+    assert errors[0].message == errors[1].message
+    return errors[0]
+
+
+def test_missing_folder(tmp_path: Path) -> None:
+    error = refusal(tmp_path / "no" / "a.mp4")
+    assert error.message == f"the folder of a.mp4 must exist, got {tmp_path / 'no'}"
+    assert error.hint == f"mkdir -p {tmp_path / 'no'}"
+
+
+def test_a_file_for_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert "must be a folder" in refusal(tmp_path / "file" / "a.mp4").message
+    assert "must exist" in refusal(tmp_path / "file" / "deeper" / "a.mp4").message
+
+
+def test_a_folder_for_a_file(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").mkdir()
+    assert "needs the name of a file, got the folder" in refusal(tmp_path / "a.mp4", overwrite=True).message
+
+
+def test_a_pipe_for_a_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.mp4")
+    assert "goes into a regular file" in refusal(tmp_path / "a.mp4", overwrite=True).message
+
+
+def test_a_name_too_long(tmp_path: Path) -> None:
+    error = refusal(tmp_path / ("x" * 300 + ".mp4"))
+    assert error.message.endswith("could not be written: file name too long")
+    assert error.hint == "choose a shorter name"
+
+
+def test_the_longest_name_works(tmp_path: Path) -> None:
+    path = save(tmp_path / ("x" * 251 + ".mp4"), colourful())
+    assert len(read_frames(path)[0]) == 6
+
+
+@pytest.mark.parametrize("name", ["-y.mp4", "a:b %d 'q' \"é\".mp4", "line\nbreak.gif"])
+def test_odd_names_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = save(Path(name), colourful(), record={"name": name})
+    assert len(read_frames(path)[0]) == 6
+    assert read_record(path) == {"name": name}
+    assert [file.name for file in tmp_path.iterdir()] == [name]
+
+
+@pytest.fixture
+def ordinary_user(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Root may write anywhere: be nobody for a while."""
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", "ffmpeg")  # nobody may not look into root's packages
+    if os.geteuid() != 0:
+        yield
+        return
+    try:
+        os.seteuid(65534)
+    except OSError:
+        pytest.skip("runs as root and cannot be anybody else")
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def test_read_only_folder(request: pytest.FixtureRequest) -> None:
+    with tempfile.TemporaryDirectory() as name:  # tmp_path would lie in a folder closed to others
+        folder = Path(name)
+        folder.chmod(0o555)
+        request.getfixturevalue("ordinary_user")
+        error = refusal(folder / "a.mp4")
+        if os.getuid() == 0:
+            os.seteuid(0)
+        folder.chmod(0o755)
+    assert error.message == f"{folder / 'a.mp4'} could not be written: permission denied"
+    assert error.hint == "choose a folder you may write to"
+
+
+@linux_only
+def test_a_folder_that_takes_no_files_whoever_asks() -> None:
+    error = refusal(Path("/proc/a.mp4"))
+    assert error.message.startswith("/proc/a.mp4 could not be written: ")
+    assert error.hint
+
+
+def test_read_only_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> int:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", refuse)
+        with pytest.raises(OutputError, match="could not be written: read-only file system") as caught:
+            check_destination(tmp_path / "a.mp4", overwrite=False)
+    assert "choose another folder" in (caught.value.hint or "")
+
+
+def test_existing_file(target: Path) -> None:
+    error = refusal(target)
+    assert error.message == f"{target} exists already"
+    assert error.hint == "-y replaces it, or choose another name"
+    assert target.read_bytes() == b"precious"
+    check_destination(target, overwrite=True)
+    assert target.read_bytes() == b"precious"
+    assert len(read_frames(save(target, colourful(), overwrite=True))[0]) == 6
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_file_that_appears_meanwhile_is_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
+    def no_links(*_: object, **__: object) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    if not links:  # as on FAT
+        monkeypatch.setattr(os, "link", no_links)
+    path, encoding = tmp_path / "a.mp4", Encoding(8)
+    assert save(tmp_path / "b.mp4", colourful()).is_file()
+    with (
+        pytest.raises(OutputError, match="exists already"),
+        VideoWriter(path, width=32, height=32, channels=3, encoding=encoding) as writer,
+    ):
+        writer.write(colourful())
+        path.write_bytes(b"somebody else's")
+    assert path.read_bytes() == b"somebody else's"
+    assert sorted(tmp_path.iterdir()) == [path, tmp_path / "b.mp4"]
+
+
+def test_a_link_stays_a_link(tmp_path: Path) -> None:
+    real = tmp_path / "folder" / "real.mp4"
+    real.parent.mkdir()
+    link = tmp_path / "link.mp4"
+    link.symlink_to(real)
+    save(link, colourful(3))  # it leads nowhere yet
+    assert link.is_symlink()
+    assert len(read_frames(real)[0]) == 3
+    assert "real.mp4 exists already" in refusal(link).message
+    save(link, colourful(4), overwrite=True)
+    assert link.is_symlink()
+    assert len(read_frames(real)[0]) == 4
+    assert list(real.parent.iterdir()) == [real]
+
+
+def test_a_link_to_itself(tmp_path: Path) -> None:
+    link = tmp_path / "a.mp4"
+    link.symlink_to(link)
+    assert "symbolic link that leads to itself" in refusal(link, overwrite=True).message
+
+
+@SUFFIXES
+@pytest.mark.parametrize("umask", [0o022, 0o077])
+def test_the_mode_follows_the_umask(tmp_path: Path, suffix: str, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        path = save(tmp_path / f"a{suffix}", colourful())
+    finally:
+        os.umask(before)
+    assert path.stat().st_mode & 0o777 == 0o666 & ~umask
+
+
+def test_ffmpegs_scratch_folder_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scratch = tmp_path / "tmp"
+    scratch.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(scratch))
+    save(tmp_path / "a.mp4", colourful(), record={})
+    save(tmp_path / "a.gif", colourful())
+    assert list(scratch.iterdir()) == []

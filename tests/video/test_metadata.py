@@ -1,0 +1,154 @@
+"""The record of how a video was made survives in the file, whatever is in it; damaged files are named as such."""
+
+import struct
+import tempfile
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from mpvideo.errors import MPVideoError, UsageError
+from mpvideo.video import read_frames, read_record
+from mpvideo.video.gif import delays, finish_gif, walk_gif
+from mpvideo.video.metadata import ffmetadata
+from mpvideo.video.mp4 import read_mp4
+from tests.video.conftest import colourful, save
+
+TEXTS = st.text(st.one_of(st.characters(), st.sampled_from("=;#\\\n\r\t\0\"'{}[]<>%é狗🐕")), max_size=30)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXTS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS, inner, max_size=4),
+    max_leaves=8,
+)
+RECORDS = st.dictionaries(TEXTS, VALUES, max_size=5)
+SUFFIXES = pytest.mark.parametrize("suffix", [".mp4", ".gif"])
+
+
+@SUFFIXES
+@given(record=RECORDS)
+@example(record={})
+@example(record={"=;#\\\n": "=;#\\\n\\n;\r\n#=", "": "\ud800 a lone surrogate"})
+@example(record={"long": "🐕" * 20_000})
+@settings(max_examples=12, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
+def test_any_record_comes_back(suffix: str, record: dict[str, Any]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        assert read_record(save(Path(folder) / f"a{suffix}", colourful(1, 16), record=record)) == record
+
+
+@SUFFIXES
+def test_no_record(tmp_path: Path, suffix: str) -> None:
+    assert read_record(save(tmp_path / f"a{suffix}", colourful())) is None
+
+
+@SUFFIXES
+@pytest.mark.parametrize("record", [{"x": float("nan")}, {"x": object()}])
+def test_what_json_cannot_hold_is_refused_before_any_work(tmp_path: Path, suffix: str, record: dict[str, Any]) -> None:
+    with pytest.raises((TypeError, ValueError)):
+        save(tmp_path / f"a{suffix}", colourful(), record=record)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_other_programs_find_the_comment(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.gif", colourful(), record={"class": "golden dog"})
+    with Image.open(path) as image:
+        assert image.info["comment"] == b'{"class": "golden dog"}'
+        assert image.info["loop"] == 0
+        assert image.n_frames == 6
+    path = save(tmp_path / "a.mp4", colourful(), record={"class": "golden dog"})
+    assert b'\xa9cmt\0\0\0\x27data\0\0\0\1\0\0\0\0{"class": "golden dog"}' in path.read_bytes()
+
+
+@pytest.mark.parametrize("length", [0, 1, 254, 255, 256, 510, 511, 5000])
+def test_gif_comments_of_any_length(tmp_path: Path, length: int) -> None:
+    plain = save(tmp_path / "a.gif", colourful()).read_bytes()
+    comment = (b"0123456789" * 500)[:length]
+    data = finish_gif(plain, delays=[7] * 6, comment=comment, see_through=False)
+    assert walk_gif(data).comment == comment
+    (tmp_path / "b.gif").write_bytes(data)
+    with Image.open(tmp_path / "b.gif") as image:
+        assert image.info.get("comment", b"") == comment
+        assert image.info["duration"] == 70
+
+
+def test_a_comment_of_somebody_else_is_no_record(tmp_path: Path) -> None:
+    path = tmp_path / "a.gif"
+    for comment in (b"made with GIMP", b"[1, 2]", b"\xff\xfe", b"[" * 100_000):
+        Image.new("P", (8, 8)).save(path, comment=comment)
+        assert walk_gif(path.read_bytes()).comment == comment
+        assert read_record(path) is None
+
+
+@pytest.mark.parametrize("fps", [8, Fraction(25, 2), Fraction(24000, 1001), 60, 240, Fraction(1, 100)])
+def test_delays_never_drift(fps: Fraction) -> None:
+    listed = delays(1000, Fraction(fps))
+    total = 0
+    for index, delay in enumerate(listed):
+        total += delay
+        assert abs(total - Fraction(100 * (index + 1)) / fps) <= Fraction(1, 2)
+    assert max(listed) - min(listed) <= 1
+
+
+def test_delays_for_eight_frames_a_second() -> None:
+    assert delays(4, Fraction(8)) == [13, 12, 13, 12]
+
+
+def test_ffmetadata_escapes() -> None:
+    assert ffmetadata(None) == ";FFMETADATA1\n"
+    assert ffmetadata("a=b;c#d\\e\nf") == ";FFMETADATA1\ncomment=a\\=b\\;c\\#d\\\\e\\\nf\n"
+
+
+def test_mp4_index(tmp_path: Path) -> None:
+    index = read_mp4(save(tmp_path / "a.mp4", colourful(5), fps=Fraction(24000, 1001), scale=2, record={"a": 1}))
+    assert (index.width, index.height, index.frames) == (64, 64, 5)
+    assert index.rate == Fraction(24000, 1001)
+    assert index.comment == '{"a": 1}'
+
+
+@SUFFIXES
+def test_files_cut_anywhere_are_named(tmp_path: Path, suffix: str) -> None:
+    whole = save(tmp_path / f"a{suffix}", colourful(), record={"a": 1}).read_bytes()
+    path = tmp_path / f"cut{suffix}"
+    for end in {0, 1, 7, 12, 40, 200, len(whole) // 2, len(whole) - 1}:
+        path.write_bytes(whole[:end])
+        with pytest.raises(MPVideoError, match=rf"{path} cannot be read as a video: "):
+            read_frames(path)
+
+
+@pytest.mark.timeout(60)
+def test_damaged_bytes_never_escape_as_other_errors(tmp_path: Path) -> None:
+    for suffix in (".mp4", ".gif"):
+        whole = save(tmp_path / f"a{suffix}", colourful(2, 16), record={"a": 1}).read_bytes()
+        path = tmp_path / f"hurt{suffix}"
+        for at in range(0, min(len(whole), 1500), 3):
+            path.write_bytes(whole[:at] + bytes([whole[at] ^ 0xFF]) + whole[at + 1 :])
+            try:
+                record = read_record(path)
+            except MPVideoError:
+                continue
+            assert record is None or isinstance(record, dict)
+
+
+@SUFFIXES
+@pytest.mark.parametrize("content", [b"", b"<!DOCTYPE html>" * 50, struct.pack(">I4s", 0, b"mdat") + bytes(100)])
+def test_other_files_are_named(tmp_path: Path, suffix: str, content: bytes) -> None:
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(content)
+    for read in (read_record, read_frames):
+        with pytest.raises(MPVideoError, match="cannot be read as a video: "):
+            read(path)
+
+
+@SUFFIXES
+def test_missing_files_folders_and_other_suffixes(tmp_path: Path, suffix: str) -> None:
+    (tmp_path / f"folder{suffix}").mkdir()
+    for read in (read_record, read_frames):
+        with pytest.raises(MPVideoError, match="no such file or directory"):
+            read(tmp_path / f"a{suffix}")
+        with pytest.raises(MPVideoError, match="is a directory"):
+            read(tmp_path / f"folder{suffix}")
+        with pytest.raises(UsageError, match=r"must end in \.mp4 or \.gif"):
+            read(tmp_path / "a.webm")
