@@ -19,6 +19,11 @@ FORMAT = 1
 DownsampleType = Literal["all", "image", "frame"]
 Codec = Literal["gray", "rgb", "rgba", "latent"]
 Sampler = Literal["euler", "heun"]
+DeviceName = Literal["auto", "cpu", "cuda", "mps"]
+DtypeName = Literal["auto", "float32", "bfloat16", "float16"]
+
+MAX_SEED = 2**63 - 1
+"""The greatest seed; 0 is the least, and a seed like any other."""
 
 PIXEL_CHANNELS: dict[str, int] = {"gray": 1, "rgb": 3, "rgba": 4}
 """Channels of the codecs that need no autoencoder."""
@@ -41,7 +46,7 @@ def _check_float(
     open_low: bool = False,
     open_high: bool = False,
 ) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) >= math.inf or value != value:
         raise ValueError(f"{name} must be a finite number, got {value!r}")
     if value < low or (open_low and value == low):
         raise ValueError(f"{name} must be {'greater than' if open_low else 'at least'} {low:g}, got {value}")
@@ -348,6 +353,8 @@ class CheckpointConfig:
                 f"got {self.model.channels}"
             )
         if self.classes is not None:
+            if not isinstance(self.classes, list | tuple):
+                raise ValueError(f"classes must be a list of names, got {self.classes!r}")
             object.__setattr__(self, "classes", tuple(self.classes))
             self._check_classes(self.classes)
         if not isinstance(self.training, Mapping):

@@ -173,9 +173,7 @@ def scene(classes: Tensor, seeds: Tensor) -> Scene:
     )
 
 
-def render(
-    classes: Tensor, seeds: Tensor, *, frame_indices: Tensor | None = None, size: int = SIZE
-) -> Tensor:
+def render(classes: Tensor, seeds: Tensor, *, frame_indices: Tensor | None = None, size: int = SIZE) -> Tensor:
     """Draw samples of the world.
 
     classes: (B,) int64 in 0..999. seeds: (B,) int64, on the same device. frame_indices: (T,) or (B, T) int64

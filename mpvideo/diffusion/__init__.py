@@ -11,12 +11,11 @@ Nothing here prints, opens files, picks a device or shows progress. Put together
 """
 
 from mpvideo.diffusion.denoiser import Denoiser, EDMDenoiser, Network, class_rows, preconditioning
-from mpvideo.diffusion.noise import MAX_SEED, SeededNoise
+from mpvideo.diffusion.noise import SeededNoise
 from mpvideo.diffusion.samplers import Churn, Noise, OnStep, sample_euler, sample_heun
 from mpvideo.diffusion.schedules import karras_sigmas
 
 __all__ = [
-    "MAX_SEED",
     "Churn",
     "Denoiser",
     "EDMDenoiser",

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-MAX_SEED = 2**63 - 1
-"""The greatest seed; 0 is the least, and a seed like any other."""
+from mpvideo.config import MAX_SEED
 
 
 class SeededNoise:

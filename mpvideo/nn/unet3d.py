@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from einops import reduce
 from torch import Tensor, nn
 
 from mpvideo.architecture import NUM_MEMORY_KEY_VALUES, BlockPlan, attention_heads, network_plan
@@ -82,8 +83,9 @@ class EncoderBlock(Block):
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
         """Applies the block; emb is (B, E)."""
         if self.downsample_conv is not None:
-            # Trilinear resizing by exactly one half reads the mean of each pair.
-            x = self.downsample_conv(F.avg_pool3d(x, self.plan.factors))
+            # Trilinear resizing by exactly one half reads the mean of each pair. (avg_pool3d lacks bfloat16 on CPUs.)
+            t, h, w = self.plan.factors
+            x = self.downsample_conv(reduce(x, "b c (T t) (H h) (W w) -> b c T H W", "mean", t=t, h=h, w=w))
         x = pixel_norm(x, dim=1)
         return self.merge(self.branch(x, emb), x)
 
@@ -121,7 +123,10 @@ class KarrasUnet3D(nn.Module):
         channels_in = model.channels * (2 if model.self_condition else 1)
         self.input_block = MPConv3d(channels_in, model.dim, 3, concat_ones=True, legacy_fan_in=legacy_fan_in)
         self.to_time_emb = nn.Sequential(MPFourier(model.fourier_dim), MPLinear(model.fourier_dim, E))
-        self.to_class_emb = MPLinear(model.num_classes, E) if model.num_classes is not None else None
+        # Any module of this form will do: training may learn the table in parts.
+        self.to_class_emb: nn.Module | None = None
+        if model.num_classes is not None:
+            self.to_class_emb = MPLinear(model.num_classes, E)
         self.downs = nn.ModuleList(EncoderBlock(block, model, legacy_fan_in=legacy_fan_in) for block in plan.downs)
         self.mids = nn.ModuleList(DecoderBlock(block, model, legacy_fan_in=legacy_fan_in) for block in plan.mids)
         self.ups = nn.ModuleList(DecoderBlock(block, model, legacy_fan_in=legacy_fan_in) for block in plan.ups)

@@ -56,12 +56,14 @@ class LatentCodec:
         self.autoencoder = autoencoder
         self.sigma_data = sigma_data
         self.frames_at_once = frames_at_once
-        self.dtype = autoencoder.encoder[0].weight.dtype
+        self.dtype = next(autoencoder.parameters()).dtype
 
     def encode(self, frames: Tensor) -> Tensor:
         """See `Codec`."""
         images = rearrange(frames, "b t h w c -> (b t) c h w")
-        latents = [self.autoencoder.encode(to_unit(part).to(self.dtype)) for part in torch.split(images, self.frames_at_once)]
+        latents = [
+            self.autoencoder.encode(to_unit(part).to(self.dtype)) for part in torch.split(images, self.frames_at_once)
+        ]
         x = torch.cat(latents).float() * self.sigma_data
         return rearrange(x, "(b t) c h w -> b c t h w", b=len(frames)).contiguous()
 

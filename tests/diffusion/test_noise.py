@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from mpvideo.diffusion import MAX_SEED, SeededNoise
+from mpvideo.config import MAX_SEED
+from mpvideo.diffusion import SeededNoise
 
 SHAPE = (4, 3, 5, 5)
 

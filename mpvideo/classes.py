@@ -1,0 +1,47 @@
+"""Which class a user means."""
+
+from mpvideo.errors import UsageError
+from mpvideo.text import first_ten, printable
+
+
+def find_class(text: str, num_classes: int, names: tuple[str, ...] | None) -> int:
+    """Finds the class that `text` means: an index, a whole name, or words that fit exactly one name.
+
+    Words fit a name that has all of them, in any order and case: 'cat red hops' fits 'red cat hops'.
+
+    Args:
+        text: what the user wrote.
+        num_classes: number of classes; indices are 0 .. num_classes - 1.
+        names: a name for each class, or None.
+
+    Raises:
+        UsageError: nothing fits, or several names do; the message lists them.
+    """
+    asked = " ".join(text.split())
+    if asked.isascii() and asked.lstrip("+-").isdigit():
+        if not 0 <= (index := int(asked)) < num_classes:
+            raise UsageError(f"--class must be from 0 to {num_classes - 1}, got {asked}", hint=_list_hint(names))
+        return index
+    if names is None:
+        raise UsageError(
+            f"--class must be an index from 0 to {num_classes - 1}, got {printable(text)!r}: "
+            "the checkpoint does not name its classes"
+        )
+    folded = asked.casefold()
+    exact = [index for index, name in enumerate(names) if " ".join(name.split()).casefold() == folded]
+    words = set(folded.split())
+    found = exact or [index for index, name in enumerate(names) if words <= set(name.casefold().split())]
+    if not words or not found:
+        raise UsageError(
+            f"--class fits none of the {num_classes} classes, got {printable(text)!r}", hint=_list_hint(names)
+        )
+    if len(found) > 1:
+        raise UsageError(
+            f"--class {printable(text)!r} fits {len(found)} classes: {first_ten([names[index] for index in found])}",
+            hint="Add words, or give the whole name or the index.",
+        )
+    return found[0]
+
+
+def _list_hint(names: tuple[str, ...] | None) -> str | None:
+    return None if names is None else "`mpvideo inspect --classes` lists them."

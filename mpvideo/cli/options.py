@@ -1,0 +1,57 @@
+"""Options that several commands share."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mpvideo.errors import UsageError
+from mpvideo.text import printable
+
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--config", metavar="FILE", help="A JSON file with the config, or the part that the checkpoint lacks."
+    ),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="One field of the config, before all others: --set video.codec=rgb --set model.dim=64. May be repeated.",
+    ),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary; errors are still told.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON to standard output, for scripts.")]
+
+
+def parse_settings(settings: list[str] | None) -> dict[str, Any]:
+    """Turns KEY=VALUE pairs into a nested object; a value is JSON, or else a word.
+
+    Raises:
+        UsageError: a pair has no key or no value, or a key is a field and a group of fields at once.
+    """
+    nested: dict[str, Any] = {}
+    for setting in settings or []:
+        key, equals, text = setting.partition("=")
+        path = key.strip().split(".")
+        if not equals or not all(path):
+            raise UsageError(
+                f"--set must be KEY=VALUE, got {printable(setting)!r}", hint="For example --set model.frames=32."
+            )
+        group = nested
+        for part in path[:-1]:
+            group = group.setdefault(part, {})
+            if not isinstance(group, dict):
+                raise UsageError(f"--set {printable(key)} must be inside a group, but {part} was set to a value before")
+        group[path[-1]] = _value(text.strip())
+    return nested
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

@@ -1,0 +1,60 @@
+"""Which device and dtype to compute with, and why."""
+
+from dataclasses import dataclass
+
+import torch
+
+from mpvideo.config import DeviceName, DtypeName
+from mpvideo.errors import DeviceError
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where and in what a network runs.
+
+    Attributes:
+        device: the device.
+        dtype: what the network computes in; the sampler's loop stays in float32.
+    """
+
+    device: torch.device
+    dtype: torch.dtype
+
+    @property
+    def dtype_name(self) -> str:
+        """The dtype as the user writes it."""
+        return str(self.dtype).removeprefix("torch.")
+
+    @property
+    def device_name(self) -> str:
+        """The kind of device, e.g. 'cpu' or 'cuda'."""
+        return self.device.type
+
+    def __str__(self) -> str:
+        if self.device.type == "cuda":
+            return f"{torch.cuda.get_device_name(self.device)} in {self.dtype_name}"
+        if self.device.type == "cpu":
+            return f"CPU, {torch.get_num_threads()} threads, in {self.dtype_name}"
+        return f"{self.device.type.upper()} in {self.dtype_name}"
+
+
+def choose_placement(device: DeviceName = "auto", dtype: DtypeName = "auto") -> Placement:
+    """Picks a device and a dtype.
+
+    Args:
+        device: 'auto' takes CUDA if there is one, else MPS, else the CPU.
+        dtype: 'auto' is float32: the reference, the same on every device up to rounding.
+
+    Raises:
+        DeviceError: the device asked for is not there.
+    """
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if device == "auto":
+        device = "cuda" if available["cuda"] else "mps" if available["mps"] else "cpu"
+    if not available[device]:
+        usable = ", ".join(name for name, usable in available.items() if usable)
+        raise DeviceError(
+            f"--device {device} is not available to torch {torch.__version__} here; available: {usable}",
+            hint="Leave --device out to take the best there is.",
+        )
+    return Placement(torch.device(device), torch.float32 if dtype == "auto" else getattr(torch, dtype))

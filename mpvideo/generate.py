@@ -1,0 +1,212 @@
+"""One request to videos: the road that data takes from a checkpoint to frames.
+
+checkpoint = open_checkpoint(path)
+model = load_model(checkpoint, choose_placement())
+for video in generate(model, [Job(seed=0, class_index=207)], checkpoint.config.sampling):
+    video.frames  # (T, H, W, C) uint8
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from mpvideo.checkpoint import Checkpoint
+from mpvideo.checkpoint.load import load_tensors
+from mpvideo.config import CheckpointConfig, SamplingConfig
+from mpvideo.device import Placement
+from mpvideo.diffusion import (
+    Churn,
+    EDMDenoiser,
+    SeededNoise,
+    class_rows,
+    karras_sigmas,
+    sample_euler,
+    sample_heun,
+)
+from mpvideo.errors import DeviceError
+from mpvideo.nn import KarrasUnet3D
+from mpvideo.video.autoencoder import Autoencoder
+from mpvideo.video.codec import Codec, LatentCodec, PixelCodec
+
+_SAMPLERS = {"euler": sample_euler, "heun": sample_heun}
+_CODEC_PREFIX = "codec."
+
+Module = TypeVar("Module", bound=torch.nn.Module)
+
+OnEvaluation = Callable[[int], None]
+"""`on_evaluation(samples)`, called after each evaluation of the network with the number of samples it advanced."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One video to make.
+
+    Attributes:
+        seed: decides every random draw, 0 to 2**63 - 1.
+        class_index: its class; None lets the seed choose where the network has classes.
+    """
+
+    seed: int
+    class_index: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Video:
+    """A finished video.
+
+    Attributes:
+        seed: of its job.
+        class_index: its class, chosen by the seed if the job named none; None for a network without classes.
+        frames: (T, H, W, C) uint8, C = 1 gray, 3 RGB, 4 RGBA.
+    """
+
+    seed: int
+    class_index: int | None
+    frames: npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """A checkpoint in memory, ready to sample."""
+
+    config: CheckpointConfig
+    net: KarrasUnet3D
+    codec: Codec
+    placement: Placement
+
+
+def load_model(checkpoint: Checkpoint, placement: Placement) -> Model:
+    """Reads a checkpoint's weights and builds its network and codec.
+
+    Raises:
+        CheckpointError: the weights cannot be read or are not finite.
+        DeviceError: there is not enough memory.
+    """
+    config = checkpoint.config
+    with _memory_errors("the weights"):
+        tensors = load_tensors(checkpoint.header)
+        codec: Codec = PixelCodec()
+        if (shape := config.video.autoencoder) is not None:
+            parts = {
+                name.removeprefix(_CODEC_PREFIX): tensors.pop(name)
+                for name in list(tensors)
+                if name.startswith(_CODEC_PREFIX)
+            }
+            autoencoder = _build(lambda: Autoencoder(shape), parts, placement.device)
+            codec = LatentCodec(autoencoder, config.edm.sigma_data)
+        net = _build(
+            lambda: KarrasUnet3D(legacy_fan_in=config.edm.legacy_fan_in, **vars(config.model)),
+            tensors,
+            placement.device,
+        )
+    return Model(config=config, net=net, codec=codec, placement=placement)
+
+
+def _build(make: Callable[[], Module], tensors: dict[str, Tensor], device: torch.device) -> Module:
+    """Builds a module around tensors that are already there, so that weights are never held twice."""
+    with torch.device("meta"):
+        module = make()
+    floats = {name: tensors.pop(name).to(device, torch.float32) for name in list(tensors)}
+    module.load_state_dict(floats, assign=True)
+    return module.eval().requires_grad_(False)
+
+
+def drawn_class(seed: int, num_classes: int) -> int:
+    """The class that a seed chooses by itself."""
+    return int(SeededNoise([seed]).random_classes(num_classes)[0])
+
+
+def generate(
+    model: Model,
+    jobs: Sequence[Job],
+    sampling: SamplingConfig,
+    *,
+    clamp: bool | None = None,
+    batch_size: int = 1,
+    on_evaluation: OnEvaluation | None = None,
+) -> Iterator[Video]:
+    """Samples videos batch by batch and yields them in the order of the jobs.
+
+    A seed gives the same video at any batch size, up to rounding.
+
+    Args:
+        model: the checkpoint.
+        jobs: what to make.
+        sampling: settings of the sampler.
+        clamp: whether denoised estimates are clamped to [-1, 1]; None for what the checkpoint says.
+        batch_size: how many videos are sampled at once.
+        on_evaluation: told of each evaluation of the network; in all, every video takes sampling.num_evaluations.
+
+    Raises:
+        ValueError: batch_size, a seed or a class out of range, or a class for a network without classes.
+        DeviceError: out of memory.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    for start in range(0, len(jobs), batch_size):
+        batch = jobs[start : start + batch_size]
+        with _memory_errors(f"a batch of {len(batch)}"):
+            x, classes = _sample(model, batch, sampling, clamp, on_evaluation)
+        for job, index, latent in zip(batch, classes, x, strict=True):
+            with _memory_errors("one decoded video"):
+                frames = model.codec.decode(latent.unsqueeze(0))[0].cpu().numpy()
+            yield Video(seed=job.seed, class_index=index, frames=frames)
+
+
+@torch.inference_mode()
+def _sample(
+    model: Model,
+    jobs: Sequence[Job],
+    sampling: SamplingConfig,
+    clamp: bool | None,
+    on_evaluation: OnEvaluation | None,
+) -> tuple[Tensor, Sequence[int | None]]:
+    """Samples one batch: (B, C, T, H, W) of the network's tensor, and the classes."""
+    edm, shape = model.config.edm, model.config.model
+    noise = SeededNoise([job.seed for job in jobs], model.placement.device)
+    classes: list[int | None] = [job.class_index for job in jobs]
+    labels = None
+    if shape.num_classes is not None:
+        drawn = noise.random_classes(shape.num_classes).tolist()
+        classes = [chance if index is None else index for index, chance in zip(classes, drawn, strict=True)]
+        labels = class_rows(torch.tensor(classes), shape.num_classes).to(model.placement.device)
+    elif any(index is not None for index in classes):
+        raise ValueError("class_index must be None: the network has no classes")
+    denoiser = EDMDenoiser(
+        net=model.net,
+        sigma_data=edm.sigma_data,
+        clamp=edm.clamp if clamp is None else clamp,
+        self_condition=shape.self_condition,
+        class_labels=labels,
+        guidance=sampling.guidance,
+        dtype=model.placement.dtype,
+    )
+
+    def counted(x: Tensor, sigma: float, state: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        result = denoiser(x, sigma, state)
+        if on_evaluation is not None:
+            on_evaluation(len(x))
+        return result
+
+    sigmas = karras_sigmas(sampling.steps, sampling.sigma_min, sampling.sigma_max, sampling.rho)
+    churn = Churn(s_churn=sampling.s_churn, s_tmin=sampling.s_tmin, s_tmax=sampling.s_tmax, s_noise=sampling.s_noise)
+    x = noise.randn(shape.channels, shape.frames, shape.image_size, shape.image_size) * sigmas[0].item()
+    return _SAMPLERS[sampling.sampler](counted, x, sigmas, churn=churn, noise=noise.randn_like), classes
+
+
+@contextmanager
+def _memory_errors(what: str) -> Iterator[None]:
+    """Turns running out of memory, on any device, into a DeviceError."""
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError, RuntimeError) as error:
+        # On the CPU torch has no exception of its own for it.
+        if type(error) is RuntimeError and "can't allocate memory" not in str(error):
+            raise
+        raise DeviceError(f"not enough memory for {what}", hint="Try a smaller --batch-size.") from error

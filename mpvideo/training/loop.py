@@ -1,0 +1,178 @@
+"""The training loop: endless samples in, snapshots and a checkpoint's weights out."""
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mpvideo.nn import KarrasUnet3D
+from mpvideo.training.ema import PowerEMA
+from mpvideo.training.factored import FactoredClassEmbedding
+from mpvideo.training.loss import NoiseDistribution, UncertaintyWeight, denoising_loss, learning_rate, weigh
+
+Report = Callable[[str], None]
+Batches = Callable[[int], tuple[Tensor, Tensor]]
+"""Maps the number of a batch to its clean tensors (B, C, T, H, W), float32, and labels (B,): always the same ones."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How to train.
+
+    Attributes:
+        batch_size: samples of one optimiser step.
+        P_mean, P_std: of ln(sigma), see `NoiseDistribution`.
+        peak_rate, warmup_steps, decay_steps: see `learning_rate`.
+        label_dropout: probability of training a sample without its label, for guidance.
+        ema_std: relative width of the weights' moving average.
+        bfloat16: whether the network runs in bfloat16; weights and their updates stay in float32.
+        seed: seeds weights, noise and dropout of labels.
+    """
+
+    batch_size: int = 32
+    P_mean: float = 0.2
+    P_std: float = 1.4
+    peak_rate: float = 0.008
+    warmup_steps: int = 100
+    decay_steps: int = 1500
+    label_dropout: float = 0.1
+    ema_std: float = 0.10
+    bfloat16: bool = True
+    seed: int = 0
+
+
+class Trainer:
+    """Network, optimiser and average, and how to go on from a snapshot of them.
+
+    Step n depends on the state after step n - 1, on n and on the recipe's seed alone, so a resumed run takes the very
+    steps that an uninterrupted one would have taken.
+
+    Args:
+        net: the network to train, in place.
+        recipe: how.
+        sigma_data: standard deviation of the clean tensors.
+    """
+
+    def __init__(self, net: KarrasUnet3D, recipe: Recipe, *, sigma_data: float) -> None:
+        self.net = net.train()
+        self.recipe = recipe
+        self.sigma_data = sigma_data
+        self.uncertainty = UncertaintyWeight().train()
+        self.parameters = [*net.parameters(), *self.uncertainty.parameters()]
+        self.optimizer = torch.optim.Adam(self.parameters, betas=(0.9, 0.99), fused=True)
+        self.ema = PowerEMA(net, recipe.ema_std)
+        self.step = 0
+
+    def train_step(self, clean: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Takes one optimiser step; returns the noise levels and losses, (B,) each, for the log."""
+        recipe = self.recipe
+        generator = torch.Generator().manual_seed(recipe.seed * 2**32 + self.step)
+        sigma = NoiseDistribution(P_mean=recipe.P_mean, P_std=recipe.P_std).sample(len(clean), generator)
+        noise = torch.randn(clean.shape, generator=generator)
+        kept = torch.rand(len(clean), generator=generator) >= recipe.label_dropout
+        num_classes = self.net.config.num_classes
+        assert num_classes is not None
+        rows = nn.functional.one_hot(labels, num_classes) * kept.unsqueeze(1)
+        dtype = torch.bfloat16 if recipe.bfloat16 else torch.float32
+        loss = denoising_loss(self.net, clean.to(dtype), noise, sigma, self.sigma_data, rows.float())
+        weigh(loss, self.uncertainty(sigma.log() / 4)).backward()  # type: ignore[no-untyped-call]
+        for parameter in self.parameters:
+            if parameter.grad is not None:
+                parameter.grad.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(
+                self.step, peak=recipe.peak_rate, warmup_steps=recipe.warmup_steps, decay_steps=recipe.decay_steps
+            )
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.step += 1
+        self.ema.update(self.net, self.step)
+        return sigma, loss.detach()
+
+    def state(self) -> dict[str, Any]:
+        """Everything needed to go on, as tensors and plain numbers."""
+        return {
+            "step": self.step,
+            "recipe": asdict(self.recipe),
+            "net": self.net.state_dict(),
+            "ema": self.ema.average.state_dict(),
+            "uncertainty": self.uncertainty.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Goes back to a state."""
+        self.step = state["step"]
+        self.net.load_state_dict(state["net"])
+        self.ema.average.load_state_dict(state["ema"])
+        self.uncertainty.load_state_dict(state["uncertainty"])
+        self.optimizer.load_state_dict(state["optimizer"])
+
+
+def train(
+    trainer: Trainer,
+    batches: Batches,
+    snapshot: Path,
+    *,
+    seconds: float,
+    snapshot_every: float = 300.0,
+    report: Report,
+) -> None:
+    """Trains for a time, going on from `snapshot` if it exists, and leaves the last state there.
+
+    Args:
+        trainer: what to train.
+        batches: the data.
+        snapshot: the file to write, aside and then renamed.
+        seconds: time to spend, that of earlier runs not counted.
+        snapshot_every: seconds between snapshots.
+        report: takes a line of text about every half minute, with the loss over thirds of the noise levels' range.
+    """
+    if snapshot.exists():
+        trainer.load_state(torch.load(snapshot, weights_only=True, mmap=True))
+        report(f"network: going on from step {trainer.step}")
+    began = last_report = last_snapshot = time.monotonic()
+    seen: list[tuple[Tensor, Tensor]] = []
+    while time.monotonic() - began < seconds:
+        seen.append(trainer.train_step(*batches(trainer.step)))
+        now = time.monotonic()
+        if now - last_report > 30:
+            report(_progress(trainer, seen, now - last_report))
+            seen, last_report = [], now
+        if now - last_snapshot > snapshot_every:
+            _save(trainer.state(), snapshot)
+            last_snapshot = now
+    _save(trainer.state(), snapshot)
+
+
+def _save(state: dict[str, Any], path: Path) -> None:
+    aside = path.with_suffix(".part")
+    torch.save(state, aside)
+    aside.replace(path)
+
+
+def _progress(trainer: Trainer, seen: list[tuple[Tensor, Tensor]], seconds: float) -> str:
+    sigma, loss = (torch.cat(parts) for parts in zip(*seen, strict=True))
+    edges = [0.0, 0.2, 0.6, 2.0, 6.0, torch.inf]
+    levels = [f"<{high:g}: {float(loss[(sigma >= low) & (sigma < high)].mean()):.3f}" for low, high in pairwise(edges)]
+    return (
+        f"network: step {trainer.step}, {trainer.step * trainer.recipe.batch_size} samples, "
+        f"{len(loss) / seconds:.1f} samples/s, loss {float(loss.mean()):.4f}; by sigma {', '.join(levels)}"
+    )
+
+
+def finished_weights(net: KarrasUnet3D) -> dict[str, Tensor]:
+    """A network's weights as a checkpoint holds them: every tensor of its plain form, on the CPU.
+
+    Args:
+        net: the network, whose `to_class_emb` may be a `FactoredClassEmbedding`.
+    """
+    weights = {name: tensor.detach().cpu() for name, tensor in net.state_dict().items()}
+    if isinstance(net.to_class_emb, FactoredClassEmbedding):
+        weights["to_class_emb.weight"] = net.to_class_emb.table().detach().cpu()
+    return weights
