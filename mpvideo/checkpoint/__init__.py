@@ -1,0 +1,30 @@
+"""Checkpoints: safetensors files that say themselves what they are.
+
+What needs no torch is importable from here. The weights are read by `mpvideo.checkpoint.load` and written by
+`mpvideo.checkpoint.save`, which import it:
+
+    checkpoint = open_checkpoint(path)  # everything checked but the weights
+    tensors = load_tensors(checkpoint.header)  # from mpvideo.checkpoint.load
+"""
+
+from mpvideo.checkpoint.container import TensorInfo
+from mpvideo.checkpoint.header import Header, file_hash, read_header
+from mpvideo.checkpoint.opening import (
+    Checkpoint,
+    bundled_checkpoint,
+    find_problems,
+    open_checkpoint,
+    resolve_config,
+)
+
+__all__ = [
+    "Checkpoint",
+    "Header",
+    "TensorInfo",
+    "bundled_checkpoint",
+    "file_hash",
+    "find_problems",
+    "open_checkpoint",
+    "read_header",
+    "resolve_config",
+]

@@ -1,0 +1,198 @@
+"""A checkpoint's tensors and config without its weights: one file, a folder, or shards with an index.
+
+Only the standard library is imported, and only headers are read, so the time is the same for 1 MB and for 50 GB.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+from mpvideo.checkpoint.container import Container, TensorInfo, read_container
+from mpvideo.checkpoint.reading import open_regular, parse_object, read_into, read_json
+from mpvideo.errors import CheckpointError
+from mpvideo.text import first_ten, printable
+
+CONFIG_KEY = "mpvideo"
+"""The metadata key that holds the config, one JSON string."""
+
+WEIGHTS_FILE = "model.safetensors"
+INDEX_FILE = "model.safetensors.index.json"
+CONFIG_FILE = "config.json"
+
+_CHUNK = 1 << 22
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a checkpoint says of itself without its weights being read.
+
+    Attributes:
+        path: the file or folder that was asked for.
+        files: the safetensors files that hold its tensors.
+        tensors: all tensors by name, in the order of their bytes.
+        metadata: the free strings of its files (shards together, the first file's word first).
+        file_size: bytes of its safetensors files.
+        sidecar: the config.json beside the weights, or None. A file counts as having one only under the names that
+            folders use (model.safetensors and its index): a config.json lying beside any other file may be anyone's.
+        damage: files whose length contradicts their header; always empty in a header read strictly.
+    """
+
+    path: Path
+    files: tuple[Path, ...]
+    tensors: dict[str, TensorInfo]
+    metadata: dict[str, str]
+    file_size: int
+    sidecar: Path | None = None
+    damage: tuple[CheckpointError, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Name of the file or folder, without the folders above it, which are nobody's business in a record."""
+        return self.path.resolve().name or str(self.path)
+
+    @property
+    def config(self) -> dict[str, Any] | None:
+        """The config object in the header, not yet checked beyond being one; None if there is none.
+
+        Raises:
+            CheckpointError: it is not a JSON object.
+        """
+        if CONFIG_KEY not in self.metadata:
+            return None
+        return parse_object(self.metadata[CONFIG_KEY], f"{printable(self.path)}: header key {CONFIG_KEY}")
+
+
+def read_header(path: Path, *, strict: bool = True) -> Header:
+    """Reads what a checkpoint says of itself.
+
+    Args:
+        path: a safetensors file; a folder with model.safetensors, or with model.safetensors.index.json and its
+            shards; or such an index.
+        strict: whether a file that is shorter or longer than its header says is refused. If not, it is described,
+            and `damage` says so.
+
+    Raises:
+        CheckpointError: missing, unreadable, something else, or against a rule of the format.
+    """
+    path = Path(path)
+    weights = _in_folder(path) if _is_folder(path) else path
+    if weights.name.endswith(".index.json"):
+        header = _read_shards(path, weights)
+    else:
+        one = read_container(weights)
+        damage = (one.damage,) if one.damage else ()
+        header = Header(path, (weights,), one.tensors, one.metadata, one.size, _sidecar(weights), damage)
+    if strict and header.damage:
+        raise header.damage[0]
+    return header
+
+
+def file_hash(header: Header) -> str:
+    """SHA-256, in hex, of a checkpoint's tensors: their names, dtypes, shapes and bytes, sorted by name.
+
+    The same for the same tensors in one file, in a folder or in shards; the config does not count. Reads every byte.
+
+    Raises:
+        CheckpointError: a file cannot be read or became shorter.
+    """
+    digest = hashlib.sha256()
+    for name in sorted(header.tensors):
+        tensor = header.tensors[name]
+        digest.update(json.dumps([name, tensor.dtype, list(tensor.shape)], separators=(",", ":")).encode() + b"\n")
+        with open_regular(tensor.file) as file:
+            buffer = memoryview(bytearray(min(_CHUNK, tensor.size)))
+            for start in range(tensor.start, tensor.stop, _CHUNK):
+                part = buffer[: tensor.stop - start]
+                read_into(file, start, part, tensor.file)
+                digest.update(part)
+    return digest.hexdigest()
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):  # too long a name, or a zero byte in it: opening it will say so
+        return False
+
+
+def _in_folder(folder: Path) -> Path:
+    for name in (WEIGHTS_FILE, INDEX_FILE):
+        if (folder / name).exists():
+            return folder / name
+    try:
+        others = sorted(entry.name for entry in folder.iterdir() if entry.suffix == ".safetensors")
+    except OSError as error:
+        raise CheckpointError(f"{printable(folder)} cannot be read: {error.strerror}") from None
+    raise CheckpointError(
+        f"the folder {printable(folder)} must hold {WEIGHTS_FILE} or {INDEX_FILE}, it has neither",
+        hint=f"Give one of its files instead: {first_ten(others)}." if others else "Give the file with the weights.",
+    )
+
+
+def _sidecar(weights: Path) -> Path | None:
+    beside = weights.with_name(CONFIG_FILE)
+    return beside if weights.name in (WEIGHTS_FILE, INDEX_FILE) and beside.exists() else None
+
+
+def _read_shards(path: Path, index: Path) -> Header:
+    where = printable(index)
+    content = read_json(index)
+    weight_map = content.get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise CheckpointError(f"{where}: weight_map must be an object that gives each tensor's file")
+    for name in weight_map.values():
+        if not _is_bare_name(name):
+            raise CheckpointError(
+                f"{where}: shards must be names of files in the same folder, got {printable(repr(name), 80)}"
+            )
+    # In sorted order, so that nothing depends on the order of the index.
+    shards = [read_container(index.with_name(name)) for name in sorted(set(weight_map.values()))]
+    tensors = _join_shards(shards, weight_map, where)
+    return Header(
+        path,
+        tuple(shard.path for shard in shards),
+        tensors,
+        _join_metadata(shards, content.get("metadata"), where),
+        sum(shard.size for shard in shards),
+        _sidecar(index),
+        tuple(shard.damage for shard in shards if shard.damage),
+    )
+
+
+def _is_bare_name(name: object) -> bool:
+    """Whether a name stays in its folder on every system; symbolic links inside the folder are the user's own."""
+    return (
+        isinstance(name, str)
+        and name not in ("", ".", "..")
+        and "\0" not in name
+        and PurePosixPath(name).name == name
+        and PureWindowsPath(name).name == name
+    )
+
+
+def _join_shards(shards: list[Container], weight_map: dict[str, str], where: str) -> dict[str, TensorInfo]:
+    tensors: dict[str, TensorInfo] = {}
+    for shard in shards:
+        strangers = [name for name in shard.tensors if weight_map.get(name) != shard.path.name]
+        if strangers:
+            raise CheckpointError(
+                f"{where}: {printable(shard.path.name)} must hold only tensors that the index places there, "
+                f"it also has {first_ten(strangers)}"
+            )
+        tensors |= shard.tensors
+    absent = [f"{name} ({weight_map[name]})" for name in weight_map if name not in tensors]
+    if absent:
+        raise CheckpointError(f"{where} lists tensors that are not in their shards: {first_ten(absent)}")
+    return tensors
+
+
+def _join_metadata(shards: list[Container], own: object, where: str) -> dict[str, str]:
+    """The index's own strings, then the shards'; two different configs are refused."""
+    sources = [shard.metadata for shard in shards]
+    if isinstance(own, dict):
+        sources.insert(0, {key: value for key, value in own.items() if isinstance(value, str)})
+    if len({source[CONFIG_KEY] for source in sources if CONFIG_KEY in source}) > 1:
+        raise CheckpointError(f"{where}: its files must not carry different configs ({CONFIG_KEY})")
+    return {key: value for source in reversed(sources) for key, value in source.items()}

@@ -1,0 +1,85 @@
+"""Reading the weights of a checkpoint."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from io import FileIO
+from math import isfinite
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mpvideo.checkpoint.container import WEIGHT_DTYPES, TensorInfo
+from mpvideo.checkpoint.header import Header
+from mpvideo.checkpoint.reading import open_regular, read_into
+from mpvideo.errors import CheckpointError, DeviceError
+from mpvideo.text import amount, counted, first_ten, printable
+
+_TORCH: dict[str, torch.dtype] = {word: getattr(torch, name) for word, name in WEIGHT_DTYPES.items()}
+
+
+def load_tensors(header: Header) -> dict[str, Tensor]:
+    """Reads all weights of a checkpoint into CPU memory, once, in the dtypes of the file.
+
+    Raises:
+        CheckpointError: a file cannot be read or became shorter, a dtype is none that weights can have, or weights are
+            not finite (the message names the tensors).
+        DeviceError: there is not enough memory.
+    """
+    tensors: dict[str, Tensor] = {}
+    broken: list[str] = []
+    for info, tensor in read_tensors(header):
+        if not all(map(isfinite, value_range(tensor))):
+            broken.append(info.name)
+        tensors[info.name] = tensor
+    if broken:
+        raise CheckpointError(
+            f"{printable(header.path)}: weights must be finite, but {counted(len(broken), 'tensor')} "
+            f"{'contains' if len(broken) == 1 else 'contain'} NaN or infinity: {first_ten(broken)}",
+            hint="The training diverged or the file is damaged; take an earlier checkpoint.",
+        )
+    return tensors
+
+
+def read_tensors(header: Header) -> Iterator[tuple[TensorInfo, Tensor]]:
+    """Yields a checkpoint's tensors one after the other, as they lie on the disk, finite or not.
+
+    Raises:
+        CheckpointError, DeviceError: as `load_tensors`.
+    """
+    with ExitStack() as stack:
+        files: dict[Path, FileIO] = {}
+        for info in header.tensors.values():
+            if info.file not in files:
+                files[info.file] = stack.enter_context(open_regular(info.file))
+            yield info, _read(files[info.file], info)
+
+
+def value_range(tensor: Tensor) -> tuple[float, float]:
+    """Least and greatest value, both NaN if any is; (0, 0) for a tensor without elements.
+
+    One pass without a temporary, which `torch.isfinite` would need in the tensor's own size.
+    """
+    if not tensor.numel():
+        return 0.0, 0.0
+    low, high = torch.aminmax(tensor.detach())
+    return low.item(), high.item()
+
+
+def _read(file: FileIO, info: TensorInfo) -> Tensor:
+    if info.dtype not in _TORCH:
+        raise CheckpointError(
+            f"{printable(info.file)}: weights must be {', '.join(WEIGHT_DTYPES.values())}; "
+            f"{printable(info.name)} is {info.dtype}"
+        )
+    # The header says the size, and the file is known to be that large only if it was read strictly.
+    try:
+        raw = torch.empty(info.size, dtype=torch.uint8)
+    except RuntimeError:
+        raise DeviceError(
+            f"not enough memory for tensor {printable(info.name)}: it takes {amount(info.size, 'B')}",
+            hint="Close other programs, or use a smaller model.",
+        ) from None
+    if info.size:
+        read_into(file, info.start, raw.numpy().data, info.file)
+    return raw.view(_TORCH[info.dtype]).reshape(info.shape)

@@ -1,0 +1,84 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from mpvideo.checkpoint import open_checkpoint, read_header
+from mpvideo.checkpoint.header import INDEX_FILE
+from mpvideo.checkpoint.load import load_tensors, value_range
+from mpvideo.errors import CheckpointError
+from tests.checkpoint.files import CONFIG, entry, pack, put, random_tensors
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_loads_what_the_reference_wrote(tmp_path: Path, dtype: torch.dtype) -> None:
+    tensors = random_tensors(dtype=dtype)
+    path = tmp_path / "a.safetensors"
+    save_file(tensors, path, metadata={"mpvideo": CONFIG.to_json()})
+    loaded = load_tensors(open_checkpoint(path).header)
+    assert loaded.keys() == tensors.keys()
+    for name, tensor in tensors.items():
+        assert loaded[name].dtype == dtype and torch.equal(loaded[name], tensor)
+        assert loaded[name].untyped_storage().nbytes() == tensor.nbytes, "each tensor owns its own bytes only"
+
+
+def test_folder_with_config_and_shards(tmp_path: Path) -> None:
+    tensors = random_tensors()
+    names = sorted(tensors)
+    parts = {"model-1.safetensors": names[::2], "model-2.safetensors": names[1::2]}
+    for file, part in parts.items():
+        save_file({name: tensors[name] for name in part}, tmp_path / file)
+    weight_map = {name: file for file, part in parts.items() for name in part}
+    put(tmp_path / INDEX_FILE, json.dumps({"weight_map": weight_map}).encode())
+    put(tmp_path / "config.json", CONFIG.to_json().encode())
+    checkpoint = open_checkpoint(tmp_path)
+    assert checkpoint.config == CONFIG
+    loaded = load_tensors(checkpoint.header)
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in tensors.items())
+
+
+def test_a_loaded_tensor_does_not_follow_the_file(tmp_path: Path) -> None:
+    path = put(tmp_path / "a", pack({"a": entry(0, 8)}, bytes(8)))
+    loaded = load_tensors(read_header(path))
+    path.write_bytes(b"")
+    assert torch.equal(loaded["a"], torch.zeros(2))
+
+
+def test_file_that_shrinks_after_its_header_was_read(tmp_path: Path) -> None:
+    path = put(tmp_path / "a", pack({"a": entry(0, 8)}, bytes(8)))
+    header = read_header(path)
+    path.write_bytes(path.read_bytes()[:-3])
+    with pytest.raises(CheckpointError, match=r"truncated: 8 bytes wanted .* got 5"):
+        load_tensors(header)
+    path.unlink()
+    with pytest.raises(CheckpointError, match="does not exist"):
+        load_tensors(header)
+
+
+def test_non_finite_weights_are_named(tmp_path: Path) -> None:
+    tensors = {f"t{index:02}": torch.ones(3, dtype=torch.bfloat16) for index in range(14)}
+    for index, value in enumerate([float("nan"), float("inf"), -float("inf")] * 4):
+        tensors[f"t{index:02}"][index % 3] = value
+    save_file(tensors, tmp_path / "a")
+    with pytest.raises(CheckpointError, match=r"12 tensors contain NaN or infinity: t00, .*t09 and 2 more"):
+        load_tensors(read_header(tmp_path / "a"))
+
+
+def test_dtypes_that_weights_cannot_have(tmp_path: Path) -> None:
+    path = put(tmp_path / "a", pack({"a": entry(0, 8, dtype="I32")}, bytes(8)))
+    with pytest.raises(CheckpointError, match="a is I32"):
+        load_tensors(read_header(path))
+
+
+def test_scalars_and_empty_tensors(tmp_path: Path) -> None:
+    save_file({"gain": torch.tensor(0.5), "none": torch.zeros(2, 0)}, tmp_path / "a")
+    loaded, wanted = load_tensors(read_header(tmp_path / "a")), load_file(tmp_path / "a")
+    assert loaded["gain"].shape == () and loaded["gain"] == wanted["gain"] and loaded["none"].shape == (2, 0)
+
+
+def test_value_range() -> None:
+    assert value_range(torch.tensor([3.0, -1.0])) == (-1, 3)
+    assert value_range(torch.zeros(0)) == (0, 0)
+    assert all(value != value for value in value_range(torch.tensor([1.0, float("nan")])))

@@ -1,0 +1,204 @@
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import typer
+from typer.testing import CliRunner
+
+from mpvideo.architecture import checkpoint_shapes, network_flops
+from mpvideo.checkpoint.report import unreadable
+from mpvideo.checkpoint.save import save_checkpoint
+from mpvideo.cli.inspect import inspect
+from mpvideo.config import SamplingConfig
+from mpvideo.errors import CheckpointError, UsageError
+from tests.checkpoint.files import latent_config, put, random_tensors
+
+CONFIG = latent_config(
+    classes=("[red]dog[/red]", "cät", "a\x1b[2J"),
+    training={"steps": 3, "data": "menagerie"},
+    title="[bold]Small[/bold]",
+    sampling=SamplingConfig(guidance=2.0, steps=5),
+)
+
+app = typer.Typer(rich_markup_mode=None)
+app.command()(inspect)
+
+
+def run(*arguments: object, code: int = 0) -> str:
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert result.exit_code == code, result.output
+    assert "\x1b" not in result.stdout
+    return result.stdout
+
+
+def as_json(*arguments: object, code: int = 0) -> dict[str, Any]:
+    report = json.loads(run(*arguments, "--json", code=code))
+    assert report["loads"] == (code == 0) == (not report["problems"])
+    return report
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("good") / "good.safetensors"
+    save_checkpoint(path, random_tensors(CONFIG), CONFIG)
+    return path
+
+
+def test_for_people(good: Path) -> None:
+    text = run(good)
+    assert text.startswith("good.safetensors: [bold]Small[/bold]\n")
+    for line in (
+        "  codec       latent: 4x4x4 a frame, decoded to 4 times the size",
+        "  picture     16x16 pixels, 3 channels",
+        "  length      4 frames at 8 a second: 0.5 s",
+        "  0           [red]dog[/red]",
+        "  2           a\\x1b[2J",
+        "  steps       3",
+        "Would load: yes (by its header; --check reads the weights too)",
+    ):
+        assert line in text.splitlines(), text
+    assert "heun, 5 steps, sigma 80 to 0.002, rho 7, guidance 2" in text
+    assert "1  2x2x2" in text and "6 blocks of 2 heads" in text
+    assert all(line == line.rstrip() for line in text.splitlines())
+
+
+def test_for_scripts(good: Path) -> None:
+    report = as_json(good)
+    assert list(report) == list(unreadable(good, CheckpointError("x")))
+    shapes = checkpoint_shapes(CONFIG)
+    total = sum(torch.zeros(shape).numel() for shape in shapes.values())
+    assert report["parameters"]["total"] == total == sum(report["parameters"]["parts"].values())
+    assert set(report["parameters"]["parts"]) == {"input", "down", "middle", "up", "embedding", "output", "codec"}
+    assert report["dtypes"] == {"float32": len(shapes)} and report["bytes"] == good.stat().st_size
+    assert report["files"] == ["good.safetensors"] and report["name"] == "good.safetensors"
+    assert report["video"] == {
+        "codec": "latent",
+        "frames": 4,
+        "width": 16,
+        "height": 16,
+        "channels": 3,
+        "fps": 8.0,
+        "seconds": 0.5,
+    }
+    assert report["levels"] == [
+        {"frames": 4, "image_size": 4, "width": 4, "down": 1, "middle": 0, "up": 3, "attention": 0, "heads": 0},
+        {"frames": 2, "image_size": 2, "width": 8, "down": 2, "middle": 2, "up": 2, "attention": 6, "heads": 2},
+    ]
+    assert report["classes"] == {"count": 3, "names": None} and "classes" not in report["config"]
+    assert report["cost"]["evaluations"] == 2 * 9, "Heun's 2N - 1, twice for guidance"
+    assert report["cost"]["flops_per_video"] == 18 * network_flops(CONFIG.model)
+    assert report["cost"]["memory"]["bfloat16"]["weights"] == 2 * total
+    assert report["tensors"] is None and report["check"] is None
+    full = as_json(good, "--tensors", "--classes")
+    assert full["classes"]["names"] == list(CONFIG.classes or ())
+    assert {item["name"]: tuple(item["shape"]) for item in full["tensors"]} == shapes
+
+
+def test_lists(good: Path) -> None:
+    text = run(good, "--tensors")
+    assert all(f"    {name}" in text or f"  {name}" in text for name in checkpoint_shapes(CONFIG))
+    assert "output_block.1.gain" in text and "scalar" in text
+    many = [f"name {index}" for index in range(7)]
+    config = {"format": 1, "model": {"num_classes": 7}, "classes": many}
+    file = put(good.with_name("seven.json"), json.dumps(config).encode())
+    text = run(good, "--config", file, code=3)
+    assert "4 more: --classes lists them" in text and "name 6" not in text
+    assert "name 6" in run(good, "--config", file, "--classes", code=3)
+    assert "1 tensor misshapen: to_class_emb.weight (16, 3) instead of (16, 7)" in text
+
+
+def test_check_reads_the_weights(good: Path, tmp_path: Path) -> None:
+    assert as_json(good, "--check")["check"] == {"nonfinite": [], "zero": []}
+    assert "header and weights checked" in run(good, "--check")
+    tensors = random_tensors(CONFIG)
+    tensors["output_block.1.gain"].zero_()
+    path = tmp_path / "zero.safetensors"
+    save_checkpoint(path, tensors, CONFIG)
+    assert "1 tensor all zero: output_block.1.gain" in run(path, "--check")
+    data = bytearray(path.read_bytes())
+    data[-4:] = b"\x00\x00\xc0\x7f"  # NaN
+    last = as_json(path, "--tensors")["tensors"][-1]["name"]
+    path.write_bytes(data)
+    run(path)  # the header says nothing of it
+    report = as_json(path, "--check", code=3)
+    assert report["check"]["nonfinite"] == [last]
+    assert f"- 1 tensor with NaN or infinity: {last}" in run(path, "--check", code=3)
+
+
+def test_truncated_file_is_still_described(good: Path, tmp_path: Path) -> None:
+    path = put(tmp_path / "cut.safetensors", good.read_bytes()[:-100])
+    for options in ((), ("--check",)):
+        text = run(path, *options, code=3)
+        assert "Would load: no" in text and "is truncated: it must have" in text and "16x16 pixels" in text
+
+
+def test_file_without_config(tmp_path: Path, good: Path) -> None:
+    from safetensors.torch import save_file
+
+    path = tmp_path / "bare.safetensors"
+    save_file(random_tensors(CONFIG), path)
+    text = run(path, code=3)
+    assert (
+        "does not say which architecture" in text
+        and "hint: Give it with --set model.FIELD=VALUE or with --config FILE" in text
+    )
+    assert as_json(path, code=3)["config"] is None
+    file = put(tmp_path / "c.json", CONFIG.to_json().encode())
+    run(path, "--config", file)
+    settings = CONFIG.to_dict()
+    del settings["video"]
+    file = put(tmp_path / "d.json", json.dumps(settings).encode())
+    assert "--set video.codec=rgba or --set video.codec=latent" in run(path, "--config", file, code=3)
+    assert "tensors left over: codec." in run(path, "--config", file, "--set", "video.codec=rgba", code=3)
+
+
+def test_unreadable_file(tmp_path: Path) -> None:
+    path = put(tmp_path / "page.safetensors", b"<!doctype html>")
+    report = as_json(path, code=3)
+    assert "HTML page" in report["problems"][0]["message"] and report["config"] is None
+    with pytest.raises(CheckpointError, match="HTML page"):
+        CliRunner().invoke(app, [str(path)], catch_exceptions=False)
+
+
+def test_settings_come_before_the_header(good: Path) -> None:
+    assert as_json(good, "--set", "video.fps=2", "--set", "title=new")["video"]["seconds"] == 2
+    assert "video: codec must be one of" in run(good, "--set", "video.codec=yuv", code=3)
+    with pytest.raises(UsageError, match="--set must be KEY=VALUE"):
+        CliRunner().invoke(app, [str(good), "--set", "fps"], catch_exceptions=False)
+
+
+def test_weights_that_come_with_the_package(good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mpvideo.cli.inspect.bundled_checkpoint", lambda: good)
+    assert as_json()["name"] == "good.safetensors"
+
+
+@pytest.mark.parametrize("width", [40, 80, 120])
+def test_narrow_terminals(good: Path, monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("FORCE_COLOR", "1")  # what rich takes for a terminal
+    text = CliRunner().invoke(app, [str(good), "--tensors"]).stdout
+    assert "\x1b[1m" in text and "\x1b[3" not in text and ";3" not in text, "bold, without colours"
+    plain = re.sub("\x1b\\[[0-9;]*m", "", text)
+    assert max(map(len, plain.splitlines())) <= width
+
+
+def test_no_torch(good: Path) -> None:
+    code = (
+        "import sys, typer; from mpvideo.cli.inspect import inspect; app = typer.Typer(); app.command()(inspect)\n"
+        f"try: app([{str(good)!r}, '--tensors', '--classes'])\n"
+        "finally: sys.exit(len({'torch', 'numpy', 'imageio'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0 and "Would load: yes" in done.stdout, done.stderr
+
+
+def test_terminals_without_unicode(good: Path) -> None:
+    code = f"from mpvideo.cli.inspect import inspect; from pathlib import Path; inspect(Path({str(good)!r}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, env={"PYTHONIOENCODING": "ascii"})
+    assert done.returncode == 0 and b"c\\xe4t" in done.stdout, done.stderr
