@@ -1,7 +1,8 @@
 """The program: its commands, and the one place where exceptions become messages and exit codes."""
 
-import os
+import signal
 import sys
+from collections.abc import Sequence
 from typing import Annotated, NoReturn
 
 import typer
@@ -39,9 +40,15 @@ def options(
     """Turn a KarrasUnet3D checkpoint into finished videos."""
 
 
-def main() -> None:
-    """Runs the program and exits with one of `mpvideo.errors.ExitCode`."""
-    arguments = sys.argv[1:]
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Runs the program and exits with one of `mpvideo.errors.ExitCode`.
+
+    Args:
+        arguments: what follows the program's name; None for those of the process.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    # So that temporary files go when the system, a scheduler or `timeout` asks the program to stop.
+    signal.signal(signal.SIGTERM, _terminate)
     # Accepted behind the command too: whoever needs it appends it to the line that failed.
     debug = "--debug" in arguments
     try:
@@ -50,14 +57,11 @@ def main() -> None:
         if debug:
             raise
         _fail(error.message, error.hint, error.exit_code)
-    except KeyboardInterrupt:
-        if debug:
-            raise
-        _fail("interrupted; nothing was left half written", None, ExitCode.INTERRUPTED)
-    except BrokenPipeError:
-        # Whoever read our output has had enough, as `head` does. Python would complain once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(ExitCode.FAILED)
+    except SystemExit as ended:
+        # Typer turns Ctrl-C into this code without a word.
+        if ended.code == ExitCode.INTERRUPTED:
+            _fail("interrupted; nothing was left half written", None, ExitCode.INTERRUPTED)
+        raise
     except Exception as error:
         if debug:
             raise
@@ -66,6 +70,11 @@ def main() -> None:
             "This is a defect of mpvideo. Run the command again with --debug and report what it prints.",
             ExitCode.FAILED,
         )
+    sys.exit(ExitCode.DONE)
+
+
+def _terminate(number: int, frame: object) -> NoReturn:
+    sys.exit(128 + number)
 
 
 def _fail(message: str, hint: str | None, code: ExitCode) -> NoReturn:

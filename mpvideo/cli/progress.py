@@ -38,6 +38,8 @@ def progress(title: str, total: int, unit: str, *, quiet: bool) -> Iterator[Adva
             TimeRemainingColumn(),
             console=console,
             transient=True,
+            # On the same terminal, lines go above the bar; into a file or a pipe, results must go untouched.
+            redirect_stdout=sys.stdout.isatty(),
         ) as bar:
             task = bar.add_task(title, total=total)
             yield lambda amount: bar.advance(task, amount)

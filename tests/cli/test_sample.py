@@ -1,0 +1,265 @@
+"""`mpvideo sample`, in this process and as a program of its own."""
+
+import json
+import os
+import pty
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from mpvideo.cli import main
+from mpvideo.video import read_frames, read_record
+from tests.checkpoints import save_tiny, tiny_config
+
+
+class Outcome(NamedTuple):
+    code: int
+    stdout: str
+    stderr: str
+
+
+Program = Callable[..., Outcome]
+
+
+@pytest.fixture(scope="module")
+def ckpt(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny(tmp_path_factory.mktemp("ckpt") / "tiny.safetensors", tiny_config())
+
+
+@pytest.fixture
+def program(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Program:
+    """Runs `mpvideo` in an empty folder and in this process."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: object) -> Outcome:
+        before = signal.getsignal(signal.SIGTERM)
+        with pytest.raises(SystemExit) as ended:
+            main([str(argument) for argument in arguments])
+        signal.signal(signal.SIGTERM, before)
+        captured = capsys.readouterr()
+        return Outcome(int(ended.value.code or 0), captured.out, captured.err)
+
+    return run
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def start(*arguments: object, cwd: Path, **options: object) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "mpvideo", *map(str, arguments)]
+    return subprocess.Popen(  # type: ignore[call-overload,no-any-return]
+        command, cwd=cwd, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options
+    )
+
+
+def test_a_video(program: Program, ckpt: Path) -> None:
+    done = program("sample", "--ckpt", ckpt, "--class", "red dog", "--seed", 7, "--out", "dog.mp4")
+    assert done.code == 0
+    assert done.stdout == "dog.mp4\n"
+    assert "dog.mp4: red dog, 4 frames of 256x256, 0.5 s\n" in done.stderr
+    assert "sampling: 5/5 evaluations" in done.stderr
+    frames, fps = read_frames(Path("dog.mp4"))
+    assert frames.shape == (4, 256, 256, 3)
+    assert fps == 8
+    record = read_record(Path("dog.mp4"))
+    assert record is not None
+    assert (record["class"], record["class_name"], record["seed"]) == (1, "red dog", 7)
+    assert record["checkpoint"]["name"] == "tiny.safetensors"
+    assert len(record["checkpoint"]["sha256"]) == 64
+    assert record["sampling"]["steps"] == 3
+    assert record["command"] == "mpvideo sample --ckpt tiny.safetensors --class 1 --seed 7 --out dog.mp4"
+    assert files(Path()) == ["dog.mp4"]
+
+
+def test_the_printed_command_makes_the_same_bytes(program: Program, ckpt: Path) -> None:
+    first = program(
+        "sample", "--ckpt", ckpt, "--seed", 3, "--steps", 2, "--s-churn", 1.5, "--guidance", 1.5, "--fps", 12.5,
+        "--scale", 3, "--frames", 2, "--sampler", "euler", "--no-clamp", "--crf", 20, "--out", "a.mp4",
+    )  # fmt: skip
+    assert first.code == 0
+    again = first.stderr.split("again: mpvideo ")[1].splitlines()[0]
+    for words in ("--sampler euler", "--steps 2", "--guidance 1.5", "--no-clamp", "--frames 2", "--fps 12.5"):
+        assert words in again
+    made = Path("a.mp4").read_bytes()
+    assert program(*shlex.split(again), "-y").code == 0
+    assert Path("a.mp4").read_bytes() == made
+
+
+def test_several_videos(program: Program, ckpt: Path) -> None:
+    done = program(
+        "sample", "--ckpt", ckpt, "--class", 2, "--num", 3, "--seed", 9, "--batch-size", 2, "--json", "--quiet",
+        "--out", "{class}-{seed:03d}.gif",
+    )  # fmt: skip
+    assert (done.code, done.stderr) == (0, "")
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [line["path"] for line in lines] == ["2-009.gif", "2-010.gif", "2-011.gif"]
+    assert [line["seed"] for line in lines] == [9, 10, 11]
+    for line in lines:
+        frames, fps = read_frames(Path(line["path"]))
+        assert frames.shape == (4, line["height"], line["width"], 3)
+        assert (fps, line["fps"], line["class_name"]) == (8, 8.0, "blue cat")
+
+
+def test_without_a_class_the_seed_chooses(program: Program, ckpt: Path) -> None:
+    done = program("sample", "--ckpt", ckpt, "--num", 8, "--out", "{class}-{seed}.gif", "-q")
+    assert len({name.split("-")[0] for name in done.stdout.split()}) > 1
+
+
+def test_unconditional(program: Program, tmp_path: Path) -> None:
+    plain = save_tiny(tmp_path / "plain.safetensors", tiny_config(num_classes=None))
+    assert program("sample", "--ckpt", plain, "--out", "a.gif").code == 0
+    refused = program("sample", "--ckpt", plain, "--class", "cat", "--out", "b.gif")
+    assert refused.code == 2
+    assert "--class cannot be given: plain.safetensors has no classes, got 'cat'" in refused.stderr
+    assert "--guidance must be 1" in program("sample", "--ckpt", plain, "--guidance", 2, "--out", "b.gif").stderr
+
+
+def test_a_checkpoint_without_config(program: Program, ckpt: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    save_file(load_file(ckpt), "bare.safetensors")
+    refused = program("sample", "--ckpt", "bare.safetensors", "--out", "a.gif")
+    assert refused.code == 3
+    assert "no config gives `model`" in refused.stderr
+    Path("config.json").write_text(tiny_config().to_json())
+    assert program("sample", "--ckpt", "bare.safetensors", "--config", "config.json", "--out", "a.gif").code == 0
+    model = ("image_size=8", "frames=4", "dim=8", "dim_max=16", "channels=3", "num_downsamples=1", "num_classes=3",
+             "num_blocks_per_stage=1", "attn_res=[4]", "attn_dim_head=8")  # fmt: skip
+    flags = [word for field in model for word in ("--set", f"model.{field}")]
+    done = program("sample", "--ckpt", "bare.safetensors", *flags, "--steps", 3, "--out", "b.gif")
+    assert done.code == 0, done.stderr
+    assert (read_frames(Path("a.gif"))[0] == read_frames(Path("b.gif"))[0]).all()
+    again = done.stderr.split("again: mpvideo ")[1].splitlines()[0]
+    assert program(*shlex.split(again), "-y").code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--steps", "0"], 2, "--steps must be at least 1, got 0"),
+        (["--rho", "nan"], 2, "--rho must be a finite number, got nan"),
+        (["--sigma-max", "inf"], 2, "--sigma-max must be a finite number, got inf"),
+        (["--sigma-min", "90"], 2, "--sigma-min must be less than --sigma-max, got 90.0 and 80.0"),
+        (["--s-tmin", "2", "--s-tmax", "1"], 2, "--s-tmax must be at least --s-tmin, got 1.0 and 2.0"),
+        (["--guidance", "-1"], 2, "--guidance must be at least 0, got -1.0"),
+        (["--frames", "0"], 2, "--frames must be at least 1, got 0"),
+        (["--frames", "5"], 2, "--frames must be at most 4, which is what this checkpoint makes, got 5"),
+        (["--num", "0"], 2, "--num must be at least 1, got 0"),
+        (["--num", "2"], 2, "--out must contain {seed} for --num 2"),
+        (["--seed", "-1"], 2, "--seed must be at least 0, got -1"),
+        (["--seed", str(2**63)], 2, f"--seed must be at most {2**63 - 1}, got {2**63}"),
+        (["--batch-size", "0"], 2, "--batch-size must be at least 1, got 0"),
+        (["--fps", "0"], 2, "--fps must be from"),
+        (["--scale", "0"], 2, "--scale must be at least 1, got 0"),
+        (["--crf", "0"], 2, "--crf must be from 1 to 51, got 0"),
+        (["--class", "3"], 2, "--class must be from 0 to 2, got 3"),
+        (["--class", "red"], 2, "--class 'red' fits 2 classes: red cat, red dog"),
+        (["--class", "zebra"], 2, "--class fits none of the 3 classes, got 'zebra'"),
+        (["--out", "a.avi"], 2, "must end in .mp4 or .gif, got 'a.avi'"),
+        (["--out", "{name}.mp4"], 2, "--out may have the fields {class} and {seed}, got {name}"),
+        (["--out", "{seed.real}.mp4"], 2, "--out may have the fields {class} and {seed}, got {seed.real}"),
+        (["--out", "{seed.mp4"], 2, "--out has a stray brace"),
+        (["--out", "{seed:x^z}.mp4"], 2, "--out has a format that does not fit"),
+        (["--set", "model"], 2, "--set must be KEY=VALUE, got 'model'"),
+        (["--set", "model.dimm=3"], 3, "unknown fields: dimm"),
+        (["--set", "model.dim=16"], 3, "misshapen"),
+        (["--ckpt", "missing"], 3, "missing does not exist"),
+        (["--config", "missing"], 3, "missing"),
+        (["--out", "nowhere/a.mp4"], 5, "nowhere"),
+        (["--device", "tpu"], 2, "tpu"),
+        (["--sampler", "magic"], 2, "magic"),
+    ],
+)
+def test_what_is_refused(program: Program, ckpt: Path, arguments: list[str], code: int, message: str) -> None:
+    out = [] if "--out" in arguments else ["--out", "a.mp4"]
+    refused = program("sample", "--ckpt", ckpt, *out, *arguments)
+    assert refused.code == code
+    assert message in refused.stderr
+    assert refused.stdout == ""
+    assert "Traceback" not in refused.stderr
+    assert files(Path()) == []
+
+
+def test_an_existing_file_is_kept(program: Program, ckpt: Path) -> None:
+    Path("a.mp4").write_text("mine")
+    refused = program("sample", "--ckpt", ckpt, "--out", "a.mp4")
+    assert refused.code == 5
+    assert "a.mp4" in refused.stderr
+    assert "-y" in refused.stderr
+    assert Path("a.mp4").read_text() == "mine"
+    assert program("sample", "--ckpt", ckpt, "--out", "a.mp4", "-y").code == 0
+    assert Path("a.mp4").stat().st_size > 1000
+
+
+def test_debug_shows_the_traceback(ckpt: Path, tmp_path: Path) -> None:
+    process = start("sample", "--ckpt", ckpt, "--out", "a.mp4", "--steps", 0, "--debug", cwd=tmp_path)
+    _, stderr = process.communicate(timeout=60)
+    assert "Traceback" in stderr
+    assert "--steps must be at least 1" in stderr
+
+
+def test_wrong_options_are_told_without_torch(ckpt: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys\nfrom mpvideo.cli import main\n"
+        "try: main(sys.argv[1:])\nfinally: print([name for name in ('torch', 'safetensors') if name in sys.modules])"
+    )
+    for arguments in (["--help"], ["--steps", "0"], ["--class", "zebra"], ["--frames", "77"], ["--num", "2"]):
+        command = [sys.executable, "-c", code, "sample", "--ckpt", str(ckpt), "--out", "a.mp4", *arguments]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+        assert done.stdout.endswith("[]\n"), arguments
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted(ckpt: Path, tmp_path: Path, number: signal.Signals) -> None:
+    process = start("sample", "--ckpt", ckpt, "--steps", 90000, "--out", "a.mp4", cwd=tmp_path)
+    assert process.stderr is not None
+    process.stderr.readline()  # the weights are loaded
+    time.sleep(0.5)
+    process.send_signal(number)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == (130 if number == signal.SIGINT else 143)
+    assert "Traceback" not in stderr
+    if number == signal.SIGINT:
+        assert "interrupted" in stderr
+    assert files(tmp_path) == []
+
+
+def test_a_bar_on_a_terminal(ckpt: Path, tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "mpvideo", "sample", "--ckpt", str(ckpt), "--steps", "40", "--out", "a.gif"]
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=theirs, env=environment) as process:
+        os.close(theirs)
+        screen = b""
+        while True:
+            try:
+                screen += (part := os.read(ours, 4096))
+            except OSError:  # the other side is closed
+                break
+            if not part:
+                break
+        assert process.stdout is not None
+        assert process.stdout.read() == b"a.gif\n"
+    os.close(ours)
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.decode())
+    assert "━" in text
+    assert "/79 evaluations" in text
+    assert "a.gif: " in text
+
+
+def test_version_and_help(program: Program) -> None:
+    assert program("--version").stdout.startswith("mpvideo 0.")
+    assert "sample" in program("--help").stdout
+    for command in ("sample", "inspect"):
+        page = program(command, "--help")
+        assert page.code == 0
+        assert "Options:" in page.stdout

@@ -1,0 +1,131 @@
+"""From a checkpoint to frames."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mpvideo.checkpoint import open_checkpoint
+from mpvideo.config import SamplingConfig
+from mpvideo.device import choose_placement
+from mpvideo.errors import DeviceError
+from mpvideo.generate import Job, Model, drawn_class, generate, load_model
+from tests.checkpoints import save_tiny, tiny_config
+
+HEUN = SamplingConfig(steps=4, s_churn=2.0)
+
+
+def load(path: Path, dtype: str = "auto") -> Model:
+    return load_model(open_checkpoint(path), choose_placement("cpu", dtype))  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    return load(save_tiny(tmp_path_factory.mktemp("ckpt") / "tiny.safetensors", tiny_config(self_condition=True)))
+
+
+def pixels(model: Model, jobs: list[Job], sampling: SamplingConfig = HEUN, **options: object) -> np.ndarray:
+    return np.stack([video.frames for video in generate(model, jobs, sampling, **options)])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("codec", ["gray", "rgb", "rgba", "latent"])
+def test_every_codec(codec: str, tmp_path: Path) -> None:
+    config = tiny_config(codec)
+    (video,) = generate(load(save_tiny(tmp_path / "x.safetensors", config)), [Job(seed=0)], config.sampling)
+    side = 16 if codec == "latent" else 8
+    assert video.frames.shape == (4, side, side, config.video.pixel_channels)
+    assert video.frames.dtype == np.uint8
+    assert video.frames.std() > 1
+
+
+@pytest.mark.parametrize("guidance", [1.0, 2.0])
+def test_a_seed_gives_the_same_video_in_any_batch(model: Model, guidance: float) -> None:
+    sampling = SamplingConfig(steps=4, s_churn=2.0, guidance=guidance)
+    jobs = [Job(seed=seed, class_index=seed % 3) for seed in range(8)]
+    alone = pixels(model, jobs, sampling, batch_size=1).astype(int)
+    assert np.abs(alone - pixels(model, jobs, sampling, batch_size=3)).max() <= 1
+    assert np.abs(alone - pixels(model, jobs, sampling, batch_size=8)).max() <= 1
+    assert np.abs(alone - pixels(model, jobs[::-1], sampling, batch_size=3)[::-1]).max() <= 1
+
+
+def test_seed_and_class_matter(model: Model) -> None:
+    one, other_seed, other_class = pixels(
+        model, [Job(seed=0, class_index=0), Job(seed=1, class_index=0), Job(seed=0, class_index=1)]
+    )
+    assert (one != other_seed).mean() > 0.5
+    assert (one != other_class).mean() > 0.1
+
+
+def test_the_seed_chooses_the_class(model: Model) -> None:
+    chosen = drawn_class(5, 3)
+    (drawn,) = generate(model, [Job(seed=5)], HEUN)
+    (named,) = generate(model, [Job(seed=5, class_index=chosen)], HEUN)
+    assert drawn.class_index == chosen
+    assert (drawn.frames == named.frames).all()
+    assert {drawn_class(seed, 3) for seed in range(20)} == {0, 1, 2}
+
+
+def test_evaluations_are_counted(model: Model) -> None:
+    for sampler, steps in (("euler", 3), ("heun", 3), ("heun", 1)):
+        sampling = SamplingConfig(sampler=sampler, steps=steps)  # type: ignore[arg-type]
+        seen: list[int] = []
+        pixels(model, [Job(seed=seed) for seed in range(5)], sampling, batch_size=2, on_evaluation=seen.append)
+        assert sum(seen) == 5 * sampling.num_evaluations
+        assert len(seen) == 3 * sampling.num_evaluations
+
+
+def test_videos_are_yielded_as_they_are_made(model: Model) -> None:
+    seen: list[int] = []
+    videos = generate(model, [Job(seed=0), Job(seed=1)], HEUN, on_evaluation=seen.append)
+    next(videos)
+    assert len(seen) == HEUN.num_evaluations
+
+
+def test_clamp_overrides_the_checkpoint(model: Model) -> None:
+    assert (pixels(model, [Job(seed=0)], clamp=True) != pixels(model, [Job(seed=0)])).any()
+    assert (pixels(model, [Job(seed=0)], clamp=False) == pixels(model, [Job(seed=0)])).all()
+
+
+def test_bfloat16_is_close(model: Model, tmp_path: Path) -> None:
+    path = save_tiny(tmp_path / "x.safetensors", tiny_config(self_condition=True))
+    exact, rough = (pixels(load(path, dtype), [Job(seed=0)]).astype(float) for dtype in ("float32", "bfloat16"))
+    assert 0 < np.abs(exact - rough).mean() < 8
+
+
+def test_unconditional(tmp_path: Path) -> None:
+    plain = load(save_tiny(tmp_path / "x.safetensors", tiny_config(num_classes=None)))
+    (video,) = generate(plain, [Job(seed=0)], HEUN)
+    assert video.class_index is None
+    with pytest.raises(ValueError, match="class_index must be None"):
+        list(generate(plain, [Job(seed=0, class_index=1)], HEUN))
+
+
+def test_bad_arguments(model: Model) -> None:
+    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
+        list(generate(model, [Job(seed=0)], HEUN, batch_size=0))
+    with pytest.raises(ValueError, match="must be from 0 to 2, got"):
+        list(generate(model, [Job(seed=0, class_index=3)], HEUN))
+
+
+def test_out_of_memory_is_a_device_error(model: Model) -> None:
+    def no_memory(samples: int) -> None:
+        raise torch.OutOfMemoryError("too much")
+
+    with pytest.raises(DeviceError, match="not enough memory for a batch of 2") as caught:
+        list(generate(model, [Job(seed=0), Job(seed=1)], HEUN, batch_size=2, on_evaluation=no_memory))
+    assert caught.value.hint is not None
+    assert "--batch-size" in caught.value.hint
+
+
+def test_half_precision_weights_load(tmp_path: Path) -> None:
+    """A checkpoint's dtype is how its weights travel; they are computed with in float32."""
+    from safetensors.torch import load_file, save_file
+
+    path = save_tiny(tmp_path / "x.safetensors", tiny_config())
+    halves = {name: tensor.half() for name, tensor in load_file(path).items()}
+    save_file(halves, tmp_path / "half.safetensors", metadata={"mpvideo": tiny_config().to_json()})
+    half = load(tmp_path / "half.safetensors")
+    assert all(tensor.dtype == torch.float32 for tensor in half.net.state_dict().values())
+    difference = pixels(half, [Job(seed=0)]).astype(int) - pixels(load(path), [Job(seed=0)])
+    assert np.abs(difference).mean() < 2
