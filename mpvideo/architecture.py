@@ -6,15 +6,16 @@ architecture is described once, and without torch.
 Letters: T frames, H height = width, E embedding width.
 """
 
-import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from math import ceil, prod
-from typing import Literal
+from typing import Any, Literal
 
 from mpvideo.config import AutoencoderConfig, CheckpointConfig, ModelConfig
 
 Shape = tuple[int, ...]
+Attention = Literal["none", "joint", "factorized"]
 
 NUM_MEMORY_KEY_VALUES = 4
 """Learned key/value pairs that every attention carries."""
@@ -41,7 +42,7 @@ class BlockPlan:
     dim_out: int
     skip_dim: int = 0
     factors: Shape = (1, 1, 1)
-    attention: Literal["none", "joint", "factorized"] = "none"
+    attention: Attention = "none"
     frames: int
     image_size: int
 
@@ -70,27 +71,44 @@ class NetworkPlan:
 
 @dataclass(frozen=True)
 class _Level:
+    """One resolution of the network, and how its blocks come about."""
+
+    model: ModelConfig
     width: int
     frames: int
     image_size: int
-    blocks: int
+    blocks: int  # plain ones on the way down
     factors: Shape  # by which it is smaller than the level above
+
+    def attention(self, *, resamples: bool = False) -> Attention:
+        """Which attention a block has whose output is of this level."""
+        if self.image_size not in self.model.attn_res:
+            return "none"
+        return "factorized" if resamples and self.model.factorize_space_time_attn else "joint"
+
+    def block(self, name: str, *, dim_in: int, skip_dim: int = 0, **rest: Any) -> BlockPlan:
+        """A block whose output is of this level; `dim_in` does not count the skip."""
+        return BlockPlan(
+            name=name,
+            kind="encoder" if name.startswith("downs") else "decoder",
+            dim_in=dim_in + skip_dim,
+            dim_out=self.width,
+            skip_dim=skip_dim,
+            frames=self.frames,
+            image_size=self.image_size,
+            **rest,
+        )
 
 
 def _levels(model: ModelConfig) -> list[_Level]:
-    levels = [_Level(model.dim, model.frames, model.image_size, model.stage_blocks[0], (1, 1, 1))]
+    first = _Level(model, model.dim, model.frames, model.image_size, model.stage_blocks[0], (1, 1, 1))
+    levels = [first]
     for word, blocks in zip(model.stage_types, model.stage_blocks[1:], strict=True):
         above = levels[-1]
         time, space = (1 if word == "image" else 2), (1 if word == "frame" else 2)
-        levels.append(
-            _Level(
-                min(2 * above.width, model.dim_max),
-                above.frames // time,
-                above.image_size // space,
-                blocks,
-                (time, space, space),
-            )
-        )
+        width = min(2 * above.width, model.dim_max)
+        factors = (time, space, space)
+        levels.append(_Level(model, width, above.frames // time, above.image_size // space, blocks, factors))
     return levels
 
 
@@ -102,76 +120,28 @@ def attention_heads(model: ModelConfig, width: int) -> int:
 def network_plan(model: ModelConfig) -> NetworkPlan:
     """Lays out the blocks of a network (EDM2, arXiv 2312.02696, figure 21, in its published 3D form)."""
     levels = _levels(model)
-    downs: list[BlockPlan] = []
-    ups: list[BlockPlan] = []
-    skips = [model.dim]  # widths, the input convolution's first
+    first, bottom = levels[0], levels[-1]
 
-    def attention(level: _Level, resamples: bool = False) -> Literal["none", "joint", "factorized"]:
-        if level.image_size not in model.attn_res:
-            return "none"
-        return "factorized" if resamples and model.factorize_space_time_attn else "joint"
-
-    def down(level: _Level, dim_in: int, factors: Shape, attend: Literal["none", "joint", "factorized"]) -> None:
-        downs.append(
-            BlockPlan(
-                name=f"downs.{len(downs)}",
-                kind="encoder",
-                dim_in=dim_in,
-                dim_out=level.width,
-                factors=factors,
-                attention=attend,
-                frames=level.frames,
-                image_size=level.image_size,
-            )
-        )
-        skips.append(level.width)
-
-    def up(
-        level: _Level, dim_in: int, skip: int, factors: Shape, attend: Literal["none", "joint", "factorized"]
-    ) -> None:
-        ups.append(
-            BlockPlan(
-                name=f"ups.{len(ups)}",
-                kind="decoder",
-                dim_in=dim_in + skip,
-                dim_out=level.width,
-                skip_dim=skip,
-                factors=factors,
-                attention=attend,
-                frames=level.frames,
-                image_size=level.image_size,
-            )
-        )
-
-    for above, level in zip([levels[0], *levels], levels, strict=False):
-        is_first = level is levels[0]
-        if not is_first:
-            down(level, above.width, level.factors, attention(level, resamples=True))
+    downs = [first.block(f"downs.{index}", dim_in=first.width) for index in range(first.blocks)]
+    for above, level in pairwise(levels):
+        attention = level.attention(resamples=True)
+        downs.append(level.block(f"downs.{len(downs)}", dim_in=above.width, factors=level.factors, attention=attention))
         for _ in range(level.blocks):
-            down(level, level.width, (1, 1, 1), "none" if is_first else attention(level))
+            downs.append(level.block(f"downs.{len(downs)}", dim_in=level.width, attention=level.attention()))
 
-    bottom = levels[-1]
-    mids = tuple(
-        BlockPlan(
-            name=f"mids.{index}",
-            kind="decoder",
-            dim_in=bottom.width,
-            dim_out=bottom.width,
-            attention=attention(bottom),
-            frames=bottom.frames,
-            image_size=bottom.image_size,
-        )
-        for index in range(2)
-    )
+    mids = [bottom.block(f"mids.{index}", dim_in=bottom.width, attention=bottom.attention()) for index in range(2)]
 
-    for depth in reversed(range(len(levels))):
-        level = levels[depth]
+    skips = [model.dim, *(block.dim_out for block in downs)]
+    ups: list[BlockPlan] = []
+    for depth, level in reversed(list(enumerate(levels))):
         for _ in range(level.blocks + 1):
-            up(level, level.width, skips.pop(), (1, 1, 1), attention(level) if depth else "none")
+            attention = level.attention() if depth else "none"
+            ups.append(level.block(f"ups.{len(ups)}", dim_in=level.width, skip_dim=skips.pop(), attention=attention))
         if depth:
             above = levels[depth - 1]
-            up(above, level.width, 0, level.factors, attention(above, resamples=True))
-    return NetworkPlan(tuple(downs), mids, tuple(ups))
+            attention = above.attention(resamples=True)
+            ups.append(above.block(f"ups.{len(ups)}", dim_in=level.width, factors=level.factors, attention=attention))
+    return NetworkPlan(tuple(downs), tuple(mids), tuple(ups))
 
 
 def _block_shapes(model: ModelConfig, block: BlockPlan) -> dict[str, Shape]:
@@ -235,11 +205,11 @@ def autoencoder_plan(config: AutoencoderConfig) -> tuple[tuple[ConvPlan, ...], t
     widths = [config.width * 2**level for level in range(config.num_downsamples)]
     z = config.latent_channels
     encoder = [(12, widths[0], 1, False)]
-    for above, width in itertools.pairwise(widths):
+    for above, width in pairwise(widths):
         encoder += [(above, width, 2, False), (width, width, 1, True)]
     encoder += [(widths[-1], z, 1, False)]
     decoder = [(z, widths[-1], 1, False), (widths[-1], widths[-1], 1, True)]
-    for width, above in itertools.pairwise(reversed(widths)):
+    for width, above in pairwise(reversed(widths)):
         decoder += [(width, above, 2, False), (above, above, 1, True)]
     decoder += [(widths[0], 12, 1, False)]
     return (

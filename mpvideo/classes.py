@@ -1,5 +1,7 @@
 """Which class a user means."""
 
+import re
+
 from mpvideo.errors import UsageError
 from mpvideo.text import first_ten, printable
 
@@ -18,7 +20,7 @@ def find_class(text: str, num_classes: int, names: tuple[str, ...] | None) -> in
         UsageError: nothing fits, or several names do; the message lists them.
     """
     asked = " ".join(text.split())
-    if asked.isascii() and asked.lstrip("+-").isdigit():
+    if re.fullmatch(r"[+-]?[0-9]{1,20}", asked):
         if not 0 <= (index := int(asked)) < num_classes:
             raise UsageError(f"--class must be from 0 to {num_classes - 1}, got {asked}", hint=_list_hint(names))
         return index

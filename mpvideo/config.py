@@ -364,14 +364,18 @@ class CheckpointConfig:
                 raise ValueError(f"{name} must be a string, got {getattr(self, name)!r}")
 
     def _check_classes(self, classes: tuple[str, ...]) -> None:
+        if self.model.num_classes is None:
+            raise ValueError("classes must be left out for a network without classes (num_classes is None)")
         for index, name in enumerate(classes):
             if not isinstance(name, str) or not name.strip() or "," in name:
                 raise ValueError(f"classes must be names without commas, got {name!r} at {index}")
         if len(classes) != self.model.num_classes:
             raise ValueError(f"classes must be {self.model.num_classes} names, as num_classes; got {len(classes)}")
-        if len(set(classes)) != len(classes):
-            double = next(name for index, name in enumerate(classes) if name in classes[:index])
-            raise ValueError(f"classes must be different names, got {double!r} twice")
+        seen: set[str] = set()
+        for name in classes:
+            if name in seen:
+                raise ValueError(f"classes must be different names, got {name!r} twice")
+            seen.add(name)
 
     @property
     def pixel_size(self) -> int:
@@ -379,8 +383,9 @@ class CheckpointConfig:
         return self.video.pixel_size(self.model.image_size)
 
     def to_dict(self) -> dict[str, Any]:
-        """The JSON object: `format` first, fields that are None left out."""
-        return {"format": FORMAT, **_without_none(asdict(self))}
+        """The JSON object: `format` first, fields that are None left out (but nothing of the free record)."""
+        record = asdict(self)
+        return {"format": FORMAT, **_without_none(record), "training": record["training"]}
 
     def to_json(self) -> str:
         """The JSON text, the same for the same config."""
@@ -405,7 +410,7 @@ class CheckpointConfig:
                 data[key] = _build(part, data[key], f"{where}: {key}")
         if "video" in data:
             video = data["video"]
-            if isinstance(video, Mapping) and "autoencoder" in video:
+            if isinstance(video, Mapping) and video.get("autoencoder") is not None:
                 autoencoder = _build(AutoencoderConfig, video["autoencoder"], f"{where}: video.autoencoder")
                 video = {**video, "autoencoder": autoencoder}
             data["video"] = _build(VideoConfig, video, f"{where}: video")

@@ -1,8 +1,10 @@
 """Writing a file so that it is there whole or not at all."""
 
 import contextlib
+import errno
 import os
 import secrets
+import shlex
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,15 +12,131 @@ from pathlib import Path
 from mpvideo.errors import OutputError
 from mpvideo.text import printable
 
+_DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
+_HINTS = {
+    errno.EACCES: "Choose a folder you may write to.",
+    errno.EPERM: "Choose a folder you may write to.",
+    errno.ENOENT: "Choose another folder.",
+    errno.EROFS: "The file system is read-only: choose another folder.",
+    errno.ENAMETOOLONG: "Choose a shorter name.",
+    errno.EFBIG: "Raise the file size limit (ulimit -f) or write a smaller file.",
+}
+
+
+class PendingFile:
+    """A file in the making: written aside under a hidden name, renamed when it is whole.
+
+    `create` it, write to `aside`, then `commit` and, whatever happened, `discard`; `atomic_path` does so around a
+    block. Constructing it touches nothing. A symbolic link is followed: what it points to is replaced, the link stays.
+
+    Args:
+        path: the file to write.
+        overwrite: whether an existing file may be replaced.
+
+    Attributes:
+        path: the file as messages name it: as given, or for a link what it points to.
+        aside: the path to write to, in the same folder and with the same suffix (some writers look at it).
+
+    Raises:
+        OutputError: the path is none that the system could have.
+    """
+
+    def __init__(self, path: Path, *, overwrite: bool) -> None:
+        try:
+            self._target = Path(os.path.realpath(path))
+            self.path = self._target if path.is_symlink() else path
+        except (OSError, ValueError) as error:
+            raise write_error(path, error) from error
+        # Short enough for the 255 bytes that file systems grant, whatever the length of the target's name.
+        name = f".mpvideo-{secrets.token_hex(6)}.part{self._target.suffix[:16]}"
+        self.aside = self._target.parent / name
+        self._overwrite = overwrite
+
+    def create(self) -> None:
+        """Checks the target and creates the empty file beside it, with the permissions that the umask gives.
+
+        Raises:
+            OutputError: the target cannot be written, and why.
+        """
+        try:
+            self._check_folder()
+            self._check_target()
+            os.close(os.open(self.aside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        except (OSError, ValueError) as error:
+            raise write_error(self.path, error) from error
+
+    def commit(self) -> None:
+        """Forces the file's bytes to the disk and gives it its name.
+
+        Raises:
+            OutputError: the disk is full, the folder is gone, or, unless it may be replaced, the target has appeared
+                in the meantime.
+        """
+        try:
+            _sync(self.aside, os.O_RDWR)
+            if self._overwrite:
+                self.aside.replace(self._target)
+            else:
+                self._publish_new()
+        except OSError as error:
+            raise write_error(self.path, error) from error
+        # The file is in place: where a folder cannot be synced (Windows, some network drives) it is still no failure.
+        with contextlib.suppress(OSError):
+            _sync(self._target.parent, os.O_RDONLY)
+
+    def discard(self) -> None:
+        """Removes what was created and not renamed, if anything."""
+        # A folder that is gone or was made read-only since has nothing to clean up, or nothing we could.
+        with contextlib.suppress(OSError):
+            self.aside.unlink()
+
+    def _publish_new(self) -> None:
+        # A hard link fails where the name is taken, a rename does not: two runs cannot overwrite each other's file.
+        try:
+            os.link(self.aside, self._target)
+        except FileExistsError:
+            raise _exists(self.path) from None
+        except OSError:
+            # FAT and some network shares have no hard links.
+            if os.path.lexists(self._target):
+                raise _exists(self.path) from None
+            self.aside.replace(self._target)
+        else:
+            self.discard()
+
+    def _check_folder(self) -> None:
+        name, folder = printable(self.path.name), self._target.parent
+        shown = printable(folder)
+        # lstat, unlike exists(), tells "is not there" from "may not look" and from "name too long".
+        if _mode(folder) is None:
+            raise OutputError(
+                f"the folder of {name} must exist, got {shown}", hint=f"Run `mkdir -p {shlex.quote(shown)}` first."
+            )
+        if not folder.is_dir():
+            raise OutputError(f"the folder of {name} must be a folder, got {shown}", hint="Choose another folder.")
+
+    def _check_target(self) -> None:
+        mode, shown = _mode(self._target), printable(self.path)
+        if mode is None:
+            return
+        if stat.S_ISDIR(mode):
+            example = self._target / f"name{self._target.suffix}"
+            raise OutputError(f"{shown} must be a file, but is a folder", hint=f"For example {printable(example)}.")
+        if stat.S_ISLNK(mode):  # what realpath could not resolve is a loop
+            raise OutputError(f"{shown} is a symbolic link that leads to itself", hint="Choose another name.")
+        if not stat.S_ISREG(mode):
+            raise OutputError(
+                f"{shown} must be a regular file, but is a pipe, socket or device", hint="Choose another name."
+            )
+        if not self._overwrite:
+            raise _exists(self.path)
+
 
 @contextlib.contextmanager
 def atomic_path(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """Yields the path of an empty file beside `target`, which takes the target's place when the block ends well.
 
-    The file carries the target's suffix (some writers look at it) and the permissions of any new file under the
-    user's umask. A symbolic link is followed: what it points to is replaced, the link stays. Before the renaming the
-    bytes are forced to disk, after it the folder. When the block fails, the file beside is removed and the target is
-    as it was.
+    When the block fails, the file beside is removed and the target is as it was. See `PendingFile`.
 
     Args:
         target: the file to write.
@@ -28,57 +146,68 @@ def atomic_path(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
         OutputError: the target exists, is no regular file, has no folder, or the system refused (full disk,
             permissions); an OSError raised inside the block is turned into one as well.
     """
-    shown = printable(target)
+    file = PendingFile(target, overwrite=overwrite)
     try:
-        final = Path(os.path.realpath(target))
-        _check_target(final, shown, overwrite)
-        # Short enough for the 255 bytes that file systems grant, whatever the length of the target's name.
-        aside = final.with_name(f".{secrets.token_hex(8)}.part{final.suffix[:16]}")
-        os.close(os.open(aside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-    except (OSError, ValueError) as error:
-        raise OutputError(f"{shown} cannot be written: {_reason(error)}") from None
-    try:
-        yield aside
-        _sync(aside, os.O_RDWR)
-        _put(aside, final, overwrite)
-    except FileExistsError:
-        raise _exists(shown) from None
+        file.create()
+        yield file.aside
+        file.commit()
     except OSError as error:
-        raise OutputError(f"{shown} could not be written: {_reason(error)}") from None
+        raise write_error(file.path, error) from error
     finally:
-        with contextlib.suppress(OSError):
-            aside.unlink()
-    # The file is in place: where a folder cannot be synced (Windows, some network drives) it is still no failure.
-    with contextlib.suppress(OSError):
-        _sync(final.parent, os.O_RDONLY)
+        file.discard()
 
 
-def _check_target(final: Path, shown: str, overwrite: bool) -> None:
-    if not final.parent.is_dir():
-        raise OutputError(f"{shown} cannot be written: its folder does not exist", hint="Make the folder first.")
+def check_writable(path: Path, *, overwrite: bool = False) -> None:
+    """Makes sure, before any work, that `path` can be written.
+
+    Creates an empty file in the folder and removes it again: permission bits alone do not tell (root, access lists and
+    network shares go by other rules).
+
+    Raises:
+        OutputError: it cannot, and why.
+    """
+    file = PendingFile(path, overwrite=overwrite)
     try:
-        mode = final.stat().st_mode
-    except FileNotFoundError:
-        return
-    if not stat.S_ISREG(mode):
-        kind = "a folder" if stat.S_ISDIR(mode) else "not a regular file"
-        raise OutputError(f"{shown} cannot be written: it is {kind}")
-    if not overwrite:
-        raise _exists(shown)
+        file.create()
+    finally:
+        file.discard()
 
 
-def _put(aside: Path, final: Path, overwrite: bool) -> None:
-    """Renames; without `overwrite` by way of a hard link, which fails where a rename would silently replace."""
-    if not overwrite:
-        try:
-            os.link(aside, final)
-            return
-        except FileExistsError:
-            raise
-        except OSError:  # a file system without hard links
-            if final.exists():
-                raise FileExistsError from None
-    os.replace(aside, final)  # noqa: PTH105 - the tests make this very call fail
+def write_error(path: Path, error: OSError | ValueError) -> OutputError:
+    """The error for a system call that failed on the way to `path`."""
+    number = error.errno if isinstance(error, OSError) else None
+    if number in _DISK_FULL:
+        return disk_full(path)
+    return OutputError(
+        f"{printable(path)} could not be written: {reason(error)}",
+        hint=_HINTS.get(number or 0, "Choose another name, folder or disk."),
+    )
+
+
+def disk_full(path: Path) -> OutputError:
+    """The error for a disk, or a quota, with no room left for `path`."""
+    return OutputError(
+        f"the disk is full: {printable(path)} could not be written",
+        hint="Free some space, or write to another disk.",
+    )
+
+
+def reason(error: Exception) -> str:
+    """What an exception says, as a clause: 'no such file or directory'."""
+    words = printable((error.strerror if isinstance(error, OSError) else None) or error)
+    return words[:1].lower() + words[1:] if words[1:2].islower() else words  # not 'NFS' to 'nFS'
+
+
+def _exists(path: Path) -> OutputError:
+    return OutputError(f"{printable(path)} exists already", hint="Choose another name, or give -y to overwrite it.")
+
+
+def _mode(path: Path) -> int | None:
+    """Kind and permissions of what is at `path`, a link not followed; None if nothing is."""
+    try:
+        return path.lstat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return None
 
 
 def _sync(path: Path, flags: int) -> None:
@@ -87,11 +216,3 @@ def _sync(path: Path, flags: int) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _exists(shown: str) -> OutputError:
-    return OutputError(f"{shown} exists already", hint="Choose another name, or -y to overwrite it.")
-
-
-def _reason(error: Exception) -> str:
-    return (error.strerror if isinstance(error, OSError) else None) or printable(error)

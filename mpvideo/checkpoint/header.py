@@ -12,6 +12,7 @@ from typing import Any
 from mpvideo.checkpoint.container import Container, TensorInfo, read_container
 from mpvideo.checkpoint.reading import open_regular, parse_object, read_into, read_json
 from mpvideo.errors import CheckpointError
+from mpvideo.files import reason
 from mpvideo.text import first_ten, printable
 
 CONFIG_KEY = "mpvideo"
@@ -124,7 +125,7 @@ def _in_folder(folder: Path) -> Path:
     try:
         others = sorted(entry.name for entry in folder.iterdir() if entry.suffix == ".safetensors")
     except OSError as error:
-        raise CheckpointError(f"{printable(folder)} cannot be read: {error.strerror}") from None
+        raise CheckpointError(f"{printable(folder)} cannot be read: {reason(error)}") from None
     raise CheckpointError(
         f"the folder {printable(folder)} must hold {WEIGHTS_FILE} or {INDEX_FILE}, it has neither",
         hint=f"Give one of its files instead: {first_ten(others)}." if others else "Give the file with the weights.",

@@ -118,7 +118,7 @@ def resolve_config(
     if "model" not in merged:
         raise CheckpointError(
             f"{printable(header.path)} does not say which architecture it has: no config gives `model`",
-            hint=f"Give it with --set model.FIELD=VALUE or with --config FILE, a JSON file such as {_EXAMPLE}",
+            hint=f"Give it with --set model.FIELD=VALUE or with --config FILE, a JSON file such as {_EXAMPLE}.",
         )
     try:
         _fill_codec(merged, where)

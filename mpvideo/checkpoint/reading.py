@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mpvideo.errors import CheckpointError
+from mpvideo.files import reason
 from mpvideo.text import printable
 
 MAX_JSON_BYTES = 100_000_000
@@ -96,21 +97,35 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def parse_object(text: bytes | str, where: str) -> dict[str, Any]:
-    """Parses one JSON object, more strictly than `json.loads`.
-
-    Refused besides bad syntax: a key given twice, NaN and infinities, numbers of more than 20 digits, strings that
-    are not Unicode, nesting deeper than `MAX_DEPTH`, and a value that is not an object.
+    """Parses one JSON object.
 
     Args:
         text: UTF-8 bytes, or text.
         where: the file (and part of it) for messages, printable.
 
     Raises:
-        CheckpointError: any of these.
+        CheckpointError: it is refused by `parse_json`, or the value is not an object.
     """
     try:
-        if isinstance(text, bytes):
-            text = text.decode("utf-8-sig")
+        value = parse_json(text.decode("utf-8-sig") if isinstance(text, bytes) else text)
+    except ValueError as error:
+        raise CheckpointError(f"{where} is not valid JSON: {printable(error)}") from None
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{where} must be a JSON object, got {printable(json.dumps(value), 40)}")
+    return value
+
+
+def parse_json(text: str) -> Any:
+    """Parses JSON, more strictly than `json.loads`.
+
+    Refused besides bad syntax: a key given twice, NaN and infinities, numbers of more than 20 digits, strings that
+    are not Unicode, and nesting deeper than `MAX_DEPTH`.
+
+    Raises:
+        json.JSONDecodeError: bad syntax.
+        ValueError: any of the others.
+    """
+    try:
         value = json.loads(
             text, object_pairs_hook=_unique, parse_constant=_finite, parse_float=_finite, parse_int=_short_int
         )
@@ -119,18 +134,13 @@ def parse_object(text: bytes | str, where: str) -> dict[str, Any]:
         deep = _deeper_than(value, MAX_DEPTH)
     except RecursionError:
         deep = True
-    except ValueError as error:
-        raise CheckpointError(f"{where} is not valid JSON: {printable(error)}") from None
     if deep:
-        raise CheckpointError(f"{where} must be JSON nested at most {MAX_DEPTH} levels deep")
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{where} must be a JSON object, got {printable(json.dumps(value), 40)}")
+        raise ValueError(f"it must be nested at most {MAX_DEPTH} levels deep")
     return value
 
 
 def _unreadable(path: Path, error: Exception) -> CheckpointError:
-    reason = (error.strerror if isinstance(error, OSError) else None) or printable(error)
-    return CheckpointError(f"{printable(path)} cannot be read: {reason}")
+    return CheckpointError(f"{printable(path)} cannot be read: {reason(error)}")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

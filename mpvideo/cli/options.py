@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from mpvideo.checkpoint.reading import MAX_DEPTH, parse_json
 from mpvideo.errors import UsageError
 from mpvideo.text import printable
 
@@ -31,7 +32,8 @@ def parse_settings(settings: list[str] | None) -> dict[str, Any]:
     """Turns KEY=VALUE pairs into a nested object; a value is JSON, or else a word.
 
     Raises:
-        UsageError: a pair has no key or no value, or a key is a field and a group of fields at once.
+        UsageError: a pair has no key or no value, a key is a field and a group of fields at once, or a value is JSON
+            that `parse_json` refuses (NaN, deep nesting).
     """
     nested: dict[str, Any] = {}
     for setting in settings or []:
@@ -41,17 +43,24 @@ def parse_settings(settings: list[str] | None) -> dict[str, Any]:
             raise UsageError(
                 f"--set must be KEY=VALUE, got {printable(setting)!r}", hint="For example --set model.frames=32."
             )
+        if len(path) > MAX_DEPTH:
+            raise UsageError(f"--set must name at most {MAX_DEPTH} fields inside each other, got {len(path):,}")
         group = nested
         for part in path[:-1]:
             group = group.setdefault(part, {})
             if not isinstance(group, dict):
                 raise UsageError(f"--set {printable(key)} must be inside a group, but {part} was set to a value before")
-        group[path[-1]] = _value(text.strip())
+        group[path[-1]] = _value(key.strip(), text.strip())
     return nested
 
 
-def _value(text: str) -> Any:
+def _value(key: str, text: str) -> Any:
     try:
-        return json.loads(text)
-    except ValueError:
+        return parse_json(text)
+    except json.JSONDecodeError:
         return text
+    except ValueError as error:
+        raise UsageError(
+            f"--set {printable(key)} cannot be {printable(text, 40)!r}: {printable(error)}",
+            hint="A word that looks like JSON goes in double quotes: --set 'title=\"NaN\"'.",
+        ) from None

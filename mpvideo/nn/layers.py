@@ -39,7 +39,8 @@ def pixel_norm(x: Tensor, dim: int) -> Tensor:
     """Scales x to root mean square 1 along axis `dim` (eq. 30). The norm is taken in float32 or better."""
     accurate = torch.promote_types(x.dtype, torch.float32)
     norm: Tensor = torch.linalg.vector_norm(x, dim=dim, keepdim=True, dtype=accurate).clamp(min=EPS)
-    return x * (math.sqrt(x.shape[dim]) / norm).to(x.dtype)
+    # For almost nothing the scale is beyond float16, and infinity times zero would not be zero.
+    return x * (math.sqrt(x.shape[dim]) / norm).clamp(max=torch.finfo(x.dtype).max).to(x.dtype)
 
 
 def mp_silu(x: Tensor) -> Tensor:

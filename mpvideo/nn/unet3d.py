@@ -150,7 +150,7 @@ class KarrasUnet3D(nn.Module):
         self._check_input(x, time, self_cond)
         emb = self.embed(time, class_labels)
         if self.config.self_condition:
-            x = torch.cat((torch.zeros_like(x) if self_cond is None else self_cond, x), dim=1)
+            x = torch.cat((torch.zeros_like(x) if self_cond is None else self_cond.to(x), x), dim=1)
         x = self.input_block(x)
         skips = [x]
         for block in self.downs:

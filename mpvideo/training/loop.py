@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mpvideo.files import atomic_path
 from mpvideo.nn import KarrasUnet3D
 from mpvideo.training.ema import PowerEMA
 from mpvideo.training.factored import FactoredClassEmbedding
@@ -132,6 +133,9 @@ def train(
         seconds: time to spend, that of earlier runs not counted.
         snapshot_every: seconds between snapshots.
         report: takes a line of text about every half minute, with the loss over thirds of the noise levels' range.
+
+    Raises:
+        OutputError: the snapshot cannot be written; the one before is kept.
     """
     if snapshot.exists():
         trainer.load_state(torch.load(snapshot, weights_only=True, mmap=True))
@@ -151,9 +155,14 @@ def train(
 
 
 def _save(state: dict[str, Any], path: Path) -> None:
-    aside = path.with_suffix(".part")
-    torch.save(state, aside)
-    aside.replace(path)
+    # Into an open file: given a path, torch would write its name into the file and hide what the system said.
+    with atomic_path(path, overwrite=True) as aside, aside.open("wb") as file:
+        try:
+            torch.save(state, file)
+        except RuntimeError as error:
+            if isinstance(error.__context__, OSError):  # "unexpected pos", says torch where the disk is full
+                raise error.__context__ from error
+            raise
 
 
 def _progress(trainer: Trainer, seen: list[tuple[Tensor, Tensor]], seconds: float) -> str:

@@ -1,8 +1,8 @@
 """Video files: write frames to MP4 and GIF, read them back, and read how a video was made."""
 
 from mpvideo.video.decode import read_frames
-from mpvideo.video.destination import SUFFIXES
-from mpvideo.video.encode import Encoding, VideoWriter, check_destination, enlargement, warnings_about
+from mpvideo.video.destination import SUFFIXES, check_destination
+from mpvideo.video.encode import Encoding, VideoWriter, enlargement, warnings_about
 from mpvideo.video.metadata import read_record
 
 __all__ = [

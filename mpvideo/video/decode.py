@@ -10,6 +10,7 @@ import numpy.typing as npt
 from PIL import Image, ImageSequence, UnidentifiedImageError
 
 from mpvideo.errors import MPVideoError
+from mpvideo.text import printable
 from mpvideo.video.destination import suffix_of
 from mpvideo.video.ffmpeg import OWN_GROUP, QUIET, ffmpeg_program, how_it_ended
 from mpvideo.video.gif import walk_gif
@@ -54,7 +55,7 @@ def _read_mp4_frames(path: Path) -> tuple[Frames, Fraction]:
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False, **OWN_GROUP)
     if done.returncode != 0:
         clause, hint = how_it_ended(done.returncode, done.stderr.decode("utf-8", "replace"))
-        raise MPVideoError(f"{path} cannot be read as a video: {clause}", hint=hint)
+        raise MPVideoError(f"{printable(path)} cannot be read as a video: {clause}", hint=hint)
     wanted = index.frames * index.height * index.width * 3
     if len(done.stdout) != wanted:
         raise ValueError(f"it should have {wanted} bytes of pixels, got {len(done.stdout)}")

@@ -16,8 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from mpvideo.errors import OutputError
-from mpvideo.video.destination import PendingFile, suffix_of, write_error
-from mpvideo.video.ffmpeg import EncoderProcess, ffmpeg_program
+from mpvideo.files import PendingFile, write_error
+from mpvideo.text import printable
+from mpvideo.video.destination import suffix_of
+from mpvideo.video.ffmpeg import EncoderProcess
 from mpvideo.video.gif import delays, finish_gif
 from mpvideo.video.metadata import ffmetadata, record_text
 from mpvideo.video.mp4 import read_mp4
@@ -76,30 +78,6 @@ class Encoding:
         return Fraction(self.fps).limit_denominator(_MAX_DENOMINATOR)
 
 
-def check_destination(path: Path, *, overwrite: bool) -> None:
-    """Make sure, before any work, that a video can be written to `path`.
-
-    Creates an empty temporary file in the folder and removes it again: permission bits alone do not tell (root, access
-    lists and network shares go by other rules).
-
-    Args:
-        path: where the video shall go; a symbolic link stands for the file it points to.
-        overwrite: whether an existing file may be replaced.
-
-    Raises:
-        UsageError: the suffix is not one of `SUFFIXES`.
-        OutputError: no such folder, not writable, a folder or a device in the place, or a file that is not to be lost.
-        MPVideoError: there is no ffmpeg.
-    """
-    suffix_of(path)
-    ffmpeg_program()
-    probe = PendingFile(path, overwrite=overwrite)
-    try:
-        probe.create()
-    finally:
-        probe.discard()
-
-
 def enlargement(path: Path, *, width: int, height: int, encoding: Encoding) -> int:
     """By how much a video of `width` x `height` pixels is enlarged in the file at `path`.
 
@@ -114,14 +92,14 @@ def enlargement(path: Path, *, width: int, height: int, encoding: Encoding) -> i
         scale = math.ceil(max(1, SMALL_SIDE / min(width, height)) / step) * step
     if scale % step:
         raise OutputError(
-            f"both sides of an MP4 must be even, got {width * scale}x{height * scale} for {path.name}",
-            hint=f"--scale {scale + 1}, or write a .gif",
+            f"both sides of an MP4 must be even, got {width * scale}x{height * scale} for {printable(path.name)}",
+            hint=f"Use --scale {scale + 1}, or write a .gif.",
         )
     if max(width, height) * scale > _MAX_SIDE[suffix]:
         raise OutputError(
-            f"the sides of {path.name} must be at most {_MAX_SIDE[suffix]} pixels,"
+            f"the sides of {printable(path.name)} must be at most {_MAX_SIDE[suffix]} pixels,"
             f" got {width * scale}x{height * scale}",
-            hint="choose a smaller --scale" if scale > 1 else None,
+            hint="Choose a smaller --scale." if scale > 1 else None,
         )
     return scale
 
@@ -132,19 +110,19 @@ def warnings_about(path: Path, *, channels: int, encoding: Encoding) -> tuple[st
     Raises:
         UsageError: unknown suffix.
     """
-    found = []
+    found, name = [], printable(path.name)
     if suffix_of(path) == ".mp4":
         if channels == 4:
             colour = "black" if encoding.background == (0, 0, 0) else f"RGB {encoding.background}"
-            found.append(f"{path.name}: MP4 has no transparency, the video is laid over {colour}; a .gif keeps it")
+            found.append(f"{name}: MP4 has no transparency, the video is laid over {colour}; a .gif keeps it")
     else:
         if encoding.fps > GIF_MAX_FPS:
             found.append(
-                f"{path.name}: browsers play a GIF above {GIF_MAX_FPS} frames a second slowly,"
+                f"{name}: browsers play a GIF above {GIF_MAX_FPS} frames a second slowly,"
                 f" this one has {float(encoding.fps):g}; an .mp4 keeps its pace"
             )
         if channels == 4:
-            found.append(f"{path.name}: a GIF's pixels are transparent or opaque, nothing between")
+            found.append(f"{name}: a GIF's pixels are transparent or opaque, nothing between")
     return tuple(found)
 
 
@@ -170,8 +148,8 @@ class VideoWriter:
     Raises:
         ValueError: a size, number of channels or record that cannot be.
         UsageError: unknown suffix.
-        OutputError: odd or too large sides. On entering: the destination cannot be written. On writing and on leaving:
-            the encoder failed, the disk is full, ..., or no frame was written.
+        OutputError: odd or too large sides, or an impossible path. On entering: the destination cannot be written. On
+            writing and on leaving: the encoder failed, the disk is full, ..., or no frame was written.
     """
 
     def __init__(
@@ -212,7 +190,7 @@ class VideoWriter:
             self._file.create()
             arguments = self._mp4_arguments() if self._suffix == ".mp4" else self._gif_arguments()
             metadata = ffmetadata(self._comment) if self._suffix == ".mp4" else None
-            self._encoder = EncoderProcess(arguments, target=self._file.target, ffmetadata=metadata)
+            self._encoder = EncoderProcess(arguments, target=self._file.path, ffmetadata=metadata)
             self._open = True
         except BaseException:
             self._abandon()
@@ -264,21 +242,21 @@ class VideoWriter:
 
     def _complete(self) -> None:
         assert self._encoder is not None
-        target = self._file.target
+        target = self._file.path
         if self._error is not None:  # swallowed inside the block, but there is no video
             raise self._error
         if self.frames_written == 0:
-            raise OutputError(f"{target} must have at least one frame, got none")
+            raise OutputError(f"{printable(target)} must have at least one frame, got none")
         self._encoder.finish()
         try:
             self._check_mp4() if self._suffix == ".mp4" else self._finish_gif()
-            self._file.commit()
         except OSError as error:
             raise write_error(target, error) from error
         except ValueError as error:
             raise OutputError(
-                f"{target} could not be written: ffmpeg reported success, but the file is not right: {error}"
+                f"{printable(target)} could not be written: ffmpeg reported success, but the file is not right: {error}"
             ) from error
+        self._file.commit()
 
     def _abandon(self) -> None:
         try:
@@ -325,7 +303,7 @@ class VideoWriter:
             *("-fps_mode", "passthrough", "-c:v", "libx264", "-preset", "medium", "-profile:v", "high"),
             *("-crf", str(self._encoding.crf), "-threads", str(_THREADS)),
             *("-flags:v", "+bitexact", "-fflags", "+bitexact", "-movflags", "+faststart"),
-            *("-f", "mp4", f"file:{self._file.temporary}"),
+            *("-f", "mp4", f"file:{self._file.aside}"),
         ]
 
     def _gif_arguments(self) -> list[str]:
@@ -341,19 +319,19 @@ class VideoWriter:
         return [
             *self._frames_input("rgba" if see_through else "rgb24", Fraction(10)),  # delays are set afterwards
             *("-filter_complex", graph, "-fps_mode", "passthrough", "-gifflags", flags, "-loop", "0"),
-            *("-fflags", "+bitexact", "-f", "gif", f"file:{self._file.temporary}"),
+            *("-fflags", "+bitexact", "-f", "gif", f"file:{self._file.aside}"),
         ]
 
     def _check_mp4(self) -> None:
-        written = read_mp4(self._file.temporary)
+        written = read_mp4(self._file.aside)
         if written.frames != self.frames_written:
             raise ValueError(f"it has {written.frames} frames of {self.frames_written}")
 
     def _finish_gif(self) -> None:
         finished = finish_gif(
-            self._file.temporary.read_bytes(),
+            self._file.aside.read_bytes(),
             delays=delays(self.frames_written, self._encoding.rate),
             comment=None if self._comment is None else self._comment.encode("ascii"),
             see_through=self._frame_shape[2] == 4,
         )
-        self._file.temporary.write_bytes(finished)
+        self._file.aside.write_bytes(finished)

@@ -17,7 +17,8 @@ from typing import IO, Any
 import imageio_ffmpeg
 
 from mpvideo.errors import MPVideoError, OutputError
-from mpvideo.video.destination import disk_full, write_error
+from mpvideo.files import disk_full, reason, write_error
+from mpvideo.text import printable
 
 # In a process group of its own ffmpeg does not get the terminal's Ctrl-C: we hear it and decide.
 OWN_GROUP: dict[str, Any] = (
@@ -27,9 +28,10 @@ QUIET = ("-hide_banner", "-nostats", "-nostdin", "-loglevel", "error")
 
 _DISK_FULL = ("No space left on device", "Disk quota exceeded")
 _SIGNAL_HINTS = {
-    "SIGKILL": "the system kills programs when memory runs out: try a smaller video or --scale 1",
-    "SIGXFSZ": "raise the file size limit (ulimit -f) or write a smaller video",
+    "SIGKILL": "The system kills programs when memory runs out: try a smaller video or --scale 1.",
+    "SIGXFSZ": "Raise the file size limit (ulimit -f) or write a smaller video.",
 }
+_LACKING = "The ffmpeg in IMAGEIO_FFMPEG_EXE lacks a part: set it to another one."
 _LOG_TAIL = 16_384
 _PATIENCE = 30.0  # seconds that an ffmpeg which has stopped reading is given to end by itself
 
@@ -45,7 +47,7 @@ def ffmpeg_program() -> str:
     except RuntimeError as error:
         raise MPVideoError(
             "video files need ffmpeg, and none was found",
-            hint="pip install imageio-ffmpeg, or set IMAGEIO_FFMPEG_EXE to an ffmpeg",
+            hint="Run `pip install imageio-ffmpeg`, or set IMAGEIO_FFMPEG_EXE to an ffmpeg.",
         ) from error
 
 
@@ -64,9 +66,9 @@ def how_it_ended(status: int, log: str) -> tuple[str, str | None]:
         except ValueError:
             name = "unknown"
         return f"ffmpeg was killed by signal {-status} ({name})", _SIGNAL_HINTS.get(name)
-    line = last_line(log)
-    hint = "the ffmpeg in IMAGEIO_FFMPEG_EXE lacks a part" if line.startswith("Unknown encoder") else None
-    return f"ffmpeg ended with exit code {status}" + (f": {line}" if line else " and no message"), hint
+    line = printable(last_line(log))
+    clause = f"ffmpeg ended with exit code {status}" + (f": {line}" if line else " and no message")
+    return clause, _LACKING if line.startswith("Unknown encoder") else None
 
 
 class EncoderProcess:
@@ -88,7 +90,9 @@ class EncoderProcess:
         try:
             self._scratch = tempfile.TemporaryDirectory(prefix="mpvideo-")
         except OSError as error:
-            raise OutputError(f"no temporary folder for ffmpeg: {error}", hint="set TMPDIR") from error
+            raise OutputError(
+                f"no temporary folder for ffmpeg: {reason(error)}", hint="Set TMPDIR to a folder you may write to."
+            ) from error
         try:
             self._log: IO[bytes] = (Path(self._scratch.name) / "log").open("w+b")
             try:
@@ -153,8 +157,8 @@ class EncoderProcess:
             )
         except OSError as error:
             raise OutputError(
-                f"ffmpeg could not be started: {command[0]}: {error.strerror or error}",
-                hint="set IMAGEIO_FFMPEG_EXE to an ffmpeg that runs here",
+                f"ffmpeg could not be started: {printable(command[0])}: {reason(error)}",
+                hint="Set IMAGEIO_FFMPEG_EXE to an ffmpeg that runs here.",
             ) from error
 
     def _metadata_input(self, ffmetadata: str | None) -> list[str]:
@@ -183,7 +187,7 @@ class EncoderProcess:
         if any(words in log for words in _DISK_FULL):
             return disk_full(self._target)
         clause, hint = how_it_ended(status, log)
-        return OutputError(f"{self._target} could not be written: {clause}", hint=hint)
+        return OutputError(f"{printable(self._target)} could not be written: {clause}", hint=hint)
 
     def _release(self) -> None:
         if self._process.stdin is not None:

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from mpvideo.errors import MPVideoError
+from mpvideo.files import reason
+from mpvideo.text import printable
 from mpvideo.video.destination import suffix_of
 from mpvideo.video.gif import walk_gif
 from mpvideo.video.mp4 import read_mp4
@@ -59,5 +61,4 @@ def read_record(path: Path) -> dict[str, Any] | None:
 
 def unreadable(path: Path, error: OSError | ValueError) -> MPVideoError:
     """The error for a video file that cannot be read."""
-    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return MPVideoError(f"{path} cannot be read as a video: {reason[:1].lower()}{reason[1:]}")
+    return MPVideoError(f"{printable(path)} cannot be read as a video: {reason(error)}")

@@ -186,7 +186,7 @@ def test_enlargement(name: str, width: int, height: int, scale: int | None, want
 def test_odd_and_huge_sides_are_refused_with_the_cure() -> None:
     with pytest.raises(OutputError, match=r"must be even, got 63x64 for a\.mp4") as caught:
         enlargement(Path("a.mp4"), width=63, height=64, encoding=Encoding(8, scale=1))
-    assert caught.value.hint == "--scale 2, or write a .gif"
+    assert caught.value.hint == "Use --scale 2, or write a .gif."
     with pytest.raises(OutputError, match="at most 16384 pixels, got 25600x25600"):
         enlargement(Path("a.mp4"), width=256, height=256, encoding=Encoding(8, scale=100))
 
@@ -246,4 +246,4 @@ def test_ffmpeg_is_out_of_reach_of_the_terminal(tmp_path: Path) -> None:
 def test_unknown_suffix(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"must end in \.mp4 or \.gif, got 'dog\.webm'") as caught:
         VideoWriter(tmp_path / "dog.webm", width=32, height=32, channels=3, encoding=Encoding(8))
-    assert caught.value.hint == "for example dog.mp4"
+    assert caught.value.hint == "For example dog.mp4."

@@ -5,10 +5,9 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import textwrap
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,6 @@ from mpvideo.video import Encoding, VideoWriter, check_destination, read_frames,
 from tests.video.conftest import Frames, colourful, save
 
 SUFFIXES = pytest.mark.parametrize("suffix", [".mp4", ".gif"])
-linux_only = pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs Linux's /proc")
 
 
 def fails(path: Path, frames: Frames | None = None, *, overwrite: bool = True) -> OutputError:
@@ -50,7 +48,7 @@ def test_full_disk_as_ffmpeg_tells_it(target: Path, fake_ffmpeg: Callable[[str],
     fake_ffmpeg(f'echo half > "$output"; cat > /dev/null; echo "{told}" >&2; echo "Conversion failed!" >&2; exit 228')
     error = fails(target)
     assert error.message == f"the disk is full: {target} could not be written"
-    assert error.hint == "free some space, or write to another disk"
+    assert error.hint == "Free some space, or write to another disk."
 
 
 def test_full_disk_while_frames_are_coming(target: Path, fake_ffmpeg: Callable[[str], None]) -> None:
@@ -143,7 +141,7 @@ def test_the_line_that_says_most_is_quoted(target: Path, fake_ffmpeg: Callable[[
     )
     error = fails(target)
     assert error.message.endswith("ffmpeg ended with exit code 8: Unknown encoder 'libx264'")
-    assert error.hint == "the ffmpeg in IMAGEIO_FFMPEG_EXE lacks a part"
+    assert error.hint == "The ffmpeg in IMAGEIO_FFMPEG_EXE lacks a part: set it to another one."
 
 
 def test_no_ffmpeg_that_runs(
@@ -151,7 +149,7 @@ def test_no_ffmpeg_that_runs(
 ) -> None:
     missing = tmp_path_factory.mktemp("bin") / "nothing"
     monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(missing))
-    assert fails(target).message == f"ffmpeg could not be started: {missing}: No such file or directory"
+    assert fails(target).message == f"ffmpeg could not be started: {missing}: no such file or directory"
 
 
 def test_no_ffmpeg_at_all(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -239,29 +237,7 @@ def refusal(path: Path, *, overwrite: bool = False) -> OutputError:
 def test_missing_folder(tmp_path: Path) -> None:
     error = refusal(tmp_path / "no" / "a.mp4")
     assert error.message == f"the folder of a.mp4 must exist, got {tmp_path / 'no'}"
-    assert error.hint == f"mkdir -p {tmp_path / 'no'}"
-
-
-def test_a_file_for_a_folder(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    assert "must be a folder" in refusal(tmp_path / "file" / "a.mp4").message
-    assert "must exist" in refusal(tmp_path / "file" / "deeper" / "a.mp4").message
-
-
-def test_a_folder_for_a_file(tmp_path: Path) -> None:
-    (tmp_path / "a.mp4").mkdir()
-    assert "needs the name of a file, got the folder" in refusal(tmp_path / "a.mp4", overwrite=True).message
-
-
-def test_a_pipe_for_a_file(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "a.mp4")
-    assert "goes into a regular file" in refusal(tmp_path / "a.mp4", overwrite=True).message
-
-
-def test_a_name_too_long(tmp_path: Path) -> None:
-    error = refusal(tmp_path / ("x" * 300 + ".mp4"))
-    assert error.message.endswith("could not be written: file name too long")
-    assert error.hint == "choose a shorter name"
+    assert error.hint == f"Run `mkdir -p {tmp_path / 'no'}` first."
 
 
 def test_the_longest_name_works(tmp_path: Path) -> None:
@@ -278,58 +254,10 @@ def test_odd_names_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: s
     assert [file.name for file in tmp_path.iterdir()] == [name]
 
 
-@pytest.fixture
-def ordinary_user(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Root may write anywhere: be nobody for a while."""
-    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", "ffmpeg")  # nobody may not look into root's packages
-    if os.geteuid() != 0:
-        yield
-        return
-    try:
-        os.seteuid(65534)
-    except OSError:
-        pytest.skip("runs as root and cannot be anybody else")
-    try:
-        yield
-    finally:
-        os.seteuid(0)
-
-
-def test_read_only_folder(request: pytest.FixtureRequest) -> None:
-    with tempfile.TemporaryDirectory() as name:  # tmp_path would lie in a folder closed to others
-        folder = Path(name)
-        folder.chmod(0o555)
-        request.getfixturevalue("ordinary_user")
-        error = refusal(folder / "a.mp4")
-        if os.getuid() == 0:
-            os.seteuid(0)
-        folder.chmod(0o755)
-    assert error.message == f"{folder / 'a.mp4'} could not be written: permission denied"
-    assert error.hint == "choose a folder you may write to"
-
-
-@linux_only
-def test_a_folder_that_takes_no_files_whoever_asks() -> None:
-    error = refusal(Path("/proc/a.mp4"))
-    assert error.message.startswith("/proc/a.mp4 could not be written: ")
-    assert error.hint
-
-
-def test_read_only_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object, **__: object) -> int:
-        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "open", refuse)
-        with pytest.raises(OutputError, match="could not be written: read-only file system") as caught:
-            check_destination(tmp_path / "a.mp4", overwrite=False)
-    assert "choose another folder" in (caught.value.hint or "")
-
-
 def test_existing_file(target: Path) -> None:
     error = refusal(target)
     assert error.message == f"{target} exists already"
-    assert error.hint == "-y replaces it, or choose another name"
+    assert error.hint == "Choose another name, or give -y to overwrite it."
     assert target.read_bytes() == b"precious"
     check_destination(target, overwrite=True)
     assert target.read_bytes() == b"precious"
@@ -370,12 +298,6 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
     assert link.is_symlink()
     assert len(read_frames(real)[0]) == 4
     assert list(real.parent.iterdir()) == [real]
-
-
-def test_a_link_to_itself(tmp_path: Path) -> None:
-    link = tmp_path / "a.mp4"
-    link.symlink_to(link)
-    assert "symbolic link that leads to itself" in refusal(link, overwrite=True).message
 
 
 @SUFFIXES

@@ -1,0 +1,60 @@
+import pytest
+
+from mpvideo.cli.options import parse_settings
+from mpvideo.errors import UsageError
+
+
+def refused(*settings: str) -> UsageError:
+    with pytest.raises(UsageError) as caught:
+        parse_settings(list(settings))
+    assert caught.value.message.startswith("--set ")
+    return caught.value
+
+
+def test_values_are_json_or_words() -> None:
+    settings = [
+        "video.codec=rgb",
+        "video.fps = 12.5",
+        "model.attn_res=[8, 16]",
+        "edm.clamp=true",
+        'title="NaN"',
+        "a={1",
+    ]
+    assert parse_settings(settings) == {
+        "video": {"codec": "rgb", "fps": 12.5},
+        "model": {"attn_res": [8, 16]},
+        "edm": {"clamp": True},
+        "title": "NaN",
+        "a": "{1",
+    }
+    assert parse_settings(["s_tmax=null"]) == {"s_tmax": None}
+    assert parse_settings(["title=a=b"]) == {"title": "a=b"}
+    assert parse_settings(["title="]) == {"title": ""}
+    assert parse_settings(None) == {}
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("NaN", "numbers must be finite, got NaN"),
+        ("-Infinity", "numbers must be finite, got -Infinity"),
+        ("[1, 1e999]", "numbers must be finite, got 1e999"),
+        ("1" * 5000, "at most 20 digits, got 5000"),
+        ('{"a": 1, "a": 2}', "'a' is given twice"),
+        ('"\\ud800"', "surrogates not allowed"),
+        ("[" * 100 + "]" * 100, "nested at most 64 levels deep"),
+        ("[" * 200_000, "nested at most 64 levels deep"),
+    ],
+)
+def test_json_that_is_not_taken_is_refused_not_read_as_a_word(value: str, words: str) -> None:
+    error = refused(f"sampling.rho={value}")
+    assert error.message.startswith("--set sampling.rho cannot be ") and words in error.message
+    assert len(error.message) < 300
+    assert "double quotes" in (error.hint or "")
+
+
+def test_pairs_that_are_none() -> None:
+    for setting in ("steps", "=3", "a..b=1", ".=1"):
+        assert f"--set must be KEY=VALUE, got {setting!r}" in refused(setting).message
+    assert "a was set to a value before" in refused("a=1", "a.b=2").message
+    assert "at most 64 fields inside each other, got 2,000" in refused(f"{'.'.join('a' * 2000)}=1").message

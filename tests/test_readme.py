@@ -1,0 +1,57 @@
+"""The README is true: its commands exist, its table of exit codes is the program's, its Python runs."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import typer.main
+
+from mpvideo.cli.app import app
+from mpvideo.errors import ExitCode
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, flags=re.DOTALL)
+
+
+def shell_lines() -> list[str]:
+    text = "\n".join(block for kind, block in BLOCKS if kind == "sh")
+    return [line.strip() for line in re.findall(r"(?:^|\s|/)mpvideo ((?:sample|inspect)[^\n|]*)", text)]
+
+
+def test_every_command_is_described() -> None:
+    for name, command in COMMANDS.items():
+        assert f"mpvideo {name}" in README
+        assert command.help
+
+
+@pytest.mark.parametrize("line", shell_lines())
+def test_every_option_exists(line: str) -> None:
+    name, *words = shlex.split(line)
+    known = {flag for parameter in COMMANDS[name].params for flag in [*parameter.opts, *parameter.secondary_opts]}
+    for word in words:
+        if word.startswith("-"):
+            assert word in known
+
+
+def test_flags_named_in_the_text_exist() -> None:
+    known = {
+        flag
+        for command in [*COMMANDS.values(), typer.main.get_command(app)]
+        for parameter in command.params
+        for flag in [*parameter.opts, *parameter.secondary_opts]
+    }
+    named = set(re.findall(r"`(--[a-z-]+)", README))
+    assert named <= known
+
+
+def test_exit_codes() -> None:
+    table = {int(code) for code in re.findall(r"^\| (\d+) \|", README, flags=re.MULTILINE)}
+    assert table == {int(code) for code in ExitCode}
+
+
+def test_the_python_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    (example,) = (block for kind, block in BLOCKS if kind == "python")
+    exec(compile(example, "README.md", "exec"), {})
+    assert capsys.readouterr().out == "(32, 64, 64, 3)\n"
