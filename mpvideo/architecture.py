@@ -259,7 +259,8 @@ def activation_bytes(model: ModelConfig, batch_size: int = 1, bytes_per_value: i
     """About how much memory the tensors alive at the network's fattest point take.
 
     Counts the skips waiting for their decoder block and, inside a block, four tensors of its wider side (input,
-    residual, activation, result) and three times the width of an attention's heads for queries, keys and values.
+    residual, activation, result) and six times the width of an attention's heads: queries, keys and values before and
+    after they are normalised.
     """
     waiting = model.dim * model.frames * model.image_size**2
     pending: list[int] = [waiting]
@@ -268,7 +269,7 @@ def activation_bytes(model: ModelConfig, batch_size: int = 1, bytes_per_value: i
         if block.skip_dim:
             waiting -= pending.pop()
         inner = attention_heads(model, block.dim_out) * model.attn_dim_head if block.attention != "none" else 0
-        peak = max(peak, waiting + block.positions * (4 * max(block.dim_in, block.dim_out) + 3 * inner))
+        peak = max(peak, waiting + block.positions * (4 * max(block.dim_in, block.dim_out) + 6 * inner))
         if block.kind == "encoder":
             pending.append(block.dim_out * block.positions)
             waiting += pending[-1]

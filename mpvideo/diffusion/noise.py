@@ -31,7 +31,7 @@ class SeededNoise:
         if not seeds:
             raise ValueError("seeds must be at least one, got none")
         self.device = torch.device(device)
-        self.generators = [_generator(seed) for seed in seeds]
+        self.generators = [seeded_generator(seed) for seed in seeds]
         # Drawn here, so that no caller can forget it or draw it late.
         draws = [torch.rand((), generator=generator, dtype=torch.float64) for generator in self.generators]
         self._class_draws = torch.stack(draws)
@@ -65,11 +65,14 @@ class SeededNoise:
         return self.randn(*x.shape[1:], dtype=x.dtype)
 
 
-def _generator(seed: int) -> torch.Generator:
+def seeded_generator(seed: int) -> torch.Generator:
     """A CPU generator for a seed of up to 63 bits.
 
     torch's Mersenne Twister is keyed by the lower 32 bits alone, so that 2**32 would repeat 0: the upper half is
     hashed into them. Seeds below 2**32 draw what torch draws.
+
+    Raises:
+        ValueError: the seed is not a whole number from 0 to MAX_SEED.
     """
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= MAX_SEED:
         raise ValueError(f"seeds must be whole numbers from 0 to {MAX_SEED}, got {seed!r}")

@@ -218,6 +218,7 @@ class MPAttention(nn.Module):
         _, _, T, H, W = x.shape
         tokens = _TOKENS[self.axes]
         qkv = rearrange(self.to_qkv(x), f"b (n heads d) t h w -> n {tokens}", n=3, heads=self.heads)
+        qkv = qkv.contiguous()  # the fused kernels want D laid out last; without them N * N weights would be stored
         qkv = pixel_norm(qkv, dim=-1)
         memory = pixel_norm(repeat(self.mem_kv, "n heads m d -> n b heads m d", b=qkv.shape[1]), dim=-1)
         q, (k, v) = qkv[0], torch.cat((memory.to(qkv.dtype), qkv[1:]), dim=-2)

@@ -5,6 +5,7 @@ command goes on where it stopped. Renderings are endless: batch n shows seeds th
 """
 
 import argparse
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -101,7 +102,17 @@ def main() -> None:
         frames, classes = videos(number, recipe.batch_size)
         return codec.encode(frames).float(), classes
 
-    train(trainer, batches, run / "snapshot.pt", seconds=options.seconds, report=report)
+    # Ctrl-C and SIGTERM end the training after the step in hand, and what it has learned is kept.
+    deadline, signals = time.monotonic() + options.seconds, list[int]()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, _: signals.append(number))
+    train(
+        trainer,
+        batches,
+        run / "snapshot.pt",
+        keep_going=lambda: not signals and time.monotonic() < deadline,
+        report=report,
+    )
 
     autoencoder.load_state_dict(load_file(run / "autoencoder.safetensors"))
     weights = finished_weights(trainer.ema.average)

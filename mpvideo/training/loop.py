@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mpvideo.diffusion.noise import seeded_generator
 from mpvideo.files import atomic_path
 from mpvideo.nn import KarrasUnet3D
 from mpvideo.training.ema import PowerEMA
@@ -35,12 +36,12 @@ class Recipe:
         seed: seeds weights, noise and dropout of labels.
     """
 
-    batch_size: int = 32
+    batch_size: int = 16
     P_mean: float = 0.2
     P_std: float = 1.4
-    peak_rate: float = 0.008
-    warmup_steps: int = 100
-    decay_steps: int = 1500
+    peak_rate: float = 0.006
+    warmup_steps: int = 200
+    decay_steps: int = 3000
     label_dropout: float = 0.1
     ema_std: float = 0.10
     bfloat16: bool = True
@@ -72,7 +73,7 @@ class Trainer:
     def train_step(self, clean: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Takes one optimiser step; returns the noise levels and losses, (B,) each, for the log."""
         recipe = self.recipe
-        generator = torch.Generator().manual_seed(recipe.seed * 2**32 + self.step)
+        generator = seeded_generator(recipe.seed * 2**32 + self.step)
         sigma = NoiseDistribution(P_mean=recipe.P_mean, P_std=recipe.P_std).sample(len(clean), generator)
         noise = torch.randn(clean.shape, generator=generator)
         kept = torch.rand(len(clean), generator=generator) >= recipe.label_dropout
@@ -80,7 +81,9 @@ class Trainer:
         assert num_classes is not None
         rows = nn.functional.one_hot(labels, num_classes) * kept.unsqueeze(1)
         dtype = torch.bfloat16 if recipe.bfloat16 else torch.float32
-        loss = denoising_loss(self.net, clean.to(dtype), noise, sigma, self.sigma_data, rows.float())
+        with torch.random.fork_rng(devices=[]):  # the network's dropout draws from the global generator
+            torch.manual_seed(int(torch.randint(2**32, (), generator=generator)))
+            loss = denoising_loss(self.net, clean.to(dtype), noise, sigma, self.sigma_data, rows.float())
         weigh(loss, self.uncertainty(sigma.log() / 4)).backward()  # type: ignore[no-untyped-call]
         for parameter in self.parameters:
             if parameter.grad is not None:
@@ -120,17 +123,17 @@ def train(
     batches: Batches,
     snapshot: Path,
     *,
-    seconds: float,
+    keep_going: Callable[[], bool],
     snapshot_every: float = 300.0,
     report: Report,
 ) -> None:
-    """Trains for a time, going on from `snapshot` if it exists, and leaves the last state there.
+    """Trains until told to stop, going on from `snapshot` if it exists, and leaves the last state there.
 
     Args:
         trainer: what to train.
         batches: the data.
         snapshot: the file to write, aside and then renamed.
-        seconds: time to spend, that of earlier runs not counted.
+        keep_going: asked before each step whether to take it.
         snapshot_every: seconds between snapshots.
         report: takes a line of text about every half minute, with the loss over thirds of the noise levels' range.
 
@@ -140,9 +143,9 @@ def train(
     if snapshot.exists():
         trainer.load_state(torch.load(snapshot, weights_only=True, mmap=True))
         report(f"network: going on from step {trainer.step}")
-    began = last_report = last_snapshot = time.monotonic()
+    last_report = last_snapshot = time.monotonic()
     seen: list[tuple[Tensor, Tensor]] = []
-    while time.monotonic() - began < seconds:
+    while keep_going():
         seen.append(trainer.train_step(*batches(trainer.step)))
         now = time.monotonic()
         if now - last_report > 30:

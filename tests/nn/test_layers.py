@@ -1,0 +1,387 @@
+"""The magnitude-preserving layers: what they promise of magnitudes, and naive forms of what they compute."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from mpvideo.nn.layers import (
+    EPS,
+    Gain,
+    MPAttention,
+    MPConv3d,
+    MPFeedForward,
+    MPFourier,
+    MPLinear,
+    MPSiLU,
+    PixelNorm,
+    mp_cat,
+    mp_silu,
+    mp_sum,
+    normalize,
+    pixel_norm,
+)
+from tests.networks import randn
+
+BALANCES = [0.0, 0.1, 0.3, 0.5, 0.9, 1.0]
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    with torch.random.fork_rng():
+        torch.manual_seed(12345)  # not a seed of `randn`: weights and inputs must be independent
+        yield
+
+
+def rms(x: Tensor) -> float:
+    return x.double().square().mean().sqrt().item()
+
+
+# Operations
+
+
+@pytest.mark.parametrize("shape", [(7, 11), (5, 3, 3, 3, 3), (2, 1)])
+def test_normalize(shape):
+    weight = 40 * randn(*shape)
+    rows = normalize(weight)
+    torch.testing.assert_close(rows.flatten(1).square().mean(1), torch.ones(shape[0]))
+    # Each row keeps its direction, and a normalised weight is left as it is.
+    torch.testing.assert_close(F.cosine_similarity(rows.flatten(1), weight.flatten(1)), torch.ones(shape[0]))
+    torch.testing.assert_close(normalize(rows), rows)
+
+
+def test_normalize_of_almost_nothing():
+    """Below the bound of the norm a row is scaled by a constant, zeros stay zeros, and gradients stay finite."""
+    weight = torch.zeros(2, 9)
+    weight[1, 4] = EPS / 8
+    weight.requires_grad_()
+    rows = normalize(weight)
+    rows.sum().backward()
+    assert rows[0].tolist() == [0.0] * 9
+    assert rows[1, 4].item() == pytest.approx(3 / 8)  # sqrt(9) elements, an eighth of the bound
+    assert weight.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("dim", [1, -1])
+def test_pixel_norm(dim):
+    x = 30 * randn(3, 5, 4, 6)
+    y = pixel_norm(x, dim)
+    torch.testing.assert_close(y.square().mean(dim), torch.ones_like(y.sum(dim)))
+    torch.testing.assert_close(y, x / x.square().mean(dim, keepdim=True).sqrt())
+
+
+def test_pixel_norm_module_works_on_channels():
+    x = randn(2, 5, 1, 2, 3)
+    assert torch.equal(PixelNorm()(x), pixel_norm(x, 1))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_pixel_norm_of_almost_nothing(dtype):
+    """The scale at the bound, sqrt(C) / EPS, is beyond float16 from 43 channels on."""
+    x = torch.zeros(2, 64, 1, dtype=dtype)
+    x[1, 0] = EPS / 16
+    y = pixel_norm(x, 1)
+    assert y.dtype == dtype
+    assert not y[0].any()
+    assert y[1, 0].item() == pytest.approx(8 / 16, rel=0.3 if dtype == torch.float16 else 0.01)
+    assert y.isfinite().all()
+
+
+def test_pixel_norm_of_large_halves():
+    """Squares of 1000 are beyond float16; the norm is not taken in it."""
+    y = pixel_norm(torch.full((1, 64), 1000.0, dtype=torch.float16), 1)
+    assert y.dtype == torch.float16
+    assert (y == 1).all()
+
+
+def test_mp_silu():
+    x = randn(400_000)
+    assert rms(mp_silu(x)) == pytest.approx(1, abs=0.005)
+    torch.testing.assert_close(mp_silu(x), x / (1 + (-x).exp()) / 0.596)
+    assert torch.equal(MPSiLU()(x), mp_silu(x))
+
+
+@pytest.mark.parametrize("balance", BALANCES)
+def test_mp_sum_keeps_the_magnitude(balance):
+    a, b = randn(300_000, seed=1), randn(300_000, seed=2)
+    total = mp_sum(a, b, balance)
+    assert rms(total) == pytest.approx(1, abs=0.01)
+    torch.testing.assert_close(total, ((1 - balance) * a + balance * b) / math.sqrt((1 - balance) ** 2 + balance**2))
+
+
+def test_mp_sum_ends():
+    a, b = randn(9, seed=1), randn(9, seed=2)
+    assert torch.equal(mp_sum(a, b, 0.0), a)
+    assert torch.equal(mp_sum(a, b, 1.0), b)
+
+
+@pytest.mark.parametrize("balance", BALANCES)
+def test_mp_cat_keeps_the_magnitude(balance):
+    """Of the whole; and the two parts contribute in the ratio of the balance, however many channels they have."""
+    a, b = randn(40, 6, 32, 32, seed=1), randn(40, 2, 32, 32, seed=2)
+    both = mp_cat(a, b, balance)
+    assert both.shape == (40, 8, 32, 32)
+    assert rms(both) == pytest.approx(1, abs=0.02)
+    parts = both[:, :6].norm().item(), both[:, 6:].norm().item()
+    assert parts[1] / math.hypot(*parts) == pytest.approx(balance / math.hypot(1 - balance, balance), abs=0.01)
+
+
+def test_mp_cat_ends():
+    a, b = randn(2, 3, 4, seed=1), randn(2, 1, 4, seed=2)
+    torch.testing.assert_close(mp_cat(a, b, 0.0), torch.cat((a * math.sqrt(4 / 3), 0 * b), 1))
+    torch.testing.assert_close(mp_cat(a, b, 1.0), torch.cat((0 * a, b * 2), 1))
+
+
+# Linear layer and convolution
+
+
+def test_linear():
+    layer, x = MPLinear(6, 4).eval(), randn(3, 2, 6)
+    weight = layer.weight.detach()
+    expected = torch.einsum("...i,oi->...o", x, weight / weight.norm(dim=1, keepdim=True))  # RMS 1 over sqrt(6)
+    torch.testing.assert_close(layer(x), expected)
+
+
+def test_linear_keeps_the_magnitude():
+    layer = MPLinear(256, 256).eval()
+    layer.weight.data.mul_(17)
+    assert rms(layer(randn(500, 256))) == pytest.approx(1, abs=0.02)
+
+
+def naive_conv(x: Tensor, weight: Tensor) -> Tensor:
+    """Cross-correlation with zeros around, one tap at a time."""
+    k = weight.shape[-1]
+    padded = F.pad(x, (k // 2,) * 6)
+    _, _, T, H, W = x.shape
+    out = torch.zeros(len(x), len(weight), T, H, W)
+    for t in range(k):
+        for h in range(k):
+            for w in range(k):
+                part = padded[:, :, t : t + T, h : h + H, w : w + W]
+                out += torch.einsum("bithw,oi->bothw", part, weight[:, :, t, h, w])
+    return out
+
+
+@pytest.mark.parametrize("k", [1, 3, 5])
+def test_conv_is_the_naive_one_with_same_padding(k):
+    layer, x = MPConv3d(3, 4, k).eval(), randn(2, 3, 4, 5, 6)
+    weight = layer.weight.detach()
+    rows = weight / weight.square().mean((1, 2, 3, 4), keepdim=True).sqrt()
+    torch.testing.assert_close(layer(x), naive_conv(x, rows / math.sqrt(3 * k**3)), atol=1e-5, rtol=1e-4)
+
+
+def test_conv_keeps_the_magnitude():
+    layer = MPConv3d(16, 32, 3).eval()
+    layer.weight.data.mul_(0.01)
+    inside = layer(randn(2, 16, 10, 12, 12))[..., 1:-1, 1:-1, 1:-1]
+    assert rms(inside) == pytest.approx(1, abs=0.03)
+
+
+def test_ones_are_the_first_channel_and_fan_in_does_not_count_them():
+    layer = MPConv3d(2, 5, 3, concat_ones=True).eval()
+    assert layer.weight.shape == (5, 3, 3, 3, 3)
+    assert layer.fan_in == 2 * 27
+    x = randn(1, 2, 3, 4, 4)
+    rows = normalize(layer.weight.detach())
+    with_ones = torch.cat((torch.ones(1, 1, 3, 4, 4), x), dim=1)
+    torch.testing.assert_close(layer(x), naive_conv(with_ones, rows / math.sqrt(54)), atol=1e-5, rtol=1e-4)
+    # The ones are padded with zeros like everything else: where x is zero a corner sees 8 of them, the middle 27.
+    out = layer(torch.zeros(1, 2, 3, 4, 4))
+    torch.testing.assert_close(out[0, :, 1, 1, 1], rows[:, 0].sum((1, 2, 3)) / math.sqrt(54))
+    torch.testing.assert_close(out[0, :, 0, 0, 0], rows[:, 0, 1:, 1:, 1:].sum((1, 2, 3)) / math.sqrt(54))
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_legacy_fan_in(k):
+    """The old scale forgot one axis of the kernel: its results are greater by sqrt(k)."""
+    layer, legacy = MPConv3d(3, 4, k).eval(), MPConv3d(3, 4, k, legacy_fan_in=True).eval()
+    legacy.load_state_dict(layer.state_dict())
+    x = randn(1, 3, 3, 4, 4)
+    torch.testing.assert_close(legacy(x), layer(x) * math.sqrt(k))
+
+
+LAYERS = [
+    (lambda: MPLinear(6, 4), (3, 6)),
+    (lambda: MPConv3d(2, 4, 3), (1, 2, 3, 4, 4)),
+    (lambda: MPConv3d(2, 4, 3, concat_ones=True), (1, 2, 3, 4, 4)),
+]
+
+
+@pytest.mark.parametrize(("make", "shape"), LAYERS)
+def test_training_overwrites_the_stored_weight(make, shape):
+    layer, x = make().train(), randn(*shape)
+    before = layer.weight.detach().mul_(3).clone()
+    out = layer(x)
+    torch.testing.assert_close(layer.weight.detach().flatten(1).square().mean(1), torch.ones(4))
+    torch.testing.assert_close(layer.weight.detach(), normalize(before))
+    torch.testing.assert_close(out, layer.eval()(x))
+
+
+@pytest.mark.parametrize(("make", "shape"), LAYERS)
+def test_evaluation_leaves_the_stored_weight_alone(make, shape):
+    layer, x = make().eval(), randn(*shape)
+    before = layer.weight.detach().mul_(3).clone()
+    out = layer(x)
+    assert torch.equal(layer.weight.detach(), before)
+    layer.weight.data.div_(7)
+    torch.testing.assert_close(layer(x), out)  # only its direction acts
+
+
+@pytest.mark.parametrize(("make", "shape"), LAYERS)
+def test_gradient_is_orthogonal_to_each_filter(make, shape):
+    """EDM2, section 2.3: the loss cannot be lowered by making a filter longer."""
+    layer, x = make().train(), randn(*shape)
+    layer(x).pow(3).sum().backward()
+    gradient, weight = layer.weight.grad.flatten(1), layer.weight.detach().flatten(1)
+    assert (gradient.norm(dim=1) > 0.1).all()
+    assert F.cosine_similarity(gradient, weight).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(("make", "shape"), LAYERS)
+def test_computes_in_the_dtype_of_its_input(make, shape, dtype):
+    layer, x = make().eval(), randn(*shape)
+    out = layer(x.to(dtype))
+    assert out.dtype == dtype
+    torch.testing.assert_close(out.float(), layer(x), atol=0.03, rtol=0.03)
+
+
+# Embedding
+
+
+def test_fourier():
+    """Pairs of sqrt(2) sin and sqrt(2) cos of the same angle, all sines first: each pair has the magnitude 1."""
+    layer = MPFourier(6)
+    layer.weights.copy_(torch.tensor([0.25, 1.0, -0.5]))
+    out = layer(torch.tensor([0.0, 1.0]))
+    expected = math.sqrt(2) * torch.tensor([[0, 0, 0, 1, 1, 1], [1, 0, 0, 0, 1, -1]])
+    torch.testing.assert_close(out, expected, atol=1e-6, rtol=0)
+    assert list(layer.state_dict()) == ["weights"]
+    assert not list(layer.parameters())
+    many = MPFourier(200)(randn(50))
+    torch.testing.assert_close(many[:, :100] ** 2 + many[:, 100:] ** 2, torch.full((50, 100), 2.0))
+
+
+def test_fourier_frequencies_are_standard_normal():
+    weights = MPFourier(40_000).weights
+    assert weights.mean().item() == pytest.approx(0, abs=0.03)
+    assert weights.std().item() == pytest.approx(1, abs=0.03)
+
+
+def test_gain():
+    layer, x = Gain(), randn(3, 4)
+    assert not layer(x).any()
+    layer.gain.data.fill_(2.5)
+    torch.testing.assert_close(layer(x), 2.5 * x)
+    assert layer(x.bfloat16()).dtype == torch.bfloat16
+
+
+# Attention and feed-forward
+
+SIZE = {"T": 3, "H": 2, "W": 4}
+
+
+def sequences(axes: str) -> list[list[tuple[int, int, int]]]:
+    """The sets of positions (t, h, w) that see each other."""
+    T, H, W = SIZE.values()
+    everywhere = [(t, h, w) for t in range(T) for h in range(H) for w in range(W)]
+    if axes == "joint":
+        return [everywhere]
+    if axes == "space":
+        return [[p for p in everywhere if p[0] == t] for t in range(T)]
+    return [[p for p in everywhere if p[1:] == (h, w)] for h in range(H) for w in range(W)]
+
+
+def unit(x: Tensor) -> Tensor:
+    return x / x.square().mean(-1, keepdim=True).sqrt()
+
+
+def naive_attention(layer: MPAttention, x: Tensor, axes: str, dim_head: int, balance: float) -> Tensor:
+    """One query at a time, in float64."""
+    x, heads = x.double(), layer.heads
+    w_qkv, w_out = (normalize(conv.weight.detach().double())[..., 0, 0, 0] for conv in (layer.to_qkv, layer.to_out))
+    qkv = torch.einsum("oi,bithw->bothw", w_qkv / math.sqrt(x.shape[1]), x)
+    out = torch.zeros(len(x), heads * dim_head, *x.shape[2:], dtype=torch.float64)
+    memory = layer.mem_kv.detach().double()
+    for b in range(len(x)):
+        for head in range(heads):
+            rows = slice(head * dim_head, (head + 1) * dim_head)
+            q, k, v = (part[rows] for part in qkv[b].chunk(3))
+            for places in sequences(axes):
+                keys = unit(torch.cat((memory[0, head], torch.stack([k[:, *p] for p in places]))))
+                values = unit(torch.cat((memory[1, head], torch.stack([v[:, *p] for p in places]))))
+                for p in places:
+                    weights = (keys @ unit(q[:, *p]) / math.sqrt(dim_head)).softmax(0)
+                    out[b, rows, *p] = weights @ values
+    out = torch.einsum("oi,bithw->bothw", w_out / math.sqrt(heads * dim_head), out)
+    return ((1 - balance) * out + balance * x) / math.hypot(1 - balance, balance)
+
+
+@pytest.mark.parametrize("axes", ["joint", "space", "time"])
+@pytest.mark.parametrize(("dim", "heads", "dim_head"), [(8, 2, 4), (6, 2, 5), (6, 3, 1)])
+def test_attention(axes, dim, heads, dim_head):
+    layer = MPAttention(dim, heads=heads, dim_head=dim_head, balance=0.4, axes=axes, num_memory=3).eval()
+    x = randn(2, dim, *SIZE.values())
+    expected = naive_attention(layer, x, axes, dim_head, balance=0.4)
+    torch.testing.assert_close(layer(x), expected.float(), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("axes", "seen"), [("joint", 24), ("space", 8), ("time", 3)])
+def test_attention_reach(axes, seen):
+    """How many positions feel a change at one."""
+    layer, x = MPAttention(8, heads=2, dim_head=4, axes=axes).eval(), randn(1, 8, *SIZE.values())
+    changed = x.clone()
+    changed[..., 1, 1, 1] += 1
+    assert (layer(changed) - layer(x)).abs().sum(1).gt(1e-6).sum() == seen
+
+
+def test_attention_without_memory():
+    """One position that sees itself alone: the softmax is 1 and the value passes through."""
+    layer, x = MPAttention(8, heads=2, dim_head=4, num_memory=0, balance=0.0).eval(), randn(1, 8, 1, 1, 1)
+    values = unit(layer.to_qkv(x)[:, 16:].reshape(2, 4)).reshape(1, 8, 1, 1, 1)
+    torch.testing.assert_close(layer(x), layer.to_out(values))
+
+
+def test_attention_memory_comes_first_in_halves():
+    """mem_kv[0] are keys and mem_kv[1] values: memory keys that every query loves make the output one memory value."""
+    layer = MPAttention(8, heads=2, dim_head=4, num_memory=1, balance=0.0).eval()
+    x = randn(1, 8, 1, 1, 2)
+    before = layer(x)
+    layer.mem_kv.data[1] *= -1
+    assert not torch.allclose(layer(x), before)
+    layer.mem_kv.data *= 100  # only its direction acts
+    after = layer(x)
+    layer.mem_kv.data /= 100
+    torch.testing.assert_close(layer(x), after)
+
+
+@pytest.mark.parametrize("axes", ["joint", "space", "time"])
+def test_attention_runs_fused(axes):
+    """Torch falls back in silence to storing all N * N weights where the layout of its inputs does not suit."""
+    layer, x = MPAttention(8, heads=2, dim_head=4, axes=axes).eval(), randn(1, 8, *SIZE.values())
+    with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
+        fused = layer(x)
+    with sdpa_kernel(SDPBackend.MATH):
+        torch.testing.assert_close(layer(x), fused)
+
+
+def test_attention_keeps_the_dtype():
+    layer, x = MPAttention(8, heads=2, dim_head=5).eval(), randn(1, 8, *SIZE.values())
+    out = layer(x.bfloat16())
+    assert out.dtype == torch.bfloat16
+    torch.testing.assert_close(out.float(), layer(x), atol=0.05, rtol=0.05)
+
+
+@pytest.mark.parametrize("balance", [0.0, 0.3, 1.0])
+def test_feed_forward(balance):
+    layer, x = MPFeedForward(6, mult=3, balance=balance).eval(), randn(2, 6, 2, 3, 3)
+    first, second = (normalize(layer.net[i].weight.detach())[..., 0, 0, 0] for i in (1, 3))
+    y = x / x.square().mean(1, keepdim=True).sqrt()
+    y = torch.einsum("oi,bi...->bo...", first / math.sqrt(6), y)
+    y = y / (1 + (-y).exp()) / 0.596
+    y = torch.einsum("oi,bi...->bo...", second / math.sqrt(18), y)
+    expected = ((1 - balance) * y + balance * x) / math.hypot(1 - balance, balance)
+    torch.testing.assert_close(layer(x), expected, atol=1e-5, rtol=1e-4)
