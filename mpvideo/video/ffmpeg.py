@@ -14,8 +14,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
-import imageio_ffmpeg
-
 from mpvideo.errors import MPVideoError, OutputError
 from mpvideo.files import disk_full, reason, write_error
 from mpvideo.text import printable
@@ -43,8 +41,11 @@ def ffmpeg_program() -> str:
         MPVideoError: there is none.
     """
     try:
+        # Here alone: training and benchmarks write no video, and run where this package is not.
+        import imageio_ffmpeg  # noqa: PLC0415
+
         return str(imageio_ffmpeg.get_ffmpeg_exe())
-    except RuntimeError as error:
+    except (ImportError, RuntimeError) as error:
         raise MPVideoError(
             "video files need ffmpeg, and none was found",
             hint="Run `pip install imageio-ffmpeg`, or set IMAGEIO_FFMPEG_EXE to an ffmpeg.",
