@@ -129,3 +129,14 @@ def test_half_precision_weights_load(tmp_path: Path) -> None:
     assert all(tensor.dtype == torch.float32 for tensor in half.net.state_dict().values())
     difference = pixels(half, [Job(seed=0)]).astype(int) - pixels(load(path), [Job(seed=0)])
     assert np.abs(difference).mean() < 2
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+def test_cuda_makes_the_same_video(tmp_path: Path) -> None:
+    checkpoint = open_checkpoint(save_tiny(tmp_path / "x.safetensors", tiny_config(self_condition=True)))
+    jobs = [Job(seed=seed) for seed in range(3)]
+    on_cpu, on_cuda = (
+        pixels(load_model(checkpoint, choose_placement(device)), jobs, batch_size=3)  # type: ignore[arg-type]
+        for device in ("cpu", "cuda")
+    )
+    assert np.abs(on_cpu.astype(int) - on_cuda).max() <= 2
