@@ -57,4 +57,7 @@ def choose_placement(device: DeviceName = "auto", dtype: DtypeName = "auto") -> 
             f"--device {device} is not available to torch {torch.__version__} here; available: {usable}",
             hint="Leave --device out to take the best there is.",
         )
+    if device == "cuda":
+        # By default cuDNN rounds the inputs of float32 convolutions to TF32's ten bits: not what float32 promises.
+        torch.backends.cudnn.allow_tf32 = False
     return Placement(torch.device(device), torch.float32 if dtype == "auto" else getattr(torch, dtype))

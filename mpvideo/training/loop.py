@@ -1,25 +1,34 @@
 """The training loop: endless samples in, snapshots and a checkpoint's weights out."""
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from mpvideo.checks import check_float, check_int
+from mpvideo.diffusion import class_rows
 from mpvideo.diffusion.noise import seeded_generator
-from mpvideo.files import atomic_path
+from mpvideo.errors import CheckpointError
+from mpvideo.files import atomic_path, reason
 from mpvideo.nn import KarrasUnet3D
+from mpvideo.text import printable
+from mpvideo.training import Say
 from mpvideo.training.ema import PowerEMA
 from mpvideo.training.factored import FactoredClassEmbedding
 from mpvideo.training.loss import NoiseDistribution, UncertaintyWeight, denoising_loss, learning_rate, weigh
 
-Report = Callable[[str], None]
 Batches = Callable[[int], tuple[Tensor, Tensor]]
 """Maps the number of a batch to its clean tensors (B, C, T, H, W), float32, and labels (B,): always the same ones."""
+
+_SIGMA_EDGES = (0.0, 0.2, 0.6, 2.0, 6.0, math.inf)
+"""Between these noise levels the log gives the loss apart: a wall at one of them does not show in the mean."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +42,10 @@ class Recipe:
         label_dropout: probability of training a sample without its label, for guidance.
         ema_std: relative width of the weights' moving average.
         bfloat16: whether the network runs in bfloat16; weights and their updates stay in float32.
-        seed: seeds weights, noise and dropout of labels.
+        seed: seeds noise and dropout.
+
+    Raises:
+        ValueError: a field out of range.
     """
 
     batch_size: int = 16
@@ -46,6 +58,16 @@ class Recipe:
     ema_std: float = 0.10
     bfloat16: bool = True
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_int("batch_size", self.batch_size, 1)
+        check_float("P_mean", self.P_mean, -100.0, 100.0)
+        check_float("P_std", self.P_std, 0.0, 100.0)
+        check_float("peak_rate", self.peak_rate, 0.0, 1.0)
+        check_int("warmup_steps", self.warmup_steps, 0)
+        check_int("decay_steps", self.decay_steps, 1)
+        check_float("label_dropout", self.label_dropout, 0.0, 1.0)
+        check_int("seed", self.seed, 0, 2**31 - 1)
 
 
 class Trainer:
@@ -71,19 +93,24 @@ class Trainer:
         self.step = 0
 
     def train_step(self, clean: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Takes one optimiser step; returns the noise levels and losses, (B,) each, for the log."""
+        """Takes one optimiser step; returns the noise levels and losses, (B,) each, for the log.
+
+        Args:
+            clean: (B, C, T, H, W) float32, standard deviation sigma_data.
+            labels: (B,) integers; not looked at by a network without classes.
+        """
         recipe = self.recipe
         generator = seeded_generator(recipe.seed * 2**32 + self.step)
         sigma = NoiseDistribution(P_mean=recipe.P_mean, P_std=recipe.P_std).sample(len(clean), generator)
         noise = torch.randn(clean.shape, generator=generator)
         kept = torch.rand(len(clean), generator=generator) >= recipe.label_dropout
-        num_classes = self.net.config.num_classes
-        assert num_classes is not None
-        rows = nn.functional.one_hot(labels, num_classes) * kept.unsqueeze(1)
+        rows = None
+        if (num_classes := self.net.config.num_classes) is not None:
+            rows = class_rows(labels, num_classes) * kept.unsqueeze(1)
         dtype = torch.bfloat16 if recipe.bfloat16 else torch.float32
         with torch.random.fork_rng(devices=[]):  # the network's dropout draws from the global generator
             torch.manual_seed(int(torch.randint(2**32, (), generator=generator)))
-            loss = denoising_loss(self.net, clean.to(dtype), noise, sigma, self.sigma_data, rows.float())
+            loss = denoising_loss(self.net, clean, noise, sigma, self.sigma_data, rows, dtype)
         weigh(loss, self.uncertainty(sigma.log() / 4)).backward()  # type: ignore[no-untyped-call]
         for parameter in self.parameters:
             if parameter.grad is not None:
@@ -102,7 +129,7 @@ class Trainer:
         """Everything needed to go on, as tensors and plain numbers."""
         return {
             "step": self.step,
-            "recipe": asdict(self.recipe),
+            "settings": self._settings(),
             "net": self.net.state_dict(),
             "ema": self.ema.average.state_dict(),
             "uncertainty": self.uncertainty.state_dict(),
@@ -110,12 +137,27 @@ class Trainer:
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Goes back to a state."""
+        """Goes back to a state.
+
+        Raises:
+            CheckpointError: it is the state of another network or another recipe.
+        """
+        settings, own = state["settings"], self._settings()
+        if changed := [name for name in own if settings.get(name) != own[name]]:
+            name = changed[0]
+            raise CheckpointError(
+                f"{name} must be that of the snapshot, {printable(settings.get(name))}, got {printable(own[name])}",
+                hint="Train in another folder, or go back to the settings that the snapshot was made with.",
+            )
         self.step = state["step"]
         self.net.load_state_dict(state["net"])
         self.ema.average.load_state_dict(state["ema"])
         self.uncertainty.load_state_dict(state["uncertainty"])
         self.optimizer.load_state_dict(state["optimizer"])
+
+    def _settings(self) -> dict[str, Any]:
+        """What must not change between the runs of one training."""
+        return {**asdict(self.net.config), **asdict(self.recipe), "sigma_data": self.sigma_data}
 
 
 def train(
@@ -125,7 +167,7 @@ def train(
     *,
     keep_going: Callable[[], bool],
     snapshot_every: float = 300.0,
-    report: Report,
+    say: Say,
 ) -> None:
     """Trains until told to stop, going on from `snapshot` if it exists, and leaves the last state there.
 
@@ -135,26 +177,38 @@ def train(
         snapshot: the file to write, aside and then renamed.
         keep_going: asked before each step whether to take it.
         snapshot_every: seconds between snapshots.
-        report: takes a line of text about every half minute, with the loss over thirds of the noise levels' range.
+        say: told about every half minute how it goes, with the loss at low to high noise levels.
 
     Raises:
+        CheckpointError: the snapshot is damaged, or is that of another training.
         OutputError: the snapshot cannot be written; the one before is kept.
     """
     if snapshot.exists():
-        trainer.load_state(torch.load(snapshot, weights_only=True, mmap=True))
-        report(f"network: going on from step {trainer.step}")
+        trainer.load_state(_load(snapshot))
+        say(f"network: going on from step {trainer.step}")
     last_report = last_snapshot = time.monotonic()
     seen: list[tuple[Tensor, Tensor]] = []
     while keep_going():
         seen.append(trainer.train_step(*batches(trainer.step)))
         now = time.monotonic()
         if now - last_report > 30:
-            report(_progress(trainer, seen, now - last_report))
+            say(_progress(trainer, seen, now - last_report))
             seen, last_report = [], now
         if now - last_snapshot > snapshot_every:
             _save(trainer.state(), snapshot)
             last_snapshot = now
     _save(trainer.state(), snapshot)
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        state: dict[str, Any] = torch.load(path, weights_only=True)
+    except (OSError, EOFError, RuntimeError, UnpicklingError) as error:
+        raise CheckpointError(
+            f"{printable(path)} is not a snapshot that can be read: {reason(error)}",
+            hint="Move it away to begin anew, or put a copy of it in its place.",
+        ) from error
+    return state
 
 
 def _save(state: dict[str, Any], path: Path) -> None:
@@ -170,8 +224,10 @@ def _save(state: dict[str, Any], path: Path) -> None:
 
 def _progress(trainer: Trainer, seen: list[tuple[Tensor, Tensor]], seconds: float) -> str:
     sigma, loss = (torch.cat(parts) for parts in zip(*seen, strict=True))
-    edges = [0.0, 0.2, 0.6, 2.0, 6.0, torch.inf]
-    levels = [f"<{high:g}: {float(loss[(sigma >= low) & (sigma < high)].mean()):.3f}" for low, high in pairwise(edges)]
+    levels = []
+    for low, high in pairwise(_SIGMA_EDGES):
+        within = loss[(sigma >= low) & (sigma < high)]
+        levels.append(f"<{high:g}: {float(within.mean()):.3f}" if len(within) else f"<{high:g}: -")
     return (
         f"network: step {trainer.step}, {trainer.step * trainer.recipe.batch_size} samples, "
         f"{len(loss) / seconds:.1f} samples/s, loss {float(loss.mean()):.4f}; by sigma {', '.join(levels)}"

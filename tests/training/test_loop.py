@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from mpvideo.errors import CheckpointError
 from mpvideo.nn import KarrasUnet3D
 from mpvideo.training import loop
 from mpvideo.training.factored import FactoredClassEmbedding
@@ -212,11 +213,11 @@ def until(count: int) -> Callable[[], bool]:
 def test_train_goes_on_where_it_stopped(tmp_path: Path):
     """Two short calls give what one long call gives, and the second reports where it goes on."""
     path, lines = tmp_path / "snapshot.pt", []
-    train(trainer(), batches, path, keep_going=until(2), report=lines.append)
+    train(trainer(), batches, path, keep_going=until(2), say=lines.append)
     assert torch.load(path, weights_only=True)["step"] == 2
     assert lines == []
     second = trainer(seed=1)
-    train(second, batches, path, keep_going=until(3), report=lines.append)
+    train(second, batches, path, keep_going=until(3), say=lines.append)
     assert lines == ["network: going on from step 2"]
     assert second.step == 5
     assert different(second.state(), run(trainer(), 5).state()) == []
@@ -226,7 +227,7 @@ def test_train_goes_on_where_it_stopped(tmp_path: Path):
 
 def test_train_that_is_told_to_stop_at_once(tmp_path: Path):
     path, training = tmp_path / "snapshot.pt", trainer()
-    train(training, batches, path, keep_going=until(0), report=print)
+    train(training, batches, path, keep_going=until(0), say=print)
     assert training.step == 0
     assert torch.load(path, weights_only=True)["step"] == 0
 
@@ -235,7 +236,7 @@ def test_snapshots_on_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """A step takes a second of the clock: one after more than three of them, one at the end."""
     saved: list[int] = []
     monkeypatch.setattr(loop, "_save", lambda state, path: saved.append(state["step"]))
-    train(trainer(), batches, tmp_path / "snapshot.pt", keep_going=until(10), snapshot_every=3, report=print)
+    train(trainer(), batches, tmp_path / "snapshot.pt", keep_going=until(10), snapshot_every=3, say=print)
     assert saved == [4, 8, 10]
 
 
@@ -249,12 +250,44 @@ def test_reports_on_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         return torch.tensor([0.1, 0.3, 1.0, 4.0]), torch.tensor([first, 2.0, 3.0, 4.0])
 
     monkeypatch.setattr(training, "train_step", step)
-    train(training, batches, tmp_path / "snapshot.pt", keep_going=until(70), report=lines.append)
-    levels = "<0.6: 2.000, <2: 3.000, <6: 4.000, <inf: nan"
+    train(training, batches, tmp_path / "snapshot.pt", keep_going=until(70), say=lines.append)
+    levels = "<0.6: 2.000, <2: 3.000, <6: 4.000, <inf: -"
     assert lines == [
         f"network: step 31, 124 samples, 4.0 samples/s, loss 2.5000; by sigma <0.2: 1.000, {levels}",
         f"network: step 62, 248 samples, 4.0 samples/s, loss 3.5000; by sigma <0.2: 5.000, {levels}",
     ]
+
+
+def test_a_snapshot_of_other_settings_is_refused():
+    state = snapshot(run(trainer(), 1))
+    other = trainer(Recipe(**{**vars(RECIPE), "batch_size": 8}))
+    with pytest.raises(CheckpointError, match="batch_size must be that of the snapshot, 4, got 8"):
+        other.load_state(state)
+    with pytest.raises(CheckpointError, match="dropout must be that of the snapshot"):
+        trainer(dropout=0.5).load_state(state)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut off", b"\x80\x02K\x01."])
+def test_a_damaged_snapshot_is_told(tmp_path: Path, content: bytes):
+    path = tmp_path / "snapshot.pt"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"snapshot.pt is not a snapshot that can be read"):
+        train(trainer(), batches, path, keep_going=until(1), say=print)
+    assert path.read_bytes() == content
+
+
+def test_a_network_without_classes():
+    training = trainer(num_classes=None)
+    assert run(training, 2).step == 2
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("batch_size", 0), ("decay_steps", 0), ("label_dropout", 1.5), ("P_std", -1.0), ("peak_rate", float("nan"))],
+)
+def test_recipes_that_cannot_be(field: str, value: float):
+    with pytest.raises(ValueError, match=f"^{field} must be"):
+        Recipe(**{field: value})
 
 
 # The result

@@ -66,10 +66,10 @@ def test_loss_in_bfloat16():
     """The network runs in bfloat16, its loss does not: it stays close at the lowest noise level too."""
     net, dtypes = tiny_network(), []
     net.output_block.register_forward_hook(lambda _, inputs, out: dtypes.append(out.dtype))
-    clean, noise = 0.5 * randn(5, *TINY_SHAPE, seed=1).bfloat16(), randn(5, *TINY_SHAPE, seed=2)
-    rough = denoising_loss(net, clean, noise, SIGMAS, 0.5, LABELS)
+    clean, noise = 0.5 * randn(5, *TINY_SHAPE, seed=1), randn(5, *TINY_SHAPE, seed=2)
+    rough = denoising_loss(net, clean, noise, SIGMAS, 0.5, LABELS, torch.bfloat16)
     assert rough.dtype == torch.float32
-    torch.testing.assert_close(rough, denoising_loss(net, clean.float(), noise, SIGMAS, 0.5, LABELS), rtol=0.02, atol=0)
+    torch.testing.assert_close(rough, denoising_loss(net, clean, noise, SIGMAS, 0.5, LABELS), rtol=0.02, atol=0)
     assert dtypes == [torch.bfloat16, torch.float32]
 
 
