@@ -255,8 +255,8 @@ def network_flops(model: ModelConfig) -> int:
     return total
 
 
-def activation_bytes(model: ModelConfig, batch_size: int = 1, bytes_per_value: int = 4) -> int:
-    """About how much memory the tensors alive at the network's fattest point take.
+def activation_bytes(model: ModelConfig, bytes_per_value: int = 4) -> int:
+    """About how much memory the tensors alive at the network's fattest point take, for one sample.
 
     Counts the skips waiting for their decoder block and, inside a block, four tensors of its wider side (input,
     residual, activation, result) and six times the width of an attention's heads: queries, keys and values before and
@@ -273,4 +273,4 @@ def activation_bytes(model: ModelConfig, batch_size: int = 1, bytes_per_value: i
         if block.kind == "encoder":
             pending.append(block.dim_out * block.positions)
             waiting += pending[-1]
-    return peak * batch_size * bytes_per_value
+    return peak * bytes_per_value

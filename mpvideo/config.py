@@ -7,17 +7,17 @@ and checked without torch.
 """
 
 import json
-import math
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields
-from typing import Any, Literal, TypeVar, get_args
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, get_args
 
+from mpvideo.checks import build, check_bool, check_choice, check_churn, check_float, check_int
 from mpvideo.errors import CheckpointError
 
 FORMAT = 1
 
 DownsampleType = Literal["all", "image", "frame"]
-Codec = Literal["gray", "rgb", "rgba", "latent"]
+CodecName = Literal["gray", "rgb", "rgba", "latent"]
 Sampler = Literal["euler", "heun"]
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 DtypeName = Literal["auto", "float32", "bfloat16", "float16"]
@@ -25,43 +25,11 @@ DtypeName = Literal["auto", "float32", "bfloat16", "float16"]
 MAX_SEED = 2**63 - 1
 """The greatest seed; 0 is the least, and a seed like any other."""
 
+MIN_FPS, MAX_FPS = 0.01, 240.0
+"""The slowest and the fastest video, in frames a second."""
+
 PIXEL_CHANNELS: dict[str, int] = {"gray": 1, "rgb": 3, "rgba": 4}
 """Channels of the codecs that need no autoencoder."""
-
-
-def _check_int(name: str, value: object, low: int, high: int = 2**31 - 1) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise ValueError(f"{name} must be a whole number, got {value!r}")
-    if not low <= value <= high:
-        bound = f"at least {low}" if value < low else f"at most {high}"
-        raise ValueError(f"{name} must be {bound}, got {value}")
-
-
-def _check_float(
-    name: str,
-    value: object,
-    low: float,
-    high: float = math.inf,
-    *,
-    open_low: bool = False,
-    open_high: bool = False,
-) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) >= math.inf or value != value:
-        raise ValueError(f"{name} must be a finite number, got {value!r}")
-    if value < low or (open_low and value == low):
-        raise ValueError(f"{name} must be {'greater than' if open_low else 'at least'} {low:g}, got {value}")
-    if value > high or (open_high and value == high):
-        raise ValueError(f"{name} must be {'less than' if open_high else 'at most'} {high:g}, got {value}")
-
-
-def _check_bool(name: str, value: object) -> None:
-    if not isinstance(value, bool):
-        raise ValueError(f"{name} must be true or false, got {value!r}")
-
-
-def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(choices)}; got {value!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,21 +82,19 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         self._freeze_sequences()
-        for name in ("image_size", "frames", "channels", "attn_dim_head"):
-            _check_int(name, getattr(self, name), 1, 65536)
-        for name in ("dim", "dim_max"):
-            _check_int(name, getattr(self, name), 1, 65536)
+        for name in ("image_size", "frames", "dim", "dim_max", "channels", "attn_dim_head"):
+            check_int(name, getattr(self, name), 1, 65536)
         if self.num_classes is not None:
-            _check_int("num_classes", self.num_classes, 1, 10_000_000)
-        _check_int("num_downsamples", self.num_downsamples, 0, 16)
-        _check_int("fourier_dim", self.fourier_dim, 2, 65536)
+            check_int("num_classes", self.num_classes, 1, 10_000_000)
+        check_int("num_downsamples", self.num_downsamples, 0, 16)
+        check_int("fourier_dim", self.fourier_dim, 2, 65536)
         if self.fourier_dim % 2:
             raise ValueError(f"fourier_dim must be even, got {self.fourier_dim}")
         for name in ("mp_cat_t", "mp_add_emb_t", "attn_res_mp_add_t", "resnet_mp_add_t"):
-            _check_float(name, getattr(self, name), 0.0, 1.0)
-        _check_float("dropout", self.dropout, 0.0, 1.0, open_high=True)
+            check_float(name, getattr(self, name), 0.0, 1.0)
+        check_float("dropout", self.dropout, 0.0, 1.0, open_high=True)
         for name in ("attn_flash", "self_condition", "factorize_space_time_attn"):
-            _check_bool(name, getattr(self, name))
+            check_bool(name, getattr(self, name))
         self._check_stages()
 
     def _freeze_sequences(self) -> None:
@@ -145,7 +111,7 @@ class ModelConfig:
         if not isinstance(self.attn_res, tuple):
             raise ValueError(f"attn_res must be a list of whole numbers, got {self.attn_res!r}")
         for value in self.attn_res:
-            _check_int("attn_res", value, 1)
+            check_int("attn_res", value, 1)
         blocks = self.num_blocks_per_stage
         if isinstance(blocks, tuple):
             if len(blocks) not in ((S, S + 1) if S else (1,)):
@@ -154,9 +120,9 @@ class ModelConfig:
                     f"got {len(blocks)}: {list(blocks)}"
                 )
             for value in blocks:
-                _check_int("num_blocks_per_stage", value, 1, 1024)
+                check_int("num_blocks_per_stage", value, 1, 1024)
         else:
-            _check_int("num_blocks_per_stage", blocks, 1, 1024)
+            check_int("num_blocks_per_stage", blocks, 1, 1024)
         types = self.downsample_types
         if isinstance(types, tuple) and len(types) != S:
             raise ValueError(
@@ -164,7 +130,7 @@ class ModelConfig:
                 f"got {len(types)}: {list(types)}"
             )
         for word in types if isinstance(types, tuple) else (types,):
-            _check_choice("downsample_types", word, get_args(DownsampleType))
+            check_choice("downsample_types", word, get_args(DownsampleType))
         halvings = {axis: sum(word in ("all", axis) for word in self.stage_types) for axis in ("image", "frame")}
         for name, axis in (("image_size", "image"), ("frames", "frame")):
             if getattr(self, name) % 2 ** halvings[axis]:
@@ -204,9 +170,9 @@ class EDMConfig:
     legacy_fan_in: bool = False
 
     def __post_init__(self) -> None:
-        _check_float("sigma_data", self.sigma_data, 0.0, 1e6, open_low=True)
-        _check_bool("clamp", self.clamp)
-        _check_bool("legacy_fan_in", self.legacy_fan_in)
+        check_float("sigma_data", self.sigma_data, 0.0, 1e6, open_low=True)
+        check_bool("clamp", self.clamp)
+        check_bool("legacy_fan_in", self.legacy_fan_in)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,9 +190,9 @@ class AutoencoderConfig:
     num_downsamples: int = 3
 
     def __post_init__(self) -> None:
-        _check_int("width", self.width, 1, 4096)
-        _check_int("latent_channels", self.latent_channels, 1, 4096)
-        _check_int("num_downsamples", self.num_downsamples, 1, 8)
+        check_int("width", self.width, 1, 4096)
+        check_int("latent_channels", self.latent_channels, 1, 4096)
+        check_int("num_downsamples", self.num_downsamples, 1, 8)
 
     @property
     def factor(self) -> int:
@@ -240,17 +206,17 @@ class VideoConfig:
 
     Attributes:
         codec: 'gray', 'rgb', 'rgba' (values in [-1, 1]) or 'latent' (through the autoencoder).
-        fps: frames a second.
+        fps: frames a second, 0.01 to 240.
         autoencoder: architecture of the autoencoder; given exactly when the codec is 'latent'.
     """
 
-    codec: Codec
+    codec: CodecName
     fps: float = 8.0
     autoencoder: AutoencoderConfig | None = None
 
     def __post_init__(self) -> None:
-        _check_choice("codec", self.codec, get_args(Codec))
-        _check_float("fps", self.fps, 0.0, 1000.0, open_low=True)
+        check_choice("codec", self.codec, get_args(CodecName))
+        check_float("fps", self.fps, MIN_FPS, MAX_FPS)
         if (self.codec == "latent") != (self.autoencoder is not None):
             state = "missing" if self.autoencoder is None else "given"
             raise ValueError(f"autoencoder must be given exactly for the codec latent; it is {state} for {self.codec}")
@@ -301,21 +267,15 @@ class SamplingConfig:
     guidance: float = 1.0
 
     def __post_init__(self) -> None:
-        _check_choice("sampler", self.sampler, get_args(Sampler))
-        _check_int("steps", self.steps, 1, 100_000)
-        _check_float("sigma_min", self.sigma_min, 0.0, 1e6, open_low=True)
-        _check_float("sigma_max", self.sigma_max, 0.0, 1e6, open_low=True)
+        check_choice("sampler", self.sampler, get_args(Sampler))
+        check_int("steps", self.steps, 1, 100_000)
+        check_float("sigma_min", self.sigma_min, 0.0, 1e6, open_low=True)
+        check_float("sigma_max", self.sigma_max, 0.0, 1e6, open_low=True)
         if self.sigma_min >= self.sigma_max:
             raise ValueError(f"sigma_min must be less than sigma_max, got {self.sigma_min} and {self.sigma_max}")
-        _check_float("rho", self.rho, 0.0, 1000.0, open_low=True)
-        _check_float("s_churn", self.s_churn, 0.0, 1e6)
-        _check_float("s_tmin", self.s_tmin, 0.0, 1e6)
-        if self.s_tmax is not None:
-            _check_float("s_tmax", self.s_tmax, 0.0, 1e6)
-            if self.s_tmax < self.s_tmin:
-                raise ValueError(f"s_tmax must be at least s_tmin, got {self.s_tmax} and {self.s_tmin}")
-        _check_float("s_noise", self.s_noise, 0.0, 1e3, open_low=True)
-        _check_float("guidance", self.guidance, 0.0, 1e3)
+        check_float("rho", self.rho, 0.0, 1000.0, open_low=True)
+        check_churn(self.s_churn, self.s_tmin, self.s_tmax, self.s_noise)
+        check_float("guidance", self.guidance, 0.0, 1e3)
 
     @property
     def num_evaluations(self) -> int:
@@ -407,16 +367,16 @@ class CheckpointConfig:
         parts: dict[str, type] = {"model": ModelConfig, "edm": EDMConfig, "sampling": SamplingConfig}
         for key, part in parts.items():
             if key in data:
-                data[key] = _build(part, data[key], f"{where}: {key}")
+                data[key] = build(part, data[key], f"{where}: {key}")
         if "video" in data:
             video = data["video"]
             if isinstance(video, Mapping) and video.get("autoencoder") is not None:
-                autoencoder = _build(AutoencoderConfig, video["autoencoder"], f"{where}: video.autoencoder")
+                autoencoder = build(AutoencoderConfig, video["autoencoder"], f"{where}: video.autoencoder")
                 video = {**video, "autoencoder": autoencoder}
-            data["video"] = _build(VideoConfig, video, f"{where}: video")
+            data["video"] = build(VideoConfig, video, f"{where}: video")
         if isinstance(data.get("classes"), list):
             data["classes"] = tuple(data["classes"])
-        return _build(cls, data, where)
+        return build(cls, data, where)
 
 
 def check_format(data: Mapping[str, Any], where: str) -> None:
@@ -432,33 +392,6 @@ def check_format(data: Mapping[str, Any], where: str) -> None:
             if isinstance(version, int)
             else f'Add "format": {FORMAT} if this is an mpvideo config.',
         )
-
-
-Part = TypeVar("Part")
-
-
-def _build(part: type[Part], data: object, where: str) -> Part:
-    """Makes a dataclass from a JSON object, refusing what it does not know."""
-    if not isinstance(data, Mapping):
-        raise CheckpointError(f"{where} must be an object, got {data!r}")
-    known = {entry.name: entry for entry in fields(part)}  # type: ignore[arg-type]
-    unknown = [str(key) for key in data if key not in known]
-    if unknown:
-        raise CheckpointError(
-            f"{where} has unknown fields: {', '.join(unknown[:10])}",
-            hint=f"Known fields: {', '.join(known)}.",
-        )
-    missing = [
-        name
-        for name, entry in known.items()
-        if name not in data and entry.default is MISSING and entry.default_factory is MISSING
-    ]
-    if missing:
-        raise CheckpointError(f"{where} lacks {', '.join(missing)}")
-    try:
-        return part(**data)
-    except ValueError as error:
-        raise CheckpointError(f"{where}: {error}") from None
 
 
 def _without_none(value: Any) -> Any:

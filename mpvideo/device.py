@@ -6,6 +6,7 @@ import torch
 
 from mpvideo.config import DeviceName, DtypeName
 from mpvideo.errors import DeviceError
+from mpvideo.text import counted
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Placement:
         if self.device.type == "cuda":
             return f"{torch.cuda.get_device_name(self.device)} in {self.dtype_name}"
         if self.device.type == "cpu":
-            return f"CPU, {torch.get_num_threads()} threads, in {self.dtype_name}"
+            return f"CPU, {counted(torch.get_num_threads(), 'thread')}, in {self.dtype_name}"
         return f"{self.device.type.upper()} in {self.dtype_name}"
 
 

@@ -17,6 +17,7 @@ class ExitCode(IntEnum):
     DEVICE = 4
     OUTPUT = 5
     INTERRUPTED = 130
+    TERMINATED = 143
 
 
 class MPVideoError(Exception):
@@ -48,7 +49,7 @@ class CheckpointError(MPVideoError):
 
 
 class DeviceError(MPVideoError):
-    """The device is missing, out of memory, or computes wrong results."""
+    """The device is missing or out of memory."""
 
     exit_code = ExitCode.DEVICE
 

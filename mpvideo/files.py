@@ -97,7 +97,7 @@ class PendingFile:
         except FileExistsError:
             raise _exists(self.path) from None
         except OSError:
-            # FAT and some network shares have no hard links.
+            # FAT and some network shares have no hard links: between these two lines a file could still appear.
             if os.path.lexists(self._target):
                 raise _exists(self.path) from None
             self.aside.replace(self._target)
@@ -106,14 +106,17 @@ class PendingFile:
 
     def _check_folder(self) -> None:
         name, folder = printable(self.path.name), self._target.parent
-        shown = printable(folder)
         # lstat, unlike exists(), tells "is not there" from "may not look" and from "name too long".
         if _mode(folder) is None:
+            command = f"mkdir -p {shlex.quote(str(folder))}"
             raise OutputError(
-                f"the folder of {name} must exist, got {shown}", hint=f"Run `mkdir -p {shlex.quote(shown)}` first."
+                f"the folder of {name} must exist, got {printable(folder)}",
+                hint=f"Run `{command}` first." if command.isprintable() else "Make that folder first.",
             )
         if not folder.is_dir():
-            raise OutputError(f"the folder of {name} must be a folder, got {shown}", hint="Choose another folder.")
+            raise OutputError(
+                f"the folder of {name} must be a folder, got {printable(folder)}", hint="Choose another folder."
+            )
 
     def _check_target(self) -> None:
         mode, shown = _mode(self._target), printable(self.path)
@@ -140,7 +143,8 @@ def atomic_path(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
 
     Args:
         target: the file to write.
-        overwrite: whether an existing file may be replaced. If not, even one that appears meanwhile is left alone.
+        overwrite: whether an existing file may be replaced. If not, one that appears meanwhile is left alone as well;
+            where the file system has no hard links (FAT, some network shares), unless it appears in the last instant.
 
     Raises:
         OutputError: the target exists, is no regular file, has no folder, or the system refused (full disk,

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from mpvideo.checkpoint import Checkpoint
 from mpvideo.checkpoint.load import load_tensors
+from mpvideo.checks import check_int
 from mpvideo.config import CheckpointConfig, SamplingConfig
 from mpvideo.device import Placement
 from mpvideo.diffusion import (
@@ -36,6 +37,8 @@ from mpvideo.video.codec import Codec, LatentCodec, PixelCodec
 
 _SAMPLERS = {"euler": sample_euler, "heun": sample_heun}
 _CODEC_PREFIX = "codec."
+# How RuntimeErrors say it that have no type of their own: the CPU's on Linux and on Windows, C++'s, and Metal's.
+_NO_MEMORY = ("can't allocate memory", "not enough memory", "bad_alloc", "out of memory")
 
 Module = TypeVar("Module", bound=torch.nn.Module)
 
@@ -73,12 +76,21 @@ class Video:
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """A checkpoint in memory, ready to sample."""
+    """A checkpoint in memory, ready to sample.
+
+    Attributes:
+        config: what the checkpoint says of itself.
+        net: the raw network, in evaluation mode, its weights in float32 on the placement's device.
+        codec: between the network's tensor and pixels, on the same device.
+        placement: the device, and the dtype that the network computes in.
+        sha256: of the weights that were read, in hex; see `mpvideo.checkpoint.load.load_tensors`.
+    """
 
     config: CheckpointConfig
     net: KarrasUnet3D
     codec: Codec
     placement: Placement
+    sha256: str
 
 
 def load_model(checkpoint: Checkpoint, placement: Placement) -> Model:
@@ -89,8 +101,8 @@ def load_model(checkpoint: Checkpoint, placement: Placement) -> Model:
         DeviceError: there is not enough memory.
     """
     config = checkpoint.config
-    with _memory_errors("the weights"):
-        tensors = load_tensors(checkpoint.header)
+    with _memory_errors("the weights", "Close other programs, or use a smaller checkpoint or another --device."):
+        tensors, sha256 = load_tensors(checkpoint.header)
         codec: Codec = PixelCodec()
         if (shape := config.video.autoencoder) is not None:
             parts = {
@@ -105,7 +117,7 @@ def load_model(checkpoint: Checkpoint, placement: Placement) -> Model:
             tensors,
             placement.device,
         )
-    return Model(config=config, net=net, codec=codec, placement=placement)
+    return Model(config=config, net=net, codec=codec, placement=placement, sha256=sha256)
 
 
 def _build(make: Callable[[], Module], tensors: dict[str, Tensor], device: torch.device) -> Module:
@@ -120,6 +132,18 @@ def _build(make: Callable[[], Module], tensors: dict[str, Tensor], device: torch
 def drawn_class(seed: int, num_classes: int) -> int:
     """The class that a seed chooses by itself."""
     return int(SeededNoise([seed]).random_classes(num_classes)[0])
+
+
+def _class_of(job: Job, num_classes: int | None) -> int | None:
+    """The class that a job names, checked, or else the one that its seed draws."""
+    if num_classes is None:
+        if job.class_index is not None:
+            raise ValueError(f"class_index must be None for a network without classes, got {job.class_index!r}")
+        return None
+    if job.class_index is None:
+        return drawn_class(job.seed, num_classes)
+    check_int("class_index", job.class_index, 0, num_classes - 1)
+    return job.class_index
 
 
 def generate(
@@ -144,17 +168,18 @@ def generate(
         on_evaluation: told of each evaluation of the network; in all, every video takes sampling.num_evaluations.
 
     Raises:
-        ValueError: batch_size, a seed or a class out of range, or a class for a network without classes.
+        ValueError: batch_size, a seed or a class_index out of range, or a class_index for a network without classes.
         DeviceError: out of memory.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     for start in range(0, len(jobs), batch_size):
         batch = jobs[start : start + batch_size]
-        with _memory_errors(f"a batch of {len(batch)}"):
+        smaller = "Try a smaller --batch-size." if len(batch) > 1 else "Try another --dtype or --device."
+        with _memory_errors(f"a batch of {len(batch)}", smaller):
             x, classes = _sample(model, batch, sampling, clamp, on_evaluation)
         for job, index, latent in zip(batch, classes, x, strict=True):
-            with _memory_errors("one decoded video"):
+            with _memory_errors("one decoded video", "Close other programs, or try another --device."):
                 frames = model.codec.decode(latent.unsqueeze(0))[0].cpu().numpy()
             yield Video(seed=job.seed, class_index=index, frames=frames)
 
@@ -170,14 +195,10 @@ def _sample(
     """Samples one batch: (B, C, T, H, W) of the network's tensor, and the classes."""
     edm, shape = model.config.edm, model.config.model
     noise = SeededNoise([job.seed for job in jobs], model.placement.device)
-    classes: list[int | None] = [job.class_index for job in jobs]
+    classes = [_class_of(job, shape.num_classes) for job in jobs]
     labels = None
     if shape.num_classes is not None:
-        drawn = noise.random_classes(shape.num_classes).tolist()
-        classes = [chance if index is None else index for index, chance in zip(classes, drawn, strict=True)]
         labels = class_rows(torch.tensor(classes), shape.num_classes).to(model.placement.device)
-    elif any(index is not None for index in classes):
-        raise ValueError("class_index must be None: the network has no classes")
     denoiser = EDMDenoiser(
         net=model.net,
         sigma_data=edm.sigma_data,
@@ -201,12 +222,13 @@ def _sample(
 
 
 @contextmanager
-def _memory_errors(what: str) -> Iterator[None]:
+def _memory_errors(what: str, hint: str) -> Iterator[None]:
     """Turns running out of memory, on any device, into a DeviceError."""
     try:
         yield
-    except (MemoryError, torch.OutOfMemoryError, RuntimeError) as error:
-        # On the CPU torch has no exception of its own for it.
-        if type(error) is RuntimeError and "can't allocate memory" not in str(error):
+    except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
+        words = str(error).lower()
+        known = isinstance(error, MemoryError | torch.OutOfMemoryError)
+        if not known and not any(phrase in words for phrase in _NO_MEMORY):
             raise
-        raise DeviceError(f"not enough memory for {what}", hint="Try a smaller --batch-size.") from error
+        raise DeviceError(f"not enough memory for {what}", hint=hint) from error

@@ -1,9 +1,10 @@
 """How names, lists and amounts are worded in messages and tables.
 
-Names come from files that strangers wrote, so none reaches a terminal before `printable` has seen it.
+Names and values may come from files that strangers wrote: `printable` makes them fit for a terminal.
 """
 
 from collections.abc import Sequence
+from pathlib import PurePath
 
 SHOWN = 10
 """How many entries of a long list a message names."""
@@ -14,9 +15,11 @@ def printable(text: object, limit: int = 200) -> str:
 
     Args:
         text: anything; its `str` is taken.
-        limit: number of characters after which it is cut, with three dots in place of the rest.
+        limit: number of characters after which it is cut, with three dots in place of the rest; a path never is, for
+            with a part of one nothing can be done.
     """
     words = str(text)
+    limit = len(words) if isinstance(text, PurePath) else limit
     cut = len(words) > limit
     shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in words[:limit])
     return shown + "..." if cut else shown

@@ -1,4 +1,4 @@
-"""Small checkpoints with random weights, for tests of the whole road."""
+"""The tiny checkpoint of the tests, with each codec, and its random weights."""
 
 from pathlib import Path
 from typing import Any
@@ -30,14 +30,22 @@ def tiny_config(codec: str = "rgb", num_classes: int | None = 3, **model: Any) -
     )  # fmt: skip
 
 
-def save_tiny(path: Path, config: CheckpointConfig) -> Path:
-    """Saves a checkpoint with random weights, the same ones every time; gains are such that every part matters."""
+CONFIG = tiny_config(num_classes=None)
+
+
+def random_tensors(config: CheckpointConfig = CONFIG, dtype: torch.dtype = torch.float32) -> dict[str, torch.Tensor]:
+    """Random weights, the same ones every time; gains are such that every part of the network matters."""
     generator = torch.Generator().manual_seed(0)
     tensors = {
-        name: torch.full(shape, 0.4) if name.endswith("gain") else torch.randn(shape, generator=generator)
+        name: (torch.full(shape, 0.4) if name.endswith("gain") else torch.randn(shape, generator=generator)).to(dtype)
         for name, shape in checkpoint_shapes(config).items()
     }
     if config.video.autoencoder is not None:
         tensors["codec.std"] = torch.ones_like(tensors["codec.std"])
-    save_checkpoint(path, tensors, config)
+    return tensors
+
+
+def save_tiny(path: Path, config: CheckpointConfig) -> Path:
+    """Saves a checkpoint with random weights."""
+    save_checkpoint(path, random_tensors(config), config)
     return path

@@ -1,7 +1,5 @@
 """The weights that come with the package."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -62,11 +60,3 @@ def coat_colour(video: np.ndarray) -> np.ndarray:
     pixels = video.reshape(-1, 3).astype(float)
     colourfulness = pixels.max(1) - pixels.min(1)
     return pixels[colourfulness >= np.quantile(colourfulness, 0.97)].mean(0)
-
-
-def test_missing_weights_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    from mpvideo.errors import CheckpointError
-
-    monkeypatch.setattr(Path, "is_file", lambda self: False)
-    with pytest.raises(CheckpointError, match="lacks its bundled weights"):
-        bundled_checkpoint()

@@ -1,8 +1,6 @@
 import dataclasses
 import json
 import math
-import subprocess
-import sys
 from typing import Any
 
 import pytest
@@ -117,7 +115,7 @@ def checkpoint_configs(draw: st.DrawFn) -> CheckpointConfig:
     )
     return CheckpointConfig(
         model=model,
-        video=VideoConfig(codec=codec, fps=draw(st.floats(0.01, 1000) | st.integers(1, 1000)), autoencoder=autoencoder),
+        video=VideoConfig(codec=codec, fps=draw(st.floats(0.01, 240) | st.integers(1, 240)), autoencoder=autoencoder),
         edm=EDMConfig(sigma_data=draw(st.floats(1e-6, 1e6)), clamp=draw(st.booleans())),
         sampling=SamplingConfig(
             sampler=draw(st.sampled_from(["euler", "heun"])),
@@ -299,10 +297,8 @@ def test_range_of_whole_numbers(kind, name, low, high):
 
 
 @pytest.mark.parametrize(("kind", "name", "low", "high"), RANGES)
-@pytest.mark.parametrize("value", [True, 3.0, "3", math.nan, math.inf, [3], {}])
+@pytest.mark.parametrize("value", [True, 3.0, "3", math.nan, math.inf, b"3", {}])
 def test_types_of_whole_numbers(kind, name, low, high, value):
-    if name == "num_blocks_per_stage" and value == [3]:
-        return
     with pytest.raises(ValueError, match=f"^{name} must be a whole number, got ") as caught:
         make(kind, **{name: value})
     assert str(caught.value).endswith(repr(value))
@@ -315,7 +311,7 @@ FLOATS = [
     (ModelConfig, "resnet_mp_add_t", "at least 0", -1e-9, "at most 1", 1 + 1e-9),
     (ModelConfig, "dropout", "at least 0", -1e-9, "less than 1", 1.0),
     (EDMConfig, "sigma_data", "greater than 0", 0.0, r"at most 1e\+06", 1e6 + 1),
-    (VideoConfig, "fps", "greater than 0", 0, "at most 1000", 1000.5),
+    (VideoConfig, "fps", "at least 0.01", 0, "at most 240", 240.5),
     (SamplingConfig, "sigma_min", "greater than 0", 0.0, r"at most 1e\+06", 1e7),
     (SamplingConfig, "sigma_max", "greater than 0", 0.0, r"at most 1e\+06", 1e7),
     (SamplingConfig, "rho", "greater than 0", 0, "at most 1000", 1001),
@@ -349,7 +345,8 @@ def test_types_of_numbers(kind, name, value):
         (ModelConfig, dict.fromkeys(("mp_cat_t", "mp_add_emb_t", "attn_res_mp_add_t", "resnet_mp_add_t"), 1)),
         (ModelConfig, {"dropout": 0}),
         (EDMConfig, {"sigma_data": 1e6}),
-        (VideoConfig, {"fps": 1000}),
+        (VideoConfig, {"fps": 240}),
+        (VideoConfig, {"fps": 0.01}),
         (SamplingConfig, {"s_churn": 0, "s_tmin": 0, "s_tmax": 0, "guidance": 0}),
         (SamplingConfig, {"sigma_max": 1e6, "s_churn": 1e6, "s_tmax": 1e6, "s_noise": 1000, "rho": 1000}),
     ],
@@ -494,7 +491,7 @@ def test_class_names_without_classes():
         ("edm", {"sigma_data": "0.5"}, "a.safetensors: edm: sigma_data must be a finite number, got '0.5'"),
         ("sampling", {"rho": math.nan}, "a.safetensors: sampling: rho must be a finite number, got nan"),
         ("sampling", {"rho": math.inf}, "a.safetensors: sampling: rho must be a finite number, got inf"),
-        ("video", {"fps": 0}, "a.safetensors: video: fps must be greater than 0, got 0"),
+        ("video", {"fps": 0}, "a.safetensors: video: fps must be at least 0.01, got 0"),
         (
             "video",
             {"codec": "latent", "autoencoder": {"width": 0}},
@@ -570,9 +567,3 @@ def test_format_that_is_missing_or_a_boolean():
     assert "got True" in refused({**data, "format": True}).message
     del data["format"]
     assert refused(data).message == "a.safetensors: config format must be 1, got None"
-
-
-def test_torch_is_not_imported():
-    """A config is read and checked without it."""
-    code = "import sys, mpvideo.config, mpvideo.architecture; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

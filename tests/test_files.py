@@ -140,6 +140,13 @@ def test_folders_that_are_none(tmp_path: Path) -> None:
     assert "must exist" in refusal(tmp_path / "file" / "deeper" / "out").message
 
 
+def test_the_command_for_a_missing_folder_is_whole(tmp_path: Path) -> None:
+    deep = tmp_path.joinpath(*["long folder"] * 30)
+    assert refusal(deep / "out").hint == f"Run `mkdir -p '{deep}'` first."
+    assert str(deep) in refusal(deep / "out").message
+    assert refusal(tmp_path / "line\nbreak" / "out").hint == "Make that folder first."
+
+
 def test_targets_that_are_no_files(tmp_path: Path) -> None:
     (tmp_path / "folder.mp4").mkdir()
     error = refusal(tmp_path / "folder.mp4", overwrite=True)

@@ -1,5 +1,6 @@
 """From a checkpoint to frames."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,28 @@ def test_a_seed_gives_the_same_video_in_any_batch(model: Model, guidance: float)
     assert np.abs(alone - pixels(model, jobs, sampling, batch_size=3)).max() <= 1
     assert np.abs(alone - pixels(model, jobs, sampling, batch_size=8)).max() <= 1
     assert np.abs(alone - pixels(model, jobs[::-1], sampling, batch_size=3)[::-1]).max() <= 1
+
+
+class Untouched:
+    """A codec that shows the network's own tensor, whose values pixels would round."""
+
+    def encode(self, frames: torch.Tensor) -> torch.Tensor:
+        return frames
+
+    def decode(self, x: torch.Tensor) -> torch.Tensor:
+        return x
+
+
+@pytest.mark.parametrize("guidance", [1.0, 2.0])
+def test_the_network_s_own_values_are_the_same_in_any_batch(model: Model, guidance: float) -> None:
+    sampling = SamplingConfig(steps=4, s_churn=2.0, guidance=guidance)
+    jobs = [Job(seed=seed) for seed in range(8)]
+    raw = dataclasses.replace(model, codec=Untouched())
+    alone, three, eight = (pixels(raw, jobs, sampling, batch_size=size) for size in (1, 3, 8))
+    assert alone.dtype == np.float32
+    assert alone.std() > 0.1
+    np.testing.assert_allclose(three, alone, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(eight, alone, rtol=0, atol=1e-4)
 
 
 def test_seed_and_class_matter(model: Model) -> None:
@@ -97,25 +120,67 @@ def test_unconditional(tmp_path: Path) -> None:
     plain = load(save_tiny(tmp_path / "x.safetensors", tiny_config(num_classes=None)))
     (video,) = generate(plain, [Job(seed=0)], HEUN)
     assert video.class_index is None
-    with pytest.raises(ValueError, match="class_index must be None"):
+    with pytest.raises(ValueError, match="class_index must be None for a network without classes, got 1"):
         list(generate(plain, [Job(seed=0, class_index=1)], HEUN))
 
 
 def test_bad_arguments(model: Model) -> None:
     with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
         list(generate(model, [Job(seed=0)], HEUN, batch_size=0))
-    with pytest.raises(ValueError, match="must be from 0 to 2, got"):
+    with pytest.raises(ValueError, match=r"^class_index must be at most 2, got 3$"):
         list(generate(model, [Job(seed=0, class_index=3)], HEUN))
 
 
-def test_out_of_memory_is_a_device_error(model: Model) -> None:
-    def no_memory(samples: int) -> None:
-        raise torch.OutOfMemoryError("too much")
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("too much"),
+        MemoryError(),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."),
+        RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes."),
+        RuntimeError("MPS backend out of memory"),
+    ],
+)
+def test_out_of_memory_is_a_device_error(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def no_memory(*_: object) -> None:
+        raise error
 
+    jobs = [Job(seed=0), Job(seed=1)]
     with pytest.raises(DeviceError, match="not enough memory for a batch of 2") as caught:
-        list(generate(model, [Job(seed=0), Job(seed=1)], HEUN, batch_size=2, on_evaluation=no_memory))
-    assert caught.value.hint is not None
-    assert "--batch-size" in caught.value.hint
+        list(generate(model, jobs, HEUN, batch_size=2, on_evaluation=no_memory))
+    assert caught.value.hint == "Try a smaller --batch-size."
+    with pytest.raises(DeviceError, match="not enough memory for a batch of 1") as caught:
+        list(generate(model, jobs, HEUN, on_evaluation=no_memory))
+    assert caught.value.hint == "Try another --dtype or --device."
+    with monkeypatch.context() as patch:
+        patch.setattr(type(model.codec), "decode", no_memory)
+        with pytest.raises(DeviceError, match="not enough memory for one decoded video") as caught:
+            pixels(model, jobs)
+    assert "--batch-size" not in (caught.value.hint or "--batch-size")
+    monkeypatch.setattr("mpvideo.generate.load_tensors", no_memory)
+    path = save_tiny(tmp_path / "x.safetensors", tiny_config())
+    with pytest.raises(DeviceError, match="not enough memory for the weights") as caught:
+        load(path)
+    assert "--batch-size" not in (caught.value.hint or "--batch-size")
+
+
+@pytest.mark.parametrize("error", [NotImplementedError("no kernel"), RuntimeError("shapes differ")])
+def test_other_failures_are_not_blamed_on_memory(model: Model, error: Exception) -> None:
+    def fail(samples: int) -> None:
+        raise error
+
+    with pytest.raises(type(error), match=str(error)):
+        list(generate(model, [Job(seed=0)], HEUN, on_evaluation=fail))
+
+
+def test_the_model_knows_its_weights(model: Model, tmp_path: Path) -> None:
+    again = load(save_tiny(tmp_path / "other.safetensors", tiny_config(self_condition=True)))
+    assert len(model.sha256) == 64
+    assert again.sha256 == model.sha256
+    plain = load(save_tiny(tmp_path / "plain.safetensors", tiny_config()))
+    assert plain.sha256 != model.sha256
 
 
 def test_half_precision_weights_load(tmp_path: Path) -> None:

@@ -16,10 +16,12 @@ MODULES = sorted(
 )
 STANDARD_LIBRARY_ONLY = (
     "mpvideo.errors",
+    "mpvideo.checks",
     "mpvideo.config",
     "mpvideo.architecture",
     "mpvideo.files",
     "mpvideo.checkpoint",
+    "mpvideo.checkpoint.report",
 )
 
 

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 from mpvideo.text import amount, counted, first_ten, printable
 
 
@@ -5,6 +7,7 @@ def test_printable() -> None:
     assert printable("dog [bold] ü") == "dog [bold] ü"
     assert printable("\x1b[2J\n\u202e\udc80\u00a0") == "\\x1b[2J\\n\\u202e\\udc80\\xa0"
     assert printable("x" * 300) == "x" * 200 + "..."
+    assert printable(Path("x" * 300 + "\n")) == "x" * 300 + "\\n", "a path is of no use in part"
     assert printable(printable("\x1b")) == printable("\x1b")
 
 

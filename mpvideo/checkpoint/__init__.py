@@ -4,11 +4,11 @@ What needs no torch is importable from here. The weights are read by `mpvideo.ch
 `mpvideo.checkpoint.save`, which import it:
 
     checkpoint = open_checkpoint(path)  # everything checked but the weights
-    tensors = load_tensors(checkpoint.header)  # from mpvideo.checkpoint.load
+    tensors, sha256 = load_tensors(checkpoint.header)  # from mpvideo.checkpoint.load
 """
 
 from mpvideo.checkpoint.container import TensorInfo
-from mpvideo.checkpoint.header import Header, file_hash, read_header
+from mpvideo.checkpoint.header import Header, read_header
 from mpvideo.checkpoint.opening import (
     Checkpoint,
     bundled_checkpoint,
@@ -22,7 +22,6 @@ __all__ = [
     "Header",
     "TensorInfo",
     "bundled_checkpoint",
-    "file_hash",
     "find_problems",
     "open_checkpoint",
     "read_header",

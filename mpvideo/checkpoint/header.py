@@ -3,14 +3,13 @@
 Only the standard library is imported, and only headers are read, so the time is the same for 1 MB and for 50 GB.
 """
 
-import hashlib
-import json
+import os
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from mpvideo.checkpoint.container import Container, TensorInfo, read_container
-from mpvideo.checkpoint.reading import open_regular, parse_object, read_into, read_json
+from mpvideo.checkpoint.reading import exists, parse_object, read_json
 from mpvideo.errors import CheckpointError
 from mpvideo.files import reason
 from mpvideo.text import first_ten, printable
@@ -21,8 +20,6 @@ CONFIG_KEY = "mpvideo"
 WEIGHTS_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 CONFIG_FILE = "config.json"
-
-_CHUNK = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -50,8 +47,11 @@ class Header:
 
     @property
     def name(self) -> str:
-        """Name of the file or folder, without the folders above it, which are nobody's business in a record."""
-        return self.path.resolve().name or str(self.path)
+        """Name of the file or folder as it was given, without the folders above it, which no record needs to tell.
+
+        A symbolic link keeps its own name: what it leads to may be called by a hash, as in Hugging Face's cache.
+        """
+        return Path(os.path.abspath(self.path)).name or str(self.path)  # noqa: PTH100 - resolve() follows links
 
     @property
     def config(self) -> dict[str, Any] | None:
@@ -90,27 +90,6 @@ def read_header(path: Path, *, strict: bool = True) -> Header:
     return header
 
 
-def file_hash(header: Header) -> str:
-    """SHA-256, in hex, of a checkpoint's tensors: their names, dtypes, shapes and bytes, sorted by name.
-
-    The same for the same tensors in one file, in a folder or in shards; the config does not count. Reads every byte.
-
-    Raises:
-        CheckpointError: a file cannot be read or became shorter.
-    """
-    digest = hashlib.sha256()
-    for name in sorted(header.tensors):
-        tensor = header.tensors[name]
-        digest.update(json.dumps([name, tensor.dtype, list(tensor.shape)], separators=(",", ":")).encode() + b"\n")
-        with open_regular(tensor.file) as file:
-            buffer = memoryview(bytearray(min(_CHUNK, tensor.size)))
-            for start in range(tensor.start, tensor.stop, _CHUNK):
-                part = buffer[: tensor.stop - start]
-                read_into(file, start, part, tensor.file)
-                digest.update(part)
-    return digest.hexdigest()
-
-
 def _is_folder(path: Path) -> bool:
     try:
         return path.is_dir()
@@ -120,7 +99,7 @@ def _is_folder(path: Path) -> bool:
 
 def _in_folder(folder: Path) -> Path:
     for name in (WEIGHTS_FILE, INDEX_FILE):
-        if (folder / name).exists():
+        if exists(folder / name):
             return folder / name
     try:
         others = sorted(entry.name for entry in folder.iterdir() if entry.suffix == ".safetensors")
@@ -134,7 +113,7 @@ def _in_folder(folder: Path) -> Path:
 
 def _sidecar(weights: Path) -> Path | None:
     beside = weights.with_name(CONFIG_FILE)
-    return beside if weights.name in (WEIGHTS_FILE, INDEX_FILE) and beside.exists() else None
+    return beside if weights.name in (WEIGHTS_FILE, INDEX_FILE) and exists(beside) else None
 
 
 def _read_shards(path: Path, index: Path) -> Header:

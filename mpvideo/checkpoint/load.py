@@ -1,5 +1,7 @@
 """Reading the weights of a checkpoint."""
 
+import hashlib
+import json
 from collections.abc import Iterator
 from contextlib import ExitStack
 from io import FileIO
@@ -18,8 +20,12 @@ from mpvideo.text import amount, counted, first_ten, printable
 _TORCH: dict[str, torch.dtype] = {word: getattr(torch, name) for word, name in WEIGHT_DTYPES.items()}
 
 
-def load_tensors(header: Header) -> dict[str, Tensor]:
+def load_tensors(header: Header) -> tuple[dict[str, Tensor], str]:
     """Reads all weights of a checkpoint into CPU memory, once, in the dtypes of the file.
+
+    Returns:
+        The tensors by name; and the SHA-256, in hex, of just these: of names, dtypes, shapes and bytes, sorted by name.
+        It is the same for the same tensors in one file, in a folder or in shards; the config does not count.
 
     Raises:
         CheckpointError: a file cannot be read or became shorter, a dtype is none that weights can have, or weights are
@@ -29,7 +35,7 @@ def load_tensors(header: Header) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
     broken: list[str] = []
     for info, tensor in read_tensors(header):
-        if not all(map(isfinite, value_range(tensor))):
+        if not is_finite(tensor):
             broken.append(info.name)
         tensors[info.name] = tensor
     if broken:
@@ -38,7 +44,7 @@ def load_tensors(header: Header) -> dict[str, Tensor]:
             f"{'contains' if len(broken) == 1 else 'contain'} NaN or infinity: {first_ten(broken)}",
             hint="The training diverged or the file is damaged; take an earlier checkpoint.",
         )
-    return tensors
+    return tensors, _hash(header, tensors)
 
 
 def read_tensors(header: Header) -> Iterator[tuple[TensorInfo, Tensor]]:
@@ -55,6 +61,11 @@ def read_tensors(header: Header) -> Iterator[tuple[TensorInfo, Tensor]]:
             yield info, _read(files[info.file], info)
 
 
+def is_finite(tensor: Tensor) -> bool:
+    """Whether a tensor holds neither NaN nor an infinity."""
+    return all(map(isfinite, value_range(tensor)))
+
+
 def value_range(tensor: Tensor) -> tuple[float, float]:
     """Least and greatest value, both NaN if any is; (0, 0) for a tensor without elements.
 
@@ -64,6 +75,16 @@ def value_range(tensor: Tensor) -> tuple[float, float]:
         return 0.0, 0.0
     low, high = torch.aminmax(tensor.detach())
     return low.item(), high.item()
+
+
+def _hash(header: Header, tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        info = header.tensors[name]
+        digest.update(json.dumps([name, info.dtype, list(info.shape)], separators=(",", ":")).encode() + b"\n")
+        # From memory: on the disk the file may have changed since.
+        digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _read(file: FileIO, info: TensorInfo) -> Tensor:

@@ -6,13 +6,12 @@ before torch is.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from mpvideo.architecture import Shape, checkpoint_shapes
 from mpvideo.checkpoint.container import WEIGHT_DTYPES
-from mpvideo.checkpoint.header import Header, file_hash, read_header
+from mpvideo.checkpoint.header import Header, read_header
 from mpvideo.checkpoint.reading import read_json
 from mpvideo.config import FORMAT, CheckpointConfig, check_format
 from mpvideo.errors import CheckpointError
@@ -42,11 +41,6 @@ class Checkpoint:
     def name(self) -> str:
         """Its last part only, fit for a record that others will read."""
         return self.header.name
-
-    @cached_property
-    def sha256(self) -> str:
-        """`file_hash` of its tensors, which reads all of them the first time it is asked for."""
-        return file_hash(self.header)
 
 
 def open_checkpoint(

@@ -34,7 +34,8 @@ def open_regular(path: Path) -> FileIO:
     try:
         descriptor = os.open(path, flags)
     except FileNotFoundError:
-        kind = "is a link to a file that does not exist" if path.is_symlink() else "does not exist"
+        dangling = os.path.islink(path)  # noqa: PTH114 - is_symlink() may raise
+        kind = "is a link to a file that does not exist" if dangling else "does not exist"
         raise CheckpointError(f"{printable(path)} {kind}", hint="Check the path.") from None
     except (OSError, ValueError) as error:
         raise _unreadable(path, error) from None
@@ -47,6 +48,21 @@ def open_regular(path: Path) -> FileIO:
     except BaseException:
         os.close(descriptor)
         raise
+
+
+def exists(path: Path) -> bool:
+    """Whether there is something at `path`; what a symbolic link leads to counts.
+
+    Raises:
+        CheckpointError: the folder may not be entered, or the path is none that the system could have.
+    """
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from None
+    return True
 
 
 def file_size(file: FileIO) -> int:

@@ -11,8 +11,11 @@ The keys, which stay: scripts read them from `mpvideo inspect --json`. Where not
                     down; `down`, `middle`, `up` and `attention` count blocks at that level, `heads` those of one
     video           {codec, frames, width, height, channels, fps, seconds}, in pixels
     classes         {count, names}; `names` is null unless asked for, or where there are none
-    cost            {flops_per_evaluation, evaluations, flops_per_video, memory: {dtype: {weights, activations}}};
-                    memory in bytes for one video at a time, about
+    cost            {flops_per_evaluation, evaluations, passes, flops_per_video,
+                    memory: {dtype: {weights, activations}}};
+                    `passes` of the network in each evaluation of one video: 1, or 2 under guidance; the FLOPs of one
+                    evaluation are those of one pass; memory in bytes for one video at a time, about, for each --dtype:
+                    weights are kept in float32 whatever the network computes in
     tensors         [{name, dtype, shape, file}], if asked for
     check           {nonfinite, zero}: names of tensors, if the weights were read
     loads           whether it would load
@@ -49,7 +52,8 @@ _KEYS = (
     *("path", "name", "files", "bytes", "dtypes", "parameters", "config", "levels", "video", "classes", "cost"),
     *("tensors", "check", "loads", "problems"),
 )
-_BYTES_PER_VALUE = {"float32": 4, "bfloat16": 2}
+_BYTES_PER_VALUE = {"float32": 4, "bfloat16": 2, "float16": 2}
+_BYTES_PER_PARAMETER = 4  # as `mpvideo.generate.load_model` keeps them
 
 
 def describe(header: Header, *, config_file: Path | None = None, overrides: Mapping[str, Any] | None = None) -> Report:
@@ -129,10 +133,14 @@ def _from_config(config: CheckpointConfig, parameters: int) -> Report:
         "classes": {"count": model.num_classes, "names": list(config.classes) if config.classes else None},
         "cost": {
             "flops_per_evaluation": flops,
-            "evaluations": sampling.num_evaluations * passes,
+            "evaluations": sampling.num_evaluations,
+            "passes": passes,
             "flops_per_video": flops * sampling.num_evaluations * passes,
             "memory": {
-                dtype: {"weights": parameters * size, "activations": activation_bytes(model, 1, size)}
+                dtype: {
+                    "weights": parameters * _BYTES_PER_PARAMETER,
+                    "activations": activation_bytes(model, size) * passes,
+                }
                 for dtype, size in _BYTES_PER_VALUE.items()
             },
         },

@@ -12,7 +12,7 @@ from torch import Tensor
 from mpvideo.architecture import checkpoint_shapes
 from mpvideo.checkpoint.container import DTYPE_BITS, WEIGHT_DTYPES
 from mpvideo.checkpoint.header import CONFIG_KEY
-from mpvideo.checkpoint.load import value_range
+from mpvideo.checkpoint.load import is_finite
 from mpvideo.config import CheckpointConfig
 from mpvideo.errors import CheckpointError
 from mpvideo.files import atomic_path
@@ -39,7 +39,7 @@ def save_checkpoint(
         OutputError: the file exists or cannot be written; nothing half written is left behind.
     """
     _check_fit(tensors, config)
-    broken = [name for name, tensor in tensors.items() if not _is_finite(tensor)]
+    broken = [name for name, tensor in tensors.items() if not is_finite(tensor)]
     if broken:
         raise CheckpointError(
             f"{printable(path)} is not written: weights must be finite, NaN or infinity is in {first_ten(broken)}"
@@ -67,11 +67,6 @@ def _check_fit(tensors: Mapping[str, Tensor], config: CheckpointConfig) -> None:
             raise ValueError(f"{name} must have the shape {shape}, got {tuple(tensors[name].shape)}")
         if tensors[name].dtype not in _WORDS:
             raise ValueError(f"{name} must be {', '.join(WEIGHT_DTYPES.values())}; got {tensors[name].dtype}")
-
-
-def _is_finite(tensor: Tensor) -> bool:
-    low, high = value_range(tensor)
-    return -float("inf") < low <= high < float("inf")
 
 
 def _header(tensors: Mapping[str, Tensor], config: CheckpointConfig) -> bytes:

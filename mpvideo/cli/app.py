@@ -2,15 +2,19 @@
 
 import signal
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import Annotated, NoReturn
 
 import typer
 
 from mpvideo import __version__
+from mpvideo.cli.help import GroupedCommand
 from mpvideo.cli.inspect import inspect
 from mpvideo.cli.sample import sample
+from mpvideo.cli.streams import tell
 from mpvideo.errors import ExitCode, MPVideoError
+from mpvideo.text import printable
 
 app = typer.Typer(
     name="mpvideo",
@@ -20,8 +24,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-app.command()(sample)
-app.command()(inspect)
+app.command(cls=GroupedCommand, options_metavar="--out FILE [OPTIONS]")(sample)
+app.command(cls=GroupedCommand)(inspect)
 
 
 def _print_version(wanted: bool) -> None:
@@ -35,9 +39,16 @@ def options(
     version: Annotated[
         bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
     ] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show a traceback with every error.")] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show a traceback with every error; works after a command too.")
+    ] = False,
 ) -> None:
-    """Turn a KarrasUnet3D checkpoint into finished videos."""
+    """Turn a KarrasUnet3D checkpoint into finished videos.
+
+    \b
+    mpvideo sample --class 207 --frames 32 --out dog.mp4
+    mpvideo sample --help
+    """
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -55,30 +66,32 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         app(args=[argument for argument in arguments if argument != "--debug"], prog_name="mpvideo")
     except MPVideoError as error:
         if debug:
-            raise
+            traceback.print_exc()
         _fail(error.message, error.hint, error.exit_code)
     except SystemExit as ended:
         # Typer turns Ctrl-C into this code without a word.
-        if ended.code == ExitCode.INTERRUPTED:
-            _fail("interrupted; nothing was left half written", None, ExitCode.INTERRUPTED)
+        if ended.code in (ExitCode.INTERRUPTED, ExitCode.TERMINATED):
+            _fail("interrupted; nothing was left half written", None, ExitCode(ended.code))
         raise
     except Exception as error:
         if debug:
-            raise
+            traceback.print_exc()
         _fail(
-            f"unexpected {type(error).__name__}: {error}",
-            "This is a defect of mpvideo. Run the command again with --debug and report what it prints.",
+            f"unexpected {type(error).__name__}: {printable(error, 1000)}",
+            "This is a defect of mpvideo: report it with the traceback above."
+            if debug
+            else "This is a defect of mpvideo. Run the command again with --debug and report what it prints.",
             ExitCode.FAILED,
         )
     sys.exit(ExitCode.DONE)
 
 
 def _terminate(number: int, frame: object) -> NoReturn:
-    sys.exit(128 + number)
+    sys.exit(ExitCode.TERMINATED)
 
 
 def _fail(message: str, hint: str | None, code: ExitCode) -> NoReturn:
-    print(f"error: {message}", file=sys.stderr)
+    tell(f"error: {message}")
     if hint:
-        print(f"hint: {hint}", file=sys.stderr)
+        tell(f"hint: {hint}")
     sys.exit(code)

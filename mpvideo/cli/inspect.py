@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,8 +15,11 @@ from mpvideo.checkpoint import Header, bundled_checkpoint, read_header
 from mpvideo.checkpoint.container import WEIGHT_DTYPES
 from mpvideo.checkpoint.report import Report, describe, unreadable, with_problems
 from mpvideo.cli.options import AsJson, ConfigFile, Settings, parse_settings
+from mpvideo.cli.streams import write_result
 from mpvideo.errors import CheckpointError, ExitCode
 from mpvideo.text import amount, counted, first_ten, printable
+
+SHOW_PANEL = "What to look at"
 
 
 def inspect(
@@ -30,19 +32,28 @@ def inspect(
             show_default=False,
         ),
     ] = None,
+    tensors: Annotated[bool, typer.Option("--tensors", help="List every tensor.", rich_help_panel=SHOW_PANEL)] = False,
+    classes: Annotated[bool, typer.Option("--classes", help="List every class.", rich_help_panel=SHOW_PANEL)] = False,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check",
+            help="Read the weights too, which takes time: are they finite, are any all zero?",
+            rich_help_panel=SHOW_PANEL,
+        ),
+    ] = False,
     config: ConfigFile = None,
     settings: Settings = None,
     as_json: AsJson = False,
-    tensors: Annotated[bool, typer.Option("--tensors", help="List every tensor.")] = False,
-    classes: Annotated[bool, typer.Option("--classes", help="List every class.")] = False,
-    check: Annotated[
-        bool, typer.Option("--check", help="Read the weights too: finite? all zero? Takes time and imports torch.")
-    ] = False,
 ) -> None:
-    """Say what a checkpoint is, what it costs to sample, and whether it would load.
+    """Say what a checkpoint is and whether it would load.
 
-    Reads the header alone unless told to --check. Exit code 3 if the checkpoint would not load. The keys of --json are
-    listed in the documentation of mpvideo.checkpoint.report; they stay.
+    Reads the header alone unless told to --check, so the size of the file does not matter. Exit code 3 if the
+    checkpoint would not load. The keys of --json stay; `python -m pydoc mpvideo.checkpoint.report` lists them.
+
+    \b
+    mpvideo inspect
+    mpvideo inspect mine.safetensors --tensors --check
     """
     overrides = parse_settings(settings)
     path = bundled_checkpoint() if path is None else path
@@ -61,7 +72,7 @@ def inspect(
             report["tensors"] = None
         if not classes and report["classes"]:
             report["classes"]["names"] = None
-        sys.stdout.write(json.dumps(report, indent=2) + "\n")
+        write_result(json.dumps(report, indent=2) + "\n")
     else:
         _print(report, tensors=tensors, classes=classes)
     if not report["loads"]:
@@ -100,8 +111,7 @@ def _print(report: Report, *, tensors: bool, classes: bool) -> None:
     with console.capture() as capture:
         show(report, console, tensors=tensors, classes=classes)
     text = "".join(line.rstrip() + "\n" for line in capture.get().splitlines())
-    encoding = sys.stdout.encoding or "utf-8"
-    sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
+    write_result(text)
 
 
 def show(report: Report, console: Console, *, tensors: bool, classes: bool) -> None:
@@ -221,11 +231,12 @@ def _sampling_rows(report: Report) -> list[tuple[str, str]]:
     sampling, cost = report["config"]["sampling"], report["cost"]
     guidance = "none" if sampling["guidance"] == 1 else f"{sampling['guidance']:g}"
     schedule = f"sigma {sampling['sigma_max']:g} to {sampling['sigma_min']:g}, rho {sampling['rho']:g}"
+    evaluations = counted(cost["evaluations"], "evaluation") + (" of 2 passes" if cost["passes"] == 2 else "")
     rows = [
         ("default", f"{sampling['sampler']}, {counted(sampling['steps'], 'step')}, {schedule}, guidance {guidance}"),
         (
             "compute",
-            f"{amount(cost['flops_per_evaluation'], 'FLOP')} an evaluation, {cost['evaluations']:,} of them: "
+            f"{amount(cost['flops_per_evaluation'], 'FLOP')} a pass of the network, {evaluations}: "
             f"{amount(cost['flops_per_video'], 'FLOP')} a video",
         ),
     ]

@@ -1,6 +1,9 @@
 """Options that several commands share."""
 
 import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,10 +13,16 @@ from mpvideo.checkpoint.reading import MAX_DEPTH, parse_json
 from mpvideo.errors import UsageError
 from mpvideo.text import printable
 
+CONFIG_PANEL = "Checkpoints that do not say what they are"
+OUTPUT_PANEL = "What is printed"
+
 ConfigFile = Annotated[
     Path | None,
     typer.Option(
-        "--config", metavar="FILE", help="A JSON file with the config, or the part that the checkpoint lacks."
+        "--config",
+        metavar="FILE",
+        help="A JSON file with the config, or the part that the checkpoint lacks; it overrides the checkpoint's own.",
+        rich_help_panel=CONFIG_PANEL,
     ),
 ]
 Settings = Annotated[
@@ -21,11 +30,30 @@ Settings = Annotated[
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
-        help="One field of the config, before all others: --set video.codec=rgb --set model.dim=64. May be repeated.",
+        help="One field of the config, such as video.codec=rgb; may be repeated. --set overrides --config, which "
+        "overrides the file.",
+        rich_help_panel=CONFIG_PANEL,
     ),
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary; errors are still told.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON to standard output, for scripts.")]
+Quiet = Annotated[
+    bool,
+    typer.Option(
+        "--quiet", "-q", help="No progress and no summary; errors are still told.", rich_help_panel=OUTPUT_PANEL
+    ),
+]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="JSON on standard output, for scripts.", rich_help_panel=OUTPUT_PANEL)
+]
+
+
+@contextmanager
+def usage_errors(*names: str) -> Iterator[None]:
+    """Turns the ValueErrors of checks into UsageErrors that call the parameters `names` as the user does."""
+    try:
+        yield
+    except ValueError as error:
+        words = re.sub(rf"\b({'|'.join(names)})\b", lambda found: f"--{found[0].replace('_', '-')}", str(error))
+        raise UsageError(words) from None
 
 
 def parse_settings(settings: list[str] | None) -> dict[str, Any]:

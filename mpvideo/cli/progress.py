@@ -2,21 +2,33 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from mpvideo.cli.streams import tell
+
 LINE_INTERVAL = 10.0
 """Seconds between lines off a terminal."""
 
-Advance = Callable[[int], None]
+
+class Ticker:
+    """Is told how much is done; this one shows nothing."""
+
+    def advance(self, amount: int) -> None:
+        """Counts `amount` as done."""
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leaves the terminal to whoever has something to say."""
+        yield
 
 
 @contextmanager
-def progress(title: str, total: int, unit: str, *, quiet: bool) -> Iterator[Advance]:
-    """Shows how much of `total` is done on standard error; yields what to call with each amount done.
+def progress(title: str, total: int, unit: str, *, quiet: bool) -> Iterator[Ticker]:
+    """Shows on standard error how much of `total` is done; yields what to tell.
 
     Args:
         title: what is going on.
@@ -26,7 +38,7 @@ def progress(title: str, total: int, unit: str, *, quiet: bool) -> Iterator[Adva
     """
     console = Console(stderr=True, markup=False, highlight=False)
     if quiet:
-        yield lambda amount: None
+        yield Ticker()
     elif console.is_terminal:
         with Progress(
             TextColumn("{task.description}", markup=False),
@@ -38,16 +50,35 @@ def progress(title: str, total: int, unit: str, *, quiet: bool) -> Iterator[Adva
             TimeRemainingColumn(),
             console=console,
             transient=True,
-            # On the same terminal, lines go above the bar; into a file or a pipe, results must go untouched.
+            # On the same terminal, stray lines go above the bar; a file or a pipe is left alone.
             redirect_stdout=sys.stdout.isatty(),
         ) as bar:
-            task = bar.add_task(title, total=total)
-            yield lambda amount: bar.advance(task, amount)
+            yield _Bar(bar, title, total)
     else:
         yield _Lines(title, total, unit)
 
 
-class _Lines:
+class _Bar(Ticker):
+    """Progress as a bar in the terminal's last line."""
+
+    def __init__(self, bar: Progress, title: str, total: int) -> None:
+        self.bar = bar
+        self.task = bar.add_task(title, total=total)
+
+    def advance(self, amount: int) -> None:
+        self.bar.advance(self.task, amount)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        # Rich would break lines that are printed above a running bar, and a broken command cannot be pasted.
+        self.bar.stop()
+        try:
+            yield
+        finally:
+            self.bar.start()
+
+
+class _Lines(Ticker):
     """Progress as lines of text."""
 
     def __init__(self, title: str, total: int, unit: str) -> None:
@@ -55,11 +86,11 @@ class _Lines:
         self.done = 0
         self.began = self.printed = time.monotonic()
 
-    def __call__(self, amount: int) -> None:
+    def advance(self, amount: int) -> None:
         self.done += amount
         now = time.monotonic()
         if now - self.printed < LINE_INTERVAL and self.done < self.total:
             return
         self.printed = now
         left = (now - self.began) / self.done * (self.total - self.done)
-        print(f"{self.title}: {self.done}/{self.total} {self.unit}, {left:.0f} s left", file=sys.stderr, flush=True)
+        tell(f"{self.title}: {self.done}/{self.total} {self.unit}, {left:.0f} s left")

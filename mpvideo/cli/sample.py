@@ -2,45 +2,52 @@
 
 import dataclasses
 import json
-import re
-import shlex
-import string
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mpvideo import __version__
 from mpvideo.checkpoint import Checkpoint, bundled_checkpoint, open_checkpoint
+from mpvideo.checks import check_int
 from mpvideo.classes import find_class
-from mpvideo.cli.options import AsJson, ConfigFile, Quiet, Settings, parse_settings
+from mpvideo.cli.again import command_again
+from mpvideo.cli.naming import Names
+from mpvideo.cli.options import AsJson, ConfigFile, Quiet, Settings, parse_settings, usage_errors
 from mpvideo.cli.progress import progress
-from mpvideo.config import MAX_SEED, DeviceName, DtypeName, Sampler, SamplingConfig
+from mpvideo.cli.recipe import Recipe
+from mpvideo.cli.streams import tell, write_result
+from mpvideo.config import MAX_SEED, CheckpointConfig, DeviceName, DtypeName, Sampler, SamplingConfig
 from mpvideo.errors import UsageError
-from mpvideo.text import printable
+from mpvideo.text import counted, printable
 
 if TYPE_CHECKING:
-    from mpvideo.device import Placement
     from mpvideo.generate import Job, Video
     from mpvideo.video import Encoding
 
 MAX_VIDEOS = 100_000
 
+VIDEO_PANEL = "Which videos"
+SAMPLING_PANEL = "How to sample (what is left out comes from the checkpoint)"
+CHURN_PANEL = "Noise put back while sampling (also from the checkpoint)"
+FILE_PANEL = "How to write the files"
+COMPUTE_PANEL = "Where to compute"
+
 
 def sample(
+    context: typer.Context,
     out: Annotated[
         Path,
         typer.Option(
             "--out",
             "-o",
             metavar="FILE",
-            help="The video to write, .mp4 or .gif. In its name {class} stands for the class index and {seed} for the "
+            help="The video to write, .mp4 or .gif. In its path {class} stands for the class index and {seed} for the "
             "seed; {seed:06d} pads with zeros.",
+            rich_help_panel=VIDEO_PANEL,
         ),
     ],
     ckpt: Annotated[
@@ -50,6 +57,7 @@ def sample(
             metavar="PATH",
             help="A safetensors file, or a folder with one or its shards. Without it, the weights that come with "
             "mpvideo.",
+            rich_help_panel=VIDEO_PANEL,
         ),
     ] = None,
     class_text: Annotated[
@@ -58,17 +66,33 @@ def sample(
             "--class",
             metavar="CLASS",
             help="Index, name, or words that fit one name: 207, 'golden dog trots'. Without it, the seed chooses.",
+            rich_help_panel=VIDEO_PANEL,
         ),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Decides all that is random.")] = 0,
-    num: Annotated[int, typer.Option("--num", metavar="N", help="How many videos, of consecutive seeds.")] = 1,
+    seed: Annotated[
+        int, typer.Option("--seed", metavar="N", help="Decides all that is random.", rich_help_panel=VIDEO_PANEL)
+    ] = 0,
+    num: Annotated[
+        int,
+        typer.Option("--num", metavar="N", help="How many videos, of consecutive seeds.", rich_help_panel=VIDEO_PANEL),
+    ] = 1,
     frames: Annotated[
-        int | None, typer.Option("--frames", metavar="N", help="Keep the first N frames; all by default.")
+        int | None,
+        typer.Option(
+            "--frames", metavar="N", help="Keep the first N frames; all by default.", rich_help_panel=VIDEO_PANEL
+        ),
     ] = None,
-    steps: Annotated[int | None, typer.Option("--steps", metavar="N", help="Steps from noise to video.")] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option("--steps", metavar="N", help="Steps from noise to video.", rich_help_panel=SAMPLING_PANEL),
+    ] = None,
     sampler: Annotated[
         Sampler | None,
-        typer.Option("--sampler", help="euler: one evaluation a step. heun: two, better."),
+        typer.Option(
+            "--sampler",
+            help="euler: one evaluation of the network a step. heun: two, and better.",
+            rich_help_panel=SAMPLING_PANEL,
+        ),
     ] = None,
     guidance: Annotated[
         float | None,
@@ -76,48 +100,104 @@ def sample(
             "--guidance",
             metavar="X",
             help="Strength of classifier-free guidance; 1 is none, all others take twice the time.",
+            rich_help_panel=SAMPLING_PANEL,
         ),
     ] = None,
-    sigma_min: Annotated[float | None, typer.Option("--sigma-min", metavar="X", help="Lowest noise level.")] = None,
-    sigma_max: Annotated[float | None, typer.Option("--sigma-max", metavar="X", help="Highest noise level.")] = None,
+    sigma_min: Annotated[
+        float | None,
+        typer.Option("--sigma-min", metavar="X", help="Lowest noise level.", rich_help_panel=SAMPLING_PANEL),
+    ] = None,
+    sigma_max: Annotated[
+        float | None,
+        typer.Option(
+            "--sigma-max",
+            metavar="X",
+            help="Highest noise level, where sampling starts.",
+            rich_help_panel=SAMPLING_PANEL,
+        ),
+    ] = None,
     rho: Annotated[
-        float | None, typer.Option("--rho", metavar="X", help="Greater spends more steps at low noise levels.")
-    ] = None,
-    s_churn: Annotated[
-        float | None, typer.Option("--s-churn", metavar="X", help="Noise put back while sampling; 0 is none.")
-    ] = None,
-    s_tmin: Annotated[
-        float | None, typer.Option("--s-tmin", metavar="X", help="Lowest noise level to put noise back at.")
-    ] = None,
-    s_tmax: Annotated[
-        float | None, typer.Option("--s-tmax", metavar="X", help="Highest noise level to put noise back at.")
-    ] = None,
-    s_noise: Annotated[
-        float | None, typer.Option("--s-noise", metavar="X", help="Scale of the noise put back; theory says 1.")
+        float | None,
+        typer.Option(
+            "--rho", metavar="X", help="Greater spends more steps at low noise levels.", rich_help_panel=SAMPLING_PANEL
+        ),
     ] = None,
     clamp: Annotated[
         bool | None,
-        typer.Option("--clamp/--no-clamp", help="Clamp estimates to [-1, 1]; by default as the checkpoint says."),
+        typer.Option(
+            "--clamp/--no-clamp", help="Clamp every estimate to [-1, 1], or do not.", rich_help_panel=SAMPLING_PANEL
+        ),
+    ] = None,
+    s_churn: Annotated[
+        float | None,
+        typer.Option(
+            "--s-churn", metavar="X", help="How much, over all steps; 0 is none.", rich_help_panel=CHURN_PANEL
+        ),
+    ] = None,
+    s_tmin: Annotated[
+        float | None,
+        typer.Option(
+            "--s-tmin", metavar="X", help="Lowest noise level to put it back at.", rich_help_panel=CHURN_PANEL
+        ),
+    ] = None,
+    s_tmax: Annotated[
+        float | None,
+        typer.Option(
+            "--s-tmax", metavar="X", help="Highest noise level to put it back at.", rich_help_panel=CHURN_PANEL
+        ),
+    ] = None,
+    s_noise: Annotated[
+        float | None,
+        typer.Option("--s-noise", metavar="X", help="Its scale; theory says 1.", rich_help_panel=CHURN_PANEL),
     ] = None,
     fps: Annotated[
-        float | None, typer.Option("--fps", metavar="X", help="Frames a second; by default as the checkpoint says.")
+        float | None,
+        typer.Option(
+            "--fps", metavar="X", help="Frames a second; by default as the checkpoint says.", rich_help_panel=FILE_PANEL
+        ),
     ] = None,
     scale: Annotated[
         int | None,
         typer.Option(
-            "--scale", metavar="N", help="Make every pixel N x N; by default small videos grow to 256 pixels."
+            "--scale",
+            metavar="N",
+            help="Make every pixel N x N; by default small videos grow to 256 pixels.",
+            rich_help_panel=FILE_PANEL,
         ),
     ] = None,
     crf: Annotated[
-        int | None, typer.Option("--crf", metavar="N", help="Quality of an MP4: 1 best, 51 smallest.")
+        int | None,
+        typer.Option(
+            "--crf",
+            metavar="N",
+            help="Quality of an MP4: 1 best, 51 smallest; 16 by default.",
+            rich_help_panel=FILE_PANEL,
+        ),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", "-y", help="Replace existing files.")] = False,
-    device: Annotated[DeviceName, typer.Option("--device", help="Where to compute.")] = "auto",
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", "-y", help="Replace existing files.", rich_help_panel=FILE_PANEL)
+    ] = False,
+    device: Annotated[
+        DeviceName,
+        typer.Option(
+            "--device",
+            metavar="NAME",
+            help="cpu, cuda or mps; auto takes the best there is.",
+            rich_help_panel=COMPUTE_PANEL,
+        ),
+    ] = "auto",
     dtype: Annotated[
         DtypeName,
-        typer.Option("--dtype", help="What the network computes in; auto is float32."),
+        typer.Option(
+            "--dtype",
+            metavar="NAME",
+            help="What the network computes in: float32, bfloat16 or float16; auto is float32.",
+            rich_help_panel=COMPUTE_PANEL,
+        ),
     ] = "auto",
-    batch_size: Annotated[int, typer.Option("--batch-size", metavar="N", help="Videos sampled at once.")] = 4,
+    batch_size: Annotated[
+        int, typer.Option("--batch-size", metavar="N", help="Videos sampled at once.", rich_help_panel=COMPUTE_PANEL)
+    ] = 4,
     config: ConfigFile = None,
     settings: Settings = None,
     quiet: Quiet = False,
@@ -126,222 +206,82 @@ def sample(
     """Sample videos from a checkpoint.
 
     The paths of finished files go to standard output, everything else to standard error. The same command makes the
-    same video again.
+    same bytes again on the same machine. With every file comes a command that makes it alone, the same up to rounding;
+    it leaves an existing file as it is, so give it another --out, or -y.
 
     \b
     mpvideo sample --class 207 --frames 32 --out dog.mp4
     mpvideo sample --class "red cat hops" --num 4 --out "cat-{seed}.gif"
     """
     began = time.monotonic()
-    given: dict[str, Any] = {
-        "sampler": sampler, "steps": steps, "sigma_min": sigma_min, "sigma_max": sigma_max, "rho": rho,
-        "s_churn": s_churn, "s_tmin": s_tmin, "s_tmax": s_tmax, "s_noise": s_noise, "guidance": guidance,
-    }  # fmt: skip
-    _check_range("--num", num, 1, MAX_VIDEOS)
-    _check_range("--seed", seed, 0, MAX_SEED - num + 1)
-    _check_range("--batch-size", batch_size, 1, 65536)
+    with usage_errors("num", "seed", "batch_size"):
+        check_int("num", num, 1, MAX_VIDEOS)
+        check_int("seed", seed, 0, MAX_SEED - num + 1)
+        check_int("batch_size", batch_size, 1, 65536)
     checkpoint = open_checkpoint(ckpt or bundled_checkpoint(), config_file=config, overrides=parse_settings(settings))
     about = checkpoint.config
-    order = _Order(
+    recipe = Recipe(
         checkpoint=checkpoint,
-        sampling=_sampling(about.sampling, {name: value for name, value in given.items() if value is not None}),
+        sampling=_sampling(
+            about, sampler=sampler, steps=steps, sigma_min=sigma_min, sigma_max=sigma_max, rho=rho,
+            s_churn=s_churn, s_tmin=s_tmin, s_tmax=s_tmax, s_noise=s_noise, guidance=guidance,
+        ),
         clamp=about.edm.clamp if clamp is None else clamp,
         frames=_frames(frames, about.model.frames),
         encoding=_encoding(about.video.fps if fps is None else fps, scale, crf),
-        overwrite=overwrite,
-        quiet=quiet,
-        as_json=as_json,
-        flags={
-            **given, "clamp": clamp, "frames": frames, "fps": fps, "scale": scale, "crf": crf,
-            "dtype": None if dtype == "auto" else dtype, "set": settings,
-        },
-        ckpt=ckpt,
-        config_file=config,
     )  # fmt: skip
     class_index = _class_index(class_text, checkpoint)
-    if about.model.num_classes is None and order.sampling.guidance != 1:
-        raise UsageError(f"--guidance must be 1 for a network without classes, got {order.sampling.guidance:g}")
-    names = _Names(out, num)
+    names = Names(out, num=num, has_classes=about.model.num_classes is not None)
 
-    # Everything that can be wrong is known to be right before torch, which takes a second, is imported.
+    # The options are known to be right before torch, which takes a second, is imported.
     from mpvideo.device import choose_placement
-    from mpvideo.generate import Job, drawn_class, generate, load_model
-    from mpvideo.video import check_destination, enlargement, warnings_about
+    from mpvideo.generate import generate, load_model
 
-    jobs = [Job(seed=value, class_index=class_index) for value in range(seed, seed + num)]
-    num_classes = about.model.num_classes
-    if class_index is None and num_classes is not None:
-        jobs = [dataclasses.replace(job, class_index=drawn_class(job.seed, num_classes)) for job in jobs]
-    paths = [names.path(job) for job in jobs]
-    for path in paths:
-        check_destination(path, overwrite=overwrite)
-        enlargement(path, width=about.pixel_size, height=about.pixel_size, encoding=order.encoding)
-    for warning in warnings_about(paths[0], channels=about.video.pixel_channels, encoding=order.encoding):
-        _tell(f"warning: {warning}", quiet=quiet)
-    placement = choose_placement(device, dtype)
-    model = load_model(checkpoint, placement)
-    _tell(f"{checkpoint.name} on {placement}", quiet=quiet)
-    total = order.sampling.num_evaluations * len(jobs)
-    with progress("sampling", total, "evaluations", quiet=quiet) as advance:
-        videos = generate(model, jobs, order.sampling, clamp=order.clamp, batch_size=batch_size, on_evaluation=advance)
+    jobs = _jobs(range(seed, seed + num), class_index, about.model.num_classes)
+    paths = names.paths(jobs)
+    for warning in _check_files(paths, recipe, overwrite=overwrite):
+        tell(f"warning: {warning}", quiet=quiet)
+
+    model = load_model(checkpoint, choose_placement(device, dtype))
+    tell(f"{printable(checkpoint.name)} on {model.placement}", quiet=quiet)
+
+    total = recipe.sampling.num_evaluations * len(jobs)
+    with progress("sampling", total, "evaluations", quiet=quiet) as ticker:
+        videos = generate(
+            model, jobs, recipe.sampling, clamp=recipe.clamp, batch_size=batch_size, on_evaluation=ticker.advance
+        )
         for path, video in zip(paths, videos, strict=True):
-            order.write(path, video, placement)
-    _tell(f"done in {time.monotonic() - began:.1f} s", quiet=quiet)
+            record = recipe.record(video, model, command_again(context, path, video, names_only=True))
+            size = _write(path, video, recipe, record, overwrite=overwrite)
+            with ticker.paused():
+                record["command"] = command_again(context, path, video)
+                _report_file(path, size, recipe, record, as_json=as_json, quiet=quiet)
+    tell(f"done in {time.monotonic() - began:.1f} s", quiet=quiet)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Order:
-    """What was asked for, apart from which videos; and how to hand one over."""
-
-    checkpoint: Checkpoint
-    sampling: SamplingConfig
-    clamp: bool
-    frames: int
-    encoding: "Encoding"
-    overwrite: bool
-    quiet: bool
-    as_json: bool
-    flags: Mapping[str, Any]
-    ckpt: Path | None
-    config_file: Path | None
-
-    def write(self, path: Path, video: "Video", placement: "Placement") -> None:
-        """Writes one video's file and says so."""
-        from mpvideo.video import VideoWriter
-
-        frames = video.frames[: self.frames]
-        _, height, width, channels = frames.shape
-        writer = VideoWriter(
-            path,
-            width=width,
-            height=height,
-            channels=channels,
-            encoding=self.encoding,
-            record=self.record(path, video, placement),
-            overwrite=self.overwrite,
-        )
-        with writer:
-            writer.write(frames)
-        self._announce(path, video, writer.size, placement)
-
-    def record(self, path: Path, video: "Video", placement: "Placement") -> dict[str, Any]:
-        """How a video was made. Names of files only: what is shared should not tell whose folders it came from."""
-        import torch
-
-        return {
-            "mpvideo": __version__,
-            "command": self.command(path, video, names_only=True),
-            "checkpoint": {"name": self.checkpoint.name, "sha256": self.checkpoint.sha256},
-            "class": video.class_index,
-            "class_name": self._class_name(video),
-            "seed": video.seed,
-            "frames": self.frames,
-            "sampling": dataclasses.asdict(self.sampling),
-            "clamp": self.clamp,
-            "device": placement.device_name,
-            "dtype": placement.dtype_name,
-            "torch": torch.__version__,
-        }
-
-    def command(self, path: Path, video: "Video", *, names_only: bool) -> str:
-        """The command that makes one video again."""
-        words = ["mpvideo", "sample"]
-        for flag, file in (("--ckpt", self.ckpt), ("--config", self.config_file)):
-            if file is not None:
-                words += [flag, file.name if names_only else str(file)]
-        if video.class_index is not None:
-            words += ["--class", str(video.class_index)]
-        words += ["--seed", str(video.seed)]
-        for name, value in self.flags.items():
-            flag = f"--{name.replace('_', '-')}"
-            if isinstance(value, bool):
-                words.append(flag if value else f"--no-{name}")
-            elif isinstance(value, list):
-                words += [word for item in value for word in (flag, item)]
-            elif value is not None:
-                words += [flag, str(value)]
-        return shlex.join([*words, "--out", path.name if names_only else str(path)])
-
-    def _class_name(self, video: "Video") -> str | None:
-        names = self.checkpoint.config.classes
-        return None if names is None or video.class_index is None else names[video.class_index]
-
-    def _announce(self, path: Path, video: "Video", size: tuple[int, int], placement: "Placement") -> None:
-        seconds = self.frames / self.encoding.rate
-        if self.as_json:
-            record = self.record(path, video, placement)
-            line = {"path": str(path), "width": size[0], "height": size[1], "fps": float(self.encoding.rate)}
-            print(json.dumps({**line, **record, "command": self.command(path, video, names_only=False)}), flush=True)
-        else:
-            print(path, flush=True)
-        name = self._class_name(video)
-        _tell(
-            f"{printable(path)}: {f'{printable(name)}, ' if name else ''}{self.frames} frames of {size[0]}x{size[1]}, "
-            f"{float(seconds):.1f} s\nagain: {self.command(path, video, names_only=False)}",
-            quiet=self.quiet,
-        )
-
-
-class _Names:
-    """The paths of the videos, made from --out."""
-
-    def __init__(self, template: Path, num: int) -> None:
-        self.template = str(template)
-        try:
-            fields = [name for _, name, _, _ in string.Formatter().parse(self.template) if name is not None]
-        except ValueError as error:
-            raise UsageError(
-                f"--out has a stray brace, got {printable(template)!r}: {error}",
-                hint="Write {{ and }} for braces in a name.",
-            ) from None
-        for name in fields:
-            if name not in ("class", "seed"):
-                raise UsageError(f"--out may have the fields {{class}} and {{seed}}, got {{{printable(name)}}}")
-        if num > 1 and "seed" not in fields:
-            raise UsageError(
-                f"--out must contain {{seed}} for --num {num}, or the videos would replace each other; "
-                f"got {printable(template)!r}",
-                hint=f"For example {template.stem}-{{seed}}{template.suffix}.",
-            )
-
-    def path(self, job: "Job") -> Path:
-        """The path of one job's video."""
-        if job.class_index is None and "{class" in self.template:
-            raise UsageError("--out cannot contain {class}: the checkpoint has no classes")
-        try:
-            return Path(self.template.format(**{"class": job.class_index, "seed": job.seed}))
-        except ValueError as error:
-            raise UsageError(
-                f"--out has a format that does not fit, got {printable(self.template)!r}: {error}"
-            ) from None
-
-
-def _sampling(base: SamplingConfig, given: Mapping[str, Any]) -> SamplingConfig:
+def _sampling(about: CheckpointConfig, **given: Any) -> SamplingConfig:
     """The checkpoint's settings with those of the command line in their place."""
-    try:
-        return dataclasses.replace(base, **given)
-    except ValueError as error:
-        raise UsageError(_as_flags(str(error), [field.name for field in dataclasses.fields(base)])) from None
-
-
-def _as_flags(message: str, names: Sequence[str]) -> str:
-    """The message of a config's check with its fields named as the user gave them."""
-    return re.sub(rf"\b({'|'.join(names)})\b", lambda found: f"--{found[0].replace('_', '-')}", message)
+    with usage_errors(*given):
+        sampling = dataclasses.replace(
+            about.sampling, **{name: value for name, value in given.items() if value is not None}
+        )
+    if about.model.num_classes is None and sampling.guidance != 1:
+        raise UsageError(f"--guidance must be 1 for a network without classes, got {sampling.guidance:g}")
+    return sampling
 
 
 def _encoding(fps: float, scale: int | None, crf: int | None) -> "Encoding":
     from mpvideo.video import Encoding
 
-    try:
+    with usage_errors("fps", "scale", "crf"):
         return Encoding(fps, scale) if crf is None else Encoding(fps, scale, crf)
-    except ValueError as error:
-        raise UsageError(_as_flags(str(error), ["fps", "scale", "crf"])) from None
 
 
 def _frames(asked: int | None, made: int) -> int:
     if asked is None:
         return made
-    _check_range("--frames", asked, 1, 2**31)
+    with usage_errors("frames"):
+        check_int("frames", asked, 1)
     if asked > made:
         raise UsageError(
             f"--frames must be at most {made}, which is what this checkpoint makes, got {asked}",
@@ -362,13 +302,64 @@ def _class_index(text: str | None, checkpoint: Checkpoint) -> int | None:
     return find_class(text, model.num_classes, checkpoint.config.classes)
 
 
-def _check_range(flag: str, value: int, low: int, high: int) -> None:
-    if not low <= value <= high:
-        bound = f"at least {low}" if value < low else f"at most {high}"
-        raise UsageError(f"{flag} must be {bound}, got {value}")
+def _jobs(seeds: Sequence[int], class_index: int | None, num_classes: int | None) -> list["Job"]:
+    """One job a seed; where no class was asked for, the seed has chosen it already, for the file's name."""
+    from mpvideo.generate import Job, drawn_class
+
+    if class_index is None and num_classes is not None:
+        return [Job(seed=seed, class_index=drawn_class(seed, num_classes)) for seed in seeds]
+    return [Job(seed=seed, class_index=class_index) for seed in seeds]
 
 
-def _tell(line: str, *, quiet: bool) -> None:
-    if not quiet:
-        with suppress(OSError):  # nobody listens any more: the videos still count
-            print(line, file=sys.stderr, flush=True)
+def _check_files(paths: Sequence[Path], recipe: Recipe, *, overwrite: bool) -> tuple[str, ...]:
+    """Makes sure that all files can be written; returns warnings about what they will not show."""
+    from mpvideo.video import check_destination, enlargement, warnings_about
+
+    about = recipe.checkpoint.config
+    for path in paths:
+        check_destination(path, overwrite=overwrite)
+        enlargement(path, width=about.pixel_size, height=about.pixel_size, encoding=recipe.encoding)
+    return warnings_about(paths[0], channels=about.video.pixel_channels, encoding=recipe.encoding)
+
+
+def _write(
+    path: Path, video: "Video", recipe: Recipe, record: Mapping[str, Any], *, overwrite: bool
+) -> tuple[int, int]:
+    """Writes one file and returns width and height of its pictures."""
+    from mpvideo.video import VideoWriter
+
+    frames = video.frames[: recipe.frames]
+    _, height, width, channels = frames.shape
+    writer = VideoWriter(
+        path,
+        width=width,
+        height=height,
+        channels=channels,
+        encoding=recipe.encoding,
+        record=record,
+        overwrite=overwrite,
+    )
+    with writer:
+        writer.write(frames)
+    return writer.size
+
+
+def _report_file(
+    path: Path, size: tuple[int, int], recipe: Recipe, record: Mapping[str, Any], *, as_json: bool, quiet: bool
+) -> None:
+    """Says that a file is there: its path or record to programs, and a summary to people."""
+    width, height = size
+    rate = Fraction(recipe.encoding.rate)
+    if as_json:
+        line = {"path": str(path), "width": width, "height": height, "fps": float(rate), **record}
+        write_result(json.dumps(line) + "\n")
+    else:
+        # A terminal gets no control characters, a program the name as it is.
+        write_result(f"{printable(path, 10_000) if sys.stdout.isatty() else path}\n")
+    name = record["class_name"]
+    tell(
+        f"{printable(path)}: {f'{printable(name)}, ' if name else ''}{counted(recipe.frames, 'frame')} of "
+        f"{width}x{height}, {float(recipe.frames / rate):.1f} s\n"
+        f"again (with -y or another --out): {record['command']}",
+        quiet=quiet,
+    )

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from mpvideo.checks import check_churn
 from mpvideo.diffusion.denoiser import Denoiser, State
 
 Noise = Callable[[Tensor], Tensor]
@@ -44,13 +45,7 @@ class Churn:
     s_noise: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("s_churn", "s_tmin"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name} must be finite and at least 0, got {getattr(self, name)}")
-        if self.s_tmax is not None and not self.s_tmax >= self.s_tmin:
-            raise ValueError(f"s_tmax must be at least s_tmin, got {self.s_tmax} and {self.s_tmin}")
-        if not 0 < self.s_noise < math.inf:
-            raise ValueError(f"s_noise must be finite and greater than 0, got {self.s_noise}")
+        check_churn(self.s_churn, self.s_tmin, self.s_tmax, self.s_noise)
 
     def gamma(self, sigma: float, num_steps: int) -> float:
         """By which factor, less 1, a step from `sigma` raises the noise level first; at most sqrt(2) - 1."""

@@ -1,4 +1,4 @@
-"""Video files: write frames to MP4 and GIF, read them back, and read how a video was made."""
+"""Video files: writing frames to MP4 and GIF, reading them back, and reading how a video was made."""
 
 from mpvideo.video.decode import read_frames
 from mpvideo.video.destination import SUFFIXES, check_destination

@@ -1,4 +1,4 @@
-"""Read a video file back into frames."""
+"""Reading a video file back into frames."""
 
 import io
 import subprocess
@@ -21,7 +21,7 @@ Frames = npt.NDArray[np.uint8]
 
 
 def read_frames(path: Path) -> tuple[Frames, Fraction]:
-    """Decode a whole .mp4 (with ffmpeg) or .gif (with Pillow).
+    """Decodes a whole .mp4 (with ffmpeg) or .gif (with Pillow).
 
     Args:
         path: the file; the suffix decides.

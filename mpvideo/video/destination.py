@@ -26,7 +26,7 @@ def suffix_of(path: Path) -> str:
 
 
 def check_destination(path: Path, *, overwrite: bool) -> None:
-    """Make sure, before any work, that a video can be written to `path`, by way of an empty file beside it.
+    """Makes sure, before any work, that a video can be written to `path`, by way of an empty file beside it.
 
     Args:
         path: where the video shall go; a symbolic link stands for the file it points to.

@@ -1,4 +1,4 @@
-"""Write frames to an MP4 or GIF file as they come.
+"""Writing frames to an MP4 or GIF file as they come.
 
 A video is written beside its target and gets its name only when ffmpeg has said yes and the frames in it have been
 counted. Layout: T frames, H rows, W columns, C channels.
@@ -15,7 +15,8 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from mpvideo.errors import OutputError
+from mpvideo.config import MAX_FPS, MIN_FPS
+from mpvideo.errors import OutputError, UsageError
 from mpvideo.files import PendingFile, write_error
 from mpvideo.text import printable
 from mpvideo.video.destination import suffix_of
@@ -24,7 +25,6 @@ from mpvideo.video.gif import delays, finish_gif
 from mpvideo.video.metadata import ffmetadata, record_text
 from mpvideo.video.mp4 import read_mp4
 
-MIN_FPS, MAX_FPS = 0.01, 240
 SMALL_SIDE = 256  # videos whose shorter side is below this are enlarged unless told otherwise
 GIF_MAX_FPS = 50  # faster than two centiseconds a frame, browsers slow a GIF down to ten frames a second
 
@@ -46,7 +46,6 @@ class Encoding:
             side to 256 (and, for MP4, both sides to even numbers).
         crf: x264's quality, 1 (best) to 51 (smallest); MP4 only. 0 would be lossless, in a profile of H.264 that
             neither QuickTime nor browsers play.
-        background: red, green, blue, 0 to 255; what shows through an RGBA video in MP4, which has no transparency.
 
     Raises:
         ValueError: a value out of its range.
@@ -55,11 +54,10 @@ class Encoding:
     fps: float | Fraction
     scale: int | None = None
     crf: int = 16
-    background: tuple[int, int, int] = (0, 0, 0)
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.fps) and MIN_FPS <= self.fps <= MAX_FPS):
-            raise ValueError(f"fps must be from {MIN_FPS} to {MAX_FPS}, got {self.fps}")
+            raise ValueError(f"fps must be from {MIN_FPS:g} to {MAX_FPS:g}, got {self.fps}")
         if self.scale is not None and self.scale < 1:
             raise ValueError(f"scale must be at least 1, got {self.scale}")
         if self.crf == 0:
@@ -69,8 +67,6 @@ class Encoding:
             )
         if not 1 <= self.crf <= 51:
             raise ValueError(f"crf must be from 1 to 51, got {self.crf}")
-        if len(self.background) != 3 or not all(0 <= value <= 255 for value in self.background):
-            raise ValueError(f"background must be three values from 0 to 255, got {self.background}")
 
     @property
     def rate(self) -> Fraction:
@@ -82,8 +78,8 @@ def enlargement(path: Path, *, width: int, height: int, encoding: Encoding) -> i
     """By how much a video of `width` x `height` pixels is enlarged in the file at `path`.
 
     Raises:
-        UsageError: unknown suffix.
-        OutputError: the result would have an odd side, which H.264 in yuv420p cannot have, or would be too large.
+        UsageError: unknown suffix, or the result would have an odd side, which H.264 in yuv420p cannot have, or would
+            be too large.
     """
     suffix = suffix_of(path)
     step = 2 if suffix == ".mp4" and (width % 2 or height % 2) else 1
@@ -91,12 +87,12 @@ def enlargement(path: Path, *, width: int, height: int, encoding: Encoding) -> i
     if scale is None:
         scale = math.ceil(max(1, SMALL_SIDE / min(width, height)) / step) * step
     if scale % step:
-        raise OutputError(
+        raise UsageError(
             f"both sides of an MP4 must be even, got {width * scale}x{height * scale} for {printable(path.name)}",
             hint=f"Use --scale {scale + 1}, or write a .gif.",
         )
     if max(width, height) * scale > _MAX_SIDE[suffix]:
-        raise OutputError(
+        raise UsageError(
             f"the sides of {printable(path.name)} must be at most {_MAX_SIDE[suffix]} pixels,"
             f" got {width * scale}x{height * scale}",
             hint="Choose a smaller --scale." if scale > 1 else None,
@@ -113,8 +109,7 @@ def warnings_about(path: Path, *, channels: int, encoding: Encoding) -> tuple[st
     found, name = [], printable(path.name)
     if suffix_of(path) == ".mp4":
         if channels == 4:
-            colour = "black" if encoding.background == (0, 0, 0) else f"RGB {encoding.background}"
-            found.append(f"{name}: MP4 has no transparency, the video is laid over {colour}; a .gif keeps it")
+            found.append(f"{name}: MP4 has no transparency, the video is laid over black; a .gif keeps it")
     else:
         if encoding.fps > GIF_MAX_FPS:
             found.append(
@@ -147,8 +142,8 @@ class VideoWriter:
 
     Raises:
         ValueError: a size, number of channels or record that cannot be.
-        UsageError: unknown suffix.
-        OutputError: odd or too large sides, or an impossible path. On entering: the destination cannot be written. On
+        UsageError: unknown suffix, or odd or too large sides.
+        OutputError: an impossible path. On entering: the destination cannot be written. On
             writing and on leaving: the encoder failed, the disk is full, ..., or no frame was written.
     """
 
@@ -198,7 +193,7 @@ class VideoWriter:
         return self
 
     def write(self, frames: npt.NDArray[np.uint8]) -> None:
-        """Append frames.
+        """Appends frames.
 
         Args:
             frames: (T, H, W, C) uint8; H, W and C as announced, any T.
@@ -277,8 +272,7 @@ class VideoWriter:
             # Colours nobody sees would still claim their share of the palette.
             return np.concatenate([frame[..., :3] * opaque, opaque * np.uint8(255)], axis=-1)
         alpha = frame[..., 3:].astype(np.uint16)
-        below = np.array(self._encoding.background, np.uint16)
-        return ((frame[..., :3] * alpha + below * (255 - alpha) + 127) // 255).astype(np.uint8)
+        return ((frame[..., :3] * alpha + 127) // 255).astype(np.uint8)  # over black
 
     def _frames_input(self, pixels: str, rate: Fraction) -> list[str]:
         height, width, _ = self._frame_shape

@@ -41,7 +41,7 @@ def ffmpeg_program() -> str:
         MPVideoError: there is none.
     """
     try:
-        # Here alone: training and benchmarks write no video, and run where this package is not.
+        # Not before a video is written: training works without it.
         import imageio_ffmpeg  # noqa: PLC0415
 
         return str(imageio_ffmpeg.get_ffmpeg_exe())
@@ -106,13 +106,8 @@ class EncoderProcess:
             self._scratch.cleanup()
             raise
 
-    @property
-    def pid(self) -> int:
-        """The process id of this ffmpeg."""
-        return self._process.pid
-
     def feed(self, data: memoryview) -> None:
-        """Hand bytes to ffmpeg, waiting while it is busy.
+        """Hands bytes to ffmpeg, waiting while it is busy.
 
         Raises:
             OutputError: ffmpeg has ended, and why.
@@ -126,7 +121,7 @@ class EncoderProcess:
             raise self._failure() from error
 
     def finish(self) -> None:
-        """Say that all frames are there, wait for ffmpeg to end, and insist on exit status 0.
+        """Says that all frames are there, waits for ffmpeg to end, and insists on exit status 0.
 
         Raises:
             OutputError: ffmpeg failed, and why.
@@ -138,7 +133,7 @@ class EncoderProcess:
         self._release()
 
     def kill(self) -> None:
-        """End ffmpeg now, if it still runs, and release everything it held. May be called again."""
+        """Ends ffmpeg now, if it still runs, and releases everything it held. May be called again."""
         try:
             self._process.kill()
         finally:
@@ -173,7 +168,7 @@ class EncoderProcess:
         return ["-f", "ffmetadata", "-i", f"file:{file}"]
 
     def _failure(self) -> OutputError:
-        """Wait for an ffmpeg that has failed, and say what happened to it."""
+        """Waits for an ffmpeg that has failed, and says what happened to it."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         try:

@@ -35,7 +35,7 @@ class Gif:
 
 
 def walk_gif(data: bytes) -> Gif:
-    """Find the blocks of a GIF file.
+    """Finds the blocks of a GIF file.
 
     Raises:
         ValueError: it is no GIF file or is cut short.
@@ -99,7 +99,7 @@ def finish_gif(data: bytes, *, delays: Sequence[int], comment: bytes | None, see
 
 
 def _clear_each(data: bytearray, controls: Sequence[int]) -> None:
-    """Have each picture cleared to transparent before the next one is drawn."""
+    """Has each picture cleared to transparent before the next one is drawn."""
     # Readers clear to transparent only where a picture names a transparent colour, so opaque pictures name it too; the
     # palette is common to all and keeps that entry for nothing else.
     transparent = next((data[at + 6] for at in controls if data[at + 3] & _HAS_TRANSPARENT), None)

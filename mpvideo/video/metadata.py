@@ -35,7 +35,7 @@ def ffmetadata(comment: str | None) -> str:
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
-    """Read back how a video was made.
+    """Reads back how a video was made.
 
     Args:
         path: an .mp4 or .gif file.

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 _MAX_INDEX = 1 << 30  # bytes of a `moov` box: far above any real one, far below memory
+_MAX_FILE = 1 << 60  # bytes: no box is longer, and seeking behind one cannot overflow
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Mp4:
 
 
 def read_mp4(path: Path) -> Mp4:
-    """Read the index of an MP4 file.
+    """Reads the index of an MP4 file.
 
     Raises:
         OSError: the file cannot be read.
@@ -37,7 +38,7 @@ def read_mp4(path: Path) -> Mp4:
         for kind, trak in _boxes(moov):
             if kind == b"trak" and bytes(_find(trak, b"mdia", b"hdlr")[8:12]) == b"vide":
                 return _video_track(trak, _comment(moov))
-    except (struct.error, ValueError, ZeroDivisionError) as error:
+    except (struct.error, IndexError, ValueError, ZeroDivisionError) as error:
         raise ValueError(f"its index is damaged ({error})") from error
     raise ValueError("it has no video track")
 
@@ -54,7 +55,7 @@ def _read_moov(file: BinaryIO) -> memoryview:
             if not data or len(data) < payload:
                 raise ValueError("its index is cut short")
             return memoryview(data)
-        if payload < 0:  # damaged, or size 0: a box that lasts to the end of the file
+        if not 0 <= payload < _MAX_FILE:  # damaged, or size 0: a box that lasts to the end of the file
             break
         file.seek(payload, 1)
     raise ValueError("it has no index (moov box): no MP4 file, or cut short")

@@ -1,31 +1,30 @@
-"""Tiny checkpoints for the tests, built by hand so that they can be wrong in every way."""
+"""Files built by hand so that they can be wrong in every way, and the tiny checkpoint of the tests."""
 
 import json
 import struct
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from mpvideo.architecture import checkpoint_shapes
 from mpvideo.config import AutoencoderConfig, CheckpointConfig, ModelConfig, VideoConfig
+from tests.checkpoints import CONFIG, random_tensors
 
-MODEL = ModelConfig(
-    image_size=4, frames=4, dim=4, dim_max=8, num_downsamples=1, num_blocks_per_stage=1, attn_res=(2,), channels=3
-)
-CONFIG = CheckpointConfig(model=MODEL, video=VideoConfig(codec="rgb"))
+__all__ = ["CONFIG", "entry", "latent_config", "pack", "put", "random_tensors"]
 
 
 def latent_config(**changes: Any) -> CheckpointConfig:
-    settings: dict[str, Any] = {**MODEL.__dict__, "channels": 4, "num_classes": 3}
+    """A latent checkpoint with two levels and two halvings by its autoencoder."""
+    model = ModelConfig(
+        image_size=4,
+        frames=4,
+        dim=4,
+        dim_max=8,
+        num_classes=3,
+        num_downsamples=1,
+        num_blocks_per_stage=1,
+        attn_res=(2,),
+    )
     video = VideoConfig(codec="latent", autoencoder=AutoencoderConfig(width=2, num_downsamples=2))
-    return CheckpointConfig(model=ModelConfig(**settings), video=video, **changes)
-
-
-def random_tensors(config: CheckpointConfig = CONFIG, dtype: torch.dtype = torch.float32) -> dict[str, torch.Tensor]:
-    generator = torch.Generator().manual_seed(1)
-    shapes = checkpoint_shapes(config)
-    return {name: torch.randn(shape, generator=generator).to(dtype) for name, shape in shapes.items()}
+    return CheckpointConfig(model=model, video=video, **changes)
 
 
 def pack(header: object, data: bytes = b"") -> bytes:

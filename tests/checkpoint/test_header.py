@@ -1,13 +1,13 @@
+import errno
 import gzip
 import io
 import json
 import os
 import pickle
-import subprocess
-import sys
 import tarfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save, save_file
 
-from mpvideo.checkpoint import file_hash, read_header
+from mpvideo.checkpoint import read_header
 from mpvideo.checkpoint.header import INDEX_FILE, WEIGHTS_FILE
 from mpvideo.errors import CheckpointError, ExitCode
 from tests.checkpoint.files import CONFIG, entry, pack, put, random_tensors
@@ -223,19 +223,29 @@ def test_shards_that_contradict_each_other(tmp_path: Path) -> None:
     assert "different configs" in refused(tmp_path).message
 
 
-def test_hash_sees_content_and_not_packaging(tmp_path: Path) -> None:
-    one = put(tmp_path / "all", pack({"b": entry(0, 4), "a": entry(4, 12)}, b"abcd12345678"))
-    digest = file_hash(read_header(one))
-    assert digest == file_hash(read_header(shards(tmp_path)))
-    assert len(digest) == 64
-    changes = [
-        pack({"b": entry(0, 4), "a": entry(4, 12)}, b"abcd12345679"),
-        pack({"b": entry(0, 4), "c": entry(4, 12)}, b"abcd12345678"),
-        pack({"b": entry(0, 4), "a": entry(4, 12, [1, 2])}, b"abcd12345678"),
-        pack({"b": entry(0, 4, dtype="I32"), "a": entry(4, 12)}, b"abcd12345678"),
-    ]
-    digests = {file_hash(read_header(put(tmp_path / "other", data))) for data in changes}
-    assert len(digests | {digest}) == 5
+def test_a_link_keeps_its_own_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in Hugging Face's cache, where what it leads to is called by its hash."""
+    put(tmp_path / "0123abcd", GOOD)
+    (tmp_path / "dog.safetensors").symlink_to("0123abcd")
+    assert read_header(tmp_path / "dog.safetensors").name == "dog.safetensors"
+    (folder := tmp_path / "folder").mkdir()
+    put(folder / WEIGHTS_FILE, GOOD)
+    monkeypatch.chdir(folder)
+    assert read_header(Path()).name == "folder"
+    assert read_header(Path(WEIGHTS_FILE)).name == WEIGHTS_FILE
+
+
+def test_a_folder_that_may_not_be_entered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its names can be listed, but nothing can be said of what they stand for."""
+    real = os.stat
+
+    def stat(path: Any, *rest: Any, **options: Any) -> os.stat_result:
+        if Path(path).parent == tmp_path:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return real(path, *rest, **options)
+
+    monkeypatch.setattr(os, "stat", stat)
+    assert refused(tmp_path).message == f"{tmp_path / WEIGHTS_FILE} cannot be read: permission denied"
 
 
 def test_header_of_a_sparse_giant(tmp_path: Path) -> None:
@@ -248,12 +258,6 @@ def test_header_of_a_sparse_giant(tmp_path: Path) -> None:
     assert read_header(path).tensors["a"].count == size // 4
 
 
-def test_no_torch() -> None:
-    code = "import sys, mpvideo.checkpoint, mpvideo.checkpoint.report; print({'torch', 'numpy'} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "set()"
-
-
 def survives(path: Path, data: bytes) -> None:
     put(path, data)
     try:
@@ -264,7 +268,9 @@ def survives(path: Path, data: bytes) -> None:
         assert sum(info.size for info in header.tensors.values()) <= len(data)
 
 
-FUZZ = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FUZZ = settings(
+    max_examples=200, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),

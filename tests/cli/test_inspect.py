@@ -62,6 +62,7 @@ def test_for_people(good: Path) -> None:
         "Would load: yes (by its header; --check reads the weights too)",
     ):
         assert line in text.splitlines(), text
+    assert " a pass of the network, 9 evaluations of 2 passes: " in text
     assert "heun, 5 steps, sigma 80 to 0.002, rho 7, guidance 2" in text
     assert "1  2x2x2" in text and "6 blocks of 2 heads" in text
     assert all(line == line.rstrip() for line in text.splitlines())
@@ -90,9 +91,10 @@ def test_for_scripts(good: Path) -> None:
         {"frames": 2, "image_size": 2, "width": 8, "down": 2, "middle": 2, "up": 2, "attention": 6, "heads": 2},
     ]
     assert report["classes"] == {"count": 3, "names": None} and "classes" not in report["config"]
-    assert report["cost"]["evaluations"] == 2 * 9, "Heun's 2N - 1, twice for guidance"
+    assert report["cost"]["evaluations"] == 9, "Heun's 2N - 1"
+    assert report["cost"]["passes"] == 2, "for guidance"
     assert report["cost"]["flops_per_video"] == 18 * network_flops(CONFIG.model)
-    assert report["cost"]["memory"]["bfloat16"]["weights"] == 2 * total
+    assert report["cost"]["memory"]["bfloat16"]["weights"] == 4 * total, "kept in float32"
     assert report["tensors"] is None and report["check"] is None
     full = as_json(good, "--tensors", "--classes")
     assert full["classes"]["names"] == list(CONFIG.classes or ())

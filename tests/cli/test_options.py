@@ -1,6 +1,6 @@
 import pytest
 
-from mpvideo.cli.options import parse_settings
+from mpvideo.cli.options import parse_settings, usage_errors
 from mpvideo.errors import UsageError
 
 
@@ -58,3 +58,9 @@ def test_pairs_that_are_none() -> None:
         assert f"--set must be KEY=VALUE, got {setting!r}" in refused(setting).message
     assert "a was set to a value before" in refused("a=1", "a.b=2").message
     assert "at most 64 fields inside each other, got 2,000" in refused(f"{'.'.join('a' * 2000)}=1").message
+
+
+def test_parameters_are_called_as_the_user_does() -> None:
+    with pytest.raises(UsageError) as caught, usage_errors("s_tmax", "s_tmin", "steps"):
+        raise ValueError("s_tmax must be at least s_tmin, in stepsize or steps")
+    assert caught.value.message == "--s-tmax must be at least --s-tmin, in stepsize or --steps"

@@ -1,15 +1,19 @@
 """`mpvideo sample`, in this process and as a program of its own."""
 
+import fcntl
 import json
 import os
 import pty
 import re
 import shlex
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -54,6 +58,14 @@ def files(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
+def again(stderr: str) -> list[str]:
+    """Arguments of the first command that makes a video again."""
+    line = next(line for line in stderr.splitlines() if line.startswith("again "))
+    program, *words = shlex.split(line.removeprefix("again (with -y or another --out): "))
+    assert program == "mpvideo"
+    return words
+
+
 def start(*arguments: object, cwd: Path, **options: object) -> "subprocess.Popen[str]":
     command = [sys.executable, "-m", "mpvideo", *map(str, arguments)]
     return subprocess.Popen(  # type: ignore[call-overload,no-any-return]
@@ -86,12 +98,30 @@ def test_the_printed_command_makes_the_same_bytes(program: Program, ckpt: Path) 
         "--scale", 3, "--frames", 2, "--sampler", "euler", "--no-clamp", "--crf", 20, "--out", "a.mp4",
     )  # fmt: skip
     assert first.code == 0
-    again = first.stderr.split("again: mpvideo ")[1].splitlines()[0]
-    for words in ("--sampler euler", "--steps 2", "--guidance 1.5", "--no-clamp", "--frames 2", "--fps 12.5"):
-        assert words in again
+    words = again(first.stderr)
+    for some in ("--sampler euler", "--steps 2", "--guidance 1.5", "--no-clamp", "--frames 2", "--fps 12.5"):
+        assert some in shlex.join(words)
     made = Path("a.mp4").read_bytes()
-    assert program(*shlex.split(again), "-y").code == 0
+    assert program(*words).code == 5, "what is there is kept"
+    assert program(*words, "-y").code == 0
     assert Path("a.mp4").read_bytes() == made
+
+
+def test_the_printed_command_has_every_option_that_matters(program: Program, ckpt: Path) -> None:
+    Path("a {b}").mkdir()
+    first = program(
+        "sample", "--ckpt", ckpt, "--device", "cpu", "--dtype", "float32", "--batch-size", 2, "--num", 2, "--seed", 4,
+        "--set", "video.fps=4", "--set", "title=new", "--steps", 1, "-y", "--class", 2, "--out", "a {{b}}/{seed}.gif",
+    )  # fmt: skip
+    assert first.code == 0, first.stderr
+    assert again(first.stderr)[3:] == [
+        *("--class", "2", "--seed", "4", "--steps", "1", "--device", "cpu", "--dtype", "float32"),
+        *("--set", "video.fps=4", "--set", "title=new", "--out", "a {{b}}/4.gif"),
+    ]
+    record = read_record(Path("a {b}/5.gif"))
+    assert record is not None and record["command"].endswith(" --out 5.gif") and str(ckpt.parent) not in str(record)
+    assert program(*again(first.stderr), "-y").code == 0
+    assert files(Path()) == ["a {b}"] and files(Path("a {b}")) == ["4.gif", "5.gif"]
 
 
 def test_several_videos(program: Program, ckpt: Path) -> None:
@@ -117,6 +147,9 @@ def test_without_a_class_the_seed_chooses(program: Program, ckpt: Path) -> None:
 def test_unconditional(program: Program, tmp_path: Path) -> None:
     plain = save_tiny(tmp_path / "plain.safetensors", tiny_config(num_classes=None))
     assert program("sample", "--ckpt", plain, "--out", "a.gif").code == 0
+    assert program("sample", "--ckpt", plain, "--out", "{{class}}.gif").stdout == "{class}.gif\n"
+    refused = program("sample", "--ckpt", plain, "--out", "{class}.gif")
+    assert (refused.code, "--out cannot contain {class}: the checkpoint has no classes" in refused.stderr) == (2, True)
     refused = program("sample", "--ckpt", plain, "--class", "cat", "--out", "b.gif")
     assert refused.code == 2
     assert "--class cannot be given: plain.safetensors has no classes, got 'cat'" in refused.stderr
@@ -138,8 +171,7 @@ def test_a_checkpoint_without_config(program: Program, ckpt: Path) -> None:
     done = program("sample", "--ckpt", "bare.safetensors", *flags, "--steps", 3, "--out", "b.gif")
     assert done.code == 0, done.stderr
     assert (read_frames(Path("a.gif"))[0] == read_frames(Path("b.gif"))[0]).all()
-    again = done.stderr.split("again: mpvideo ")[1].splitlines()[0]
-    assert program(*shlex.split(again), "-y").code == 0
+    assert program(*again(done.stderr), "-y").code == 0
 
 
 @pytest.mark.parametrize(
@@ -169,6 +201,8 @@ def test_a_checkpoint_without_config(program: Program, ckpt: Path) -> None:
         (["--out", "{seed.real}.mp4"], 2, "--out may have the fields {class} and {seed}, got {seed.real}"),
         (["--out", "{seed.mp4"], 2, "--out has a stray brace"),
         (["--out", "{seed:x^z}.mp4"], 2, "--out has a format that does not fit"),
+        (["--out", "{seed:c}.gif", "--seed", "9999999"], 2, "--out has a format that does not fit"),
+        (["--out", "x{seed:.0e}.gif", "--num", "3", "--seed", "90"], 2, "the seeds 90 and 91 both give 'x9e+01.gif'"),
         (["--set", "model"], 2, "--set must be KEY=VALUE, got 'model'"),
         (["--set", "model.dimm=3"], 3, "unknown fields: dimm"),
         (["--set", "model.dim=16"], 3, "misshapen"),
@@ -200,11 +234,33 @@ def test_an_existing_file_is_kept(program: Program, ckpt: Path) -> None:
     assert Path("a.mp4").stat().st_size > 1000
 
 
-def test_debug_shows_the_traceback(ckpt: Path, tmp_path: Path) -> None:
-    process = start("sample", "--ckpt", ckpt, "--out", "a.mp4", "--steps", 0, "--debug", cwd=tmp_path)
-    _, stderr = process.communicate(timeout=60)
-    assert "Traceback" in stderr
-    assert "--steps must be at least 1" in stderr
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--out", "a.mp4", "--steps", "0"], 2, "error: --steps must be at least 1, got 0\n"),
+        (["--out", "nowhere/a.mp4"], 5, "/nowhere` first.\n"),
+    ],
+)
+def test_debug_adds_the_traceback(program: Program, ckpt: Path, arguments: list[str], code: int, message: str) -> None:
+    for line in (["--debug", "sample", "--ckpt", ckpt, *arguments], ["sample", "--ckpt", ckpt, *arguments, "--debug"]):
+        refused = program(*line)
+        assert refused.code == code
+        assert refused.stderr.startswith("Traceback") and "sample.py" in refused.stderr
+        assert refused.stderr.endswith(message)
+
+
+def test_a_defect(program: Program, ckpt: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: object, **options: object) -> None:
+        raise RuntimeError("surprise\x1b[2J")
+
+    monkeypatch.setattr("mpvideo.cli.sample.open_checkpoint", fail)
+    told = program("sample", "--ckpt", ckpt, "--out", "a.mp4")
+    assert told.code == 1 and "Traceback" not in told.stderr
+    assert told.stderr.startswith(
+        "error: unexpected RuntimeError: surprise\\x1b[2J\nhint: This is a defect of mpvideo."
+    )
+    told = program("sample", "--ckpt", ckpt, "--out", "a.mp4", "--debug")
+    assert told.code == 1 and "Traceback" in told.stderr and "hint: This is a defect of mpvideo: " in told.stderr
 
 
 def test_wrong_options_are_told_without_torch(ckpt: Path, tmp_path: Path) -> None:
@@ -228,38 +284,94 @@ def test_interrupted(ckpt: Path, tmp_path: Path, number: signal.Signals) -> None
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == (130 if number == signal.SIGINT else 143)
     assert "Traceback" not in stderr
-    if number == signal.SIGINT:
-        assert "interrupted" in stderr
+    assert stderr.endswith("error: interrupted; nothing was left half written\n")
     assert files(tmp_path) == []
 
 
-def test_a_bar_on_a_terminal(ckpt: Path, tmp_path: Path) -> None:
+def on_a_terminal(*arguments: object, cwd: Path, columns: int, stdout: bool) -> tuple[str, str]:
+    """What a terminal shows of a run, escapes removed; and standard output, unless that is the terminal too."""
     ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "mpvideo", "sample", "--ckpt", str(ckpt), "--steps", "40", "--out", "a.gif"]
-    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
-    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=theirs, env=environment) as process:
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "NO_COLOR")}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mpvideo", *map(str, arguments)],
+        cwd=cwd,
+        stdout=theirs if stdout else subprocess.PIPE,
+        stderr=theirs,
+        env={**environment, "TERM": "xterm"},
+    )
+    with process, os.fdopen(ours, "rb", buffering=0) as terminal:
         os.close(theirs)
         screen = b""
-        while True:
-            try:
-                screen += (part := os.read(ours, 4096))
-            except OSError:  # the other side is closed
-                break
-            if not part:
-                break
-        assert process.stdout is not None
-        assert process.stdout.read() == b"a.gif\n"
-    os.close(ours)
-    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.decode())
+        with suppress(OSError):  # the other side is closed
+            while part := terminal.read(4096):
+                screen += part
+        results = process.stdout.read() if process.stdout is not None else b""
+    assert process.returncode == 0, screen
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.decode()), results.decode()
+
+
+def test_a_bar_on_a_terminal(ckpt: Path, tmp_path: Path) -> None:
+    arguments = ("sample", "--ckpt", ckpt, "--steps", "40", "--out", "a.gif")
+    text, results = on_a_terminal(*arguments, cwd=tmp_path, columns=100, stdout=False)
+    assert results == "a.gif\n"
     assert "━" in text
     assert "/79 evaluations" in text
     assert "a.gif: " in text
 
 
+def test_a_narrow_terminal_breaks_no_line_that_will_be_copied(ckpt: Path, tmp_path: Path) -> None:
+    folder = tmp_path / ("long " * 20).strip()
+    folder.mkdir()
+    arguments = ("sample", "--ckpt", ckpt, "--steps", "20", "--num", "2", "--batch-size", "1", "--class", "1")
+    text, _ = on_a_terminal(*arguments, "--out", folder / "{seed}.gif", cwd=tmp_path, columns=60, stdout=True)
+    assert "━" in text
+    lines = re.split(r"[\r\n]+", text)
+    for seed in (0, 1):
+        path = str(folder / f"{seed}.gif")
+        words = ["mpvideo", "sample", "--ckpt", str(ckpt), "--class", "1", "--seed", str(seed), "--steps", "20"]
+        assert path in lines
+        assert f"again (with -y or another --out): {shlex.join([*words, '--out', path])}" in lines
+    assert files(folder) == ["0.gif", "1.gif"]
+
+
+def test_names_that_standard_output_cannot_say(ckpt: Path, tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    arguments = ("sample", "--ckpt", ckpt, "--steps", "1", "--out", "grün.gif")
+    process = start(*arguments, cwd=tmp_path, env=environment)
+    stdout, stderr = process.communicate(timeout=60)
+    assert (process.returncode, stdout) == (0, "gr\\xfcn.gif\n"), stderr
+    assert files(tmp_path) == ["grün.gif"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_standard_output_that_cannot_be_written(ckpt: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mpvideo", "sample", "--ckpt", str(ckpt), "--steps", "1", "--out", "a.gif"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert done.returncode == 5
+    assert "error: standard output could not be written: no space left on device\n" in done.stderr
+    assert "Exception ignored" not in done.stderr
+    assert files(tmp_path) == ["a.gif"]
+
+
+def test_names_with_control_characters(program: Program, ckpt: Path) -> None:
+    Path("a\x1b[2J.safetensors").write_bytes(ckpt.read_bytes())
+    done = program("sample", "--ckpt", "a\x1b[2J.safetensors", "--steps", 1, "--out", "b\x1b[2J.gif")
+    assert (done.code, done.stdout) == (0, "b\x1b[2J.gif\n")
+    assert "\x1b" not in done.stderr
+    assert "a\\x1b[2J.safetensors on CPU" in done.stderr
+    assert "--ckpt $'a\\033[2J.safetensors'" in done.stderr
+
+
 def test_version_and_help(program: Program) -> None:
     assert program("--version").stdout.startswith("mpvideo 0.")
-    assert "sample" in program("--help").stdout
+    overview = program("--help").stdout
+    assert "  sample   Sample videos from a checkpoint.\n" in overview
+    assert "  inspect  Say what a checkpoint is and whether it would load.\n" in overview
     for command in ("sample", "inspect"):
         page = program(command, "--help")
         assert page.code == 0
-        assert "Options:" in page.stdout
+        assert page.stdout.startswith(f"Usage: mpvideo {command} ")
+        headings = [line for line in page.stdout.splitlines() if line.endswith(":") and not line.startswith(" ")]
+        assert headings[-2:] == ["What is printed:", "Other options:"]

@@ -81,15 +81,6 @@ class RecordingNet:
         return out
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Tensors here are small: on a busy machine a second thread costs a hundred times what it saves."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture
 def conv_net() -> ConvNet:
     with torch.random.fork_rng():

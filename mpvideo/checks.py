@@ -1,0 +1,113 @@
+"""Checks that configs and settings share: of single values, in messages that begin with their names, and of JSON."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import MISSING, fields
+from typing import TypeVar
+
+from mpvideo.errors import CheckpointError
+
+Part = TypeVar("Part")
+
+
+def check_int(name: str, value: object, low: int, high: int = 2**31 - 1) -> None:
+    """Checks a whole number from `low` to `high`, both included.
+
+    Raises:
+        ValueError: it is none, or out of range; the message begins with `name`.
+    """
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError(f"{name} must be a whole number, got {value!r}")
+    if not low <= value <= high:
+        bound = f"at least {low}" if value < low else f"at most {high}"
+        raise ValueError(f"{name} must be {bound}, got {value}")
+
+
+def check_float(
+    name: str,
+    value: object,
+    low: float,
+    high: float = math.inf,
+    *,
+    open_low: bool = False,
+    open_high: bool = False,
+) -> None:
+    """Checks a finite number, whole ones among them, from `low` to `high`; an open end is not included.
+
+    Raises:
+        ValueError: it is none, or out of range; the message begins with `name`.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) >= math.inf or value != value:
+        raise ValueError(f"{name} must be a finite number, got {value!r}")
+    if value < low or (open_low and value == low):
+        raise ValueError(f"{name} must be {'greater than' if open_low else 'at least'} {low:g}, got {value}")
+    if value > high or (open_high and value == high):
+        raise ValueError(f"{name} must be {'less than' if open_high else 'at most'} {high:g}, got {value}")
+
+
+def check_bool(name: str, value: object) -> None:
+    """Checks True or False.
+
+    Raises:
+        ValueError: it is neither; the message begins with `name`.
+    """
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} must be true or false, got {value!r}")
+
+
+def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    """Checks that a value is one of a few words.
+
+    Raises:
+        ValueError: it is not; the message begins with `name`.
+    """
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}; got {value!r}")
+
+
+def check_churn(s_churn: object, s_tmin: float, s_tmax: float | None, s_noise: object) -> None:
+    """Checks the settings of churn together; see `mpvideo.config.SamplingConfig`.
+
+    Raises:
+        ValueError: one of them is out of range.
+    """
+    check_float("s_churn", s_churn, 0.0, 1e6)
+    check_float("s_tmin", s_tmin, 0.0, 1e6)
+    if s_tmax is not None:
+        check_float("s_tmax", s_tmax, 0.0, 1e6)
+        if s_tmax < s_tmin:
+            raise ValueError(f"s_tmax must be at least s_tmin, got {s_tmax} and {s_tmin}")
+    check_float("s_noise", s_noise, 0.0, 1e3, open_low=True)
+
+
+def build(part: type[Part], data: object, where: str) -> Part:
+    """Makes a dataclass from a JSON object.
+
+    Args:
+        part: a dataclass that raises ValueError for a field out of range.
+        data: the object.
+        where: the file (and part of it) that it came from, for messages.
+
+    Raises:
+        CheckpointError: it is no object, has an unknown field, lacks one, or has one out of range.
+    """
+    if not isinstance(data, Mapping):
+        raise CheckpointError(f"{where} must be an object, got {data!r}")
+    known = {entry.name: entry for entry in fields(part)}  # type: ignore[arg-type]
+    unknown = [str(key) for key in data if key not in known]
+    if unknown:
+        raise CheckpointError(
+            f"{where} has unknown fields: {', '.join(unknown[:10])}",
+            hint=f"Known fields: {', '.join(known)}.",
+        )
+    missing = [
+        name
+        for name, entry in known.items()
+        if name not in data and entry.default is MISSING and entry.default_factory is MISSING
+    ]
+    if missing:
+        raise CheckpointError(f"{where} lacks {', '.join(missing)}")
+    try:
+        return part(**data)
+    except ValueError as error:
+        raise CheckpointError(f"{where}: {error}") from None

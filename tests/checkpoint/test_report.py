@@ -1,0 +1,30 @@
+"""What sampling costs, told from the header."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mpvideo.architecture import activation_bytes, network_flops
+from mpvideo.checkpoint import read_header
+from mpvideo.checkpoint.report import describe
+from tests.checkpoints import CONFIG, save_tiny
+
+
+@pytest.mark.parametrize(("guidance", "passes"), [(1.0, 1), (2.0, 2), (0.0, 2)])
+def test_cost(tmp_path: Path, guidance: float, passes: int) -> None:
+    header = read_header(save_tiny(tmp_path / "a.safetensors", CONFIG))
+    overrides: dict[str, Any] = {"sampling": {"sampler": "heun", "steps": 5, "guidance": guidance}}
+    report = describe(header, overrides=overrides)
+    cost, flops = report["cost"], network_flops(CONFIG.model)
+    assert report["loads"]
+    assert cost["flops_per_evaluation"] == flops
+    assert (cost["evaluations"], cost["passes"]) == (9, passes)
+    assert cost["flops_per_video"] == 9 * passes * flops
+    assert cost["memory"] == {
+        dtype: {
+            "weights": 4 * report["parameters"]["total"],  # float32, whatever the network computes in
+            "activations": passes * activation_bytes(CONFIG.model, size),
+        }
+        for dtype, size in (("float32", 4), ("bfloat16", 2), ("float16", 2))
+    }
