@@ -18,16 +18,16 @@ NOT_ABOUT_THE_VIDEO = frozenset({"num", "overwrite", "batch_size", "quiet", "as_
 _PATHS = frozenset({"ckpt", "config"})
 
 
-def command_again(context: typer.Context, path: Path, video: "Video", *, names_only: bool = False) -> str:
+def command_again(context: typer.Context, video: "Video", out: Path | None = None) -> str:
     """The command, for a POSIX shell, that makes one video of this run alone: the same up to rounding.
 
     Every option that was given is repeated unless it is listed above, so a new one cannot be forgotten.
 
     Args:
         context: of the run.
-        path: the video's file.
         video: the video.
-        names_only: leave folders out: what is shared should not tell whose they are.
+        out: its file. None for the command that the file itself is to carry: without --out, so that the same video has
+            the same bytes under any name, and without folders, because what is shared should not tell whose they are.
     """
     words = ["mpvideo", "sample"]
     each = {"seed": video.seed, "class_text": video.class_index}
@@ -40,8 +40,10 @@ def command_again(context: typer.Context, path: Path, video: "Video", *, names_o
             words += _words(parameter, each[name])
         elif source is not None and source.name == "COMMANDLINE":
             value = context.params[name]
-            words += _words(parameter, Path(value).name if name in _PATHS and names_only else value)
-    return shell_join([*words, "--out", literal(Path(path.name) if names_only else path)])
+            words += _words(parameter, Path(value).name if name in _PATHS and out is None else value)
+    if out is not None:
+        words += ["--out", literal(out)]
+    return shell_join(words)
 
 
 def _words(option: Any, value: object) -> list[str]:

@@ -251,10 +251,10 @@ def sample(
             model, jobs, recipe.sampling, clamp=recipe.clamp, batch_size=batch_size, on_evaluation=ticker.advance
         )
         for path, video in zip(paths, videos, strict=True):
-            record = recipe.record(video, model, command_again(context, path, video, names_only=True))
+            record = recipe.record(video, model, command_again(context, video))
             size = _write(path, video, recipe, record, overwrite=overwrite)
             with ticker.paused():
-                record["command"] = command_again(context, path, video)
+                record["command"] = command_again(context, video, path)
                 _report_file(path, size, recipe, record, as_json=as_json, quiet=quiet)
     tell(f"done in {time.monotonic() - began:.1f} s", quiet=quiet)
 

@@ -88,7 +88,7 @@ def test_a_video(program: Program, ckpt: Path) -> None:
     assert record["checkpoint"]["name"] == "tiny.safetensors"
     assert len(record["checkpoint"]["sha256"]) == 64
     assert record["sampling"]["steps"] == 3
-    assert record["command"] == "mpvideo sample --ckpt tiny.safetensors --class 1 --seed 7 --out dog.mp4"
+    assert record["command"] == "mpvideo sample --ckpt tiny.safetensors --class 1 --seed 7"
     assert files(Path()) == ["dog.mp4"]
 
 
@@ -107,6 +107,13 @@ def test_the_printed_command_makes_the_same_bytes(program: Program, ckpt: Path) 
     assert Path("a.mp4").read_bytes() == made
 
 
+def test_the_same_video_has_the_same_bytes_under_any_name(program: Program, ckpt: Path) -> None:
+    for suffix in ("mp4", "gif"):
+        for name in (f"a.{suffix}", f"b.{suffix}"):
+            assert program("sample", "--ckpt", ckpt, "--class", 0, "--out", name).code == 0
+        assert Path(f"a.{suffix}").read_bytes() == Path(f"b.{suffix}").read_bytes()
+
+
 def test_the_printed_command_has_every_option_that_matters(program: Program, ckpt: Path) -> None:
     Path("a {b}").mkdir()
     first = program(
@@ -119,7 +126,7 @@ def test_the_printed_command_has_every_option_that_matters(program: Program, ckp
         *("--set", "video.fps=4", "--set", "title=new", "--out", "a {{b}}/4.gif"),
     ]
     record = read_record(Path("a {b}/5.gif"))
-    assert record is not None and record["command"].endswith(" --out 5.gif") and str(ckpt.parent) not in str(record)
+    assert record is not None and record["command"].endswith(" --set title=new") and str(ckpt.parent) not in str(record)
     assert program(*again(first.stderr), "-y").code == 0
     assert files(Path()) == ["a {b}"] and files(Path("a {b}")) == ["4.gif", "5.gif"]
 
