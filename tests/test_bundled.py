@@ -1,12 +1,13 @@
 """The weights that come with the package."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 
 from mpvideo import menagerie
 from mpvideo.checkpoint import Checkpoint, bundled_checkpoint, open_checkpoint
-from mpvideo.config import SamplingConfig
 from mpvideo.device import choose_placement
 from mpvideo.generate import Job, generate, load_model
 
@@ -50,8 +51,9 @@ def test_the_coat_is_seen(checkpoint: Checkpoint) -> None:
     drawn = menagerie.render(torch.tensor(classes).repeat_interleave(8), torch.arange(2**50, 2**50 + 32))
     real = np.stack([coat_colour(video) for video in drawn.numpy()]).reshape(4, 8, 3).mean(1)
     model = load_model(checkpoint, choose_placement("cpu"))
+    sampling = dataclasses.replace(checkpoint.config.sampling, steps=12)
     jobs = [Job(seed=1, class_index=index) for index in classes]
-    for index, video in enumerate(generate(model, jobs, SamplingConfig(steps=12), batch_size=4)):
+    for index, video in enumerate(generate(model, jobs, sampling, batch_size=4)):
         assert np.abs(coat_colour(video.frames) - real).sum(-1).argmin() == index
 
 
