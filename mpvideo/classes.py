@@ -1,6 +1,7 @@
 """Which class a user means."""
 
 import re
+from difflib import get_close_matches
 
 from mpvideo.errors import UsageError
 from mpvideo.text import first_ten, printable
@@ -35,7 +36,8 @@ def find_class(text: str, num_classes: int, names: tuple[str, ...] | None) -> in
     found = exact or [index for index, name in enumerate(names) if words <= set(name.casefold().split())]
     if not words or not found:
         raise UsageError(
-            f"--class fits none of the {num_classes} classes, got {printable(text)!r}", hint=_list_hint(names)
+            f"--class fits none of the {num_classes} classes, got {printable(text)!r}",
+            hint=_near_hint(words, names) or _list_hint(names),
         )
     if len(found) > 1:
         raise UsageError(
@@ -43,6 +45,13 @@ def find_class(text: str, num_classes: int, names: tuple[str, ...] | None) -> in
             hint="Add words, or give the whole name or the index.",
         )
     return found[0]
+
+
+def _near_hint(words: set[str], names: tuple[str, ...]) -> str | None:
+    """What may have been meant by words that no name has."""
+    known = {word for name in names for word in name.casefold().split()}
+    near = [match for word in sorted(words - known) for match in get_close_matches(word, sorted(known), n=1)]
+    return f"Did you mean {' '.join(map(printable, near))}?" if near else None
 
 
 def _list_hint(names: tuple[str, ...] | None) -> str | None:

@@ -1,13 +1,17 @@
 """The README is true: its commands exist, its table of exit codes is the program's, its Python runs."""
 
+import json
 import re
 import shlex
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import typer.main
 
 from mpvideo.cli.app import app
+from mpvideo.cli.options import parse_settings
+from mpvideo.config import CheckpointConfig
 from mpvideo.errors import ExitCode
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
@@ -55,3 +59,20 @@ def test_the_python_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
     (example,) = (block for kind, block in BLOCKS if kind == "python")
     exec(compile(example, "README.md", "exec"), {})
     assert capsys.readouterr().out == "(32, 64, 64, 3)\n"
+
+
+def test_the_example_config_is_one() -> None:
+    text = (Path(__file__).parents[1] / "weights.md").read_text()
+    (example,) = re.findall(r"```json\n(.*?)```", text, flags=re.DOTALL)
+    config = CheckpointConfig.from_dict(json.loads(example), "weights.md")
+    assert config.video.channels == config.model.channels == 3
+
+
+def test_the_example_with_settings_is_whole() -> None:
+    """Nothing but the weights is missing from a config given with --set alone."""
+    (line,) = (line for line in shell_lines() if "--set model.image_size" in line)
+    words = shlex.split(line)
+    settings = [word for flag, word in pairwise(words) if flag == "--set"]
+    nested = parse_settings(settings)
+    assert "codec" not in nested.get("video", {})  # three channels leave no doubt
+    CheckpointConfig.from_dict({"format": 1, "video": {"codec": "rgb"}, **nested}, "README.md")

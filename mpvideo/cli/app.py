@@ -58,8 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         arguments: what follows the program's name; None for those of the process.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
-    # So that temporary files go when the system, a scheduler or `timeout` asks the program to stop.
-    signal.signal(signal.SIGTERM, _terminate)
+    _clean_up_on_signals()
     # Accepted behind the command too: whoever needs it appends it to the line that failed.
     debug = "--debug" in arguments
     try:
@@ -84,6 +83,14 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             ExitCode.FAILED,
         )
     sys.exit(ExitCode.DONE)
+
+
+def _clean_up_on_signals() -> None:
+    """Has temporary files removed when a scheduler stops the program, or its terminal goes away."""
+    signal.signal(signal.SIGTERM, _terminate)
+    # Under nohup a hang-up is ignored already, and has to stay so.
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, _terminate)
 
 
 def _terminate(number: int, frame: object) -> NoReturn:

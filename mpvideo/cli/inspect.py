@@ -244,7 +244,7 @@ def _sampling_rows(report: Report) -> list[tuple[str, str]]:
         rows.insert(1, ("churn", f"{sampling['s_churn']:g}, noise {sampling['s_noise']:g}"))
     for dtype, memory in cost["memory"].items():
         parts = f"{amount(memory['weights'], 'B')} weights + {amount(memory['activations'], 'B')} activations"
-        rows.append((f"in {dtype}", f"about {amount(sum(memory.values()), 'B')} of memory: {parts}"))
+        rows.append((f"in {dtype}", f"about {amount(sum(memory.values()), 'B')} of memory beside torch's own: {parts}"))
     return rows
 
 

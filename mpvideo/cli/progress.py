@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mpvideo.cli.streams import tell
 
@@ -45,9 +45,8 @@ def progress(title: str, total: int, unit: str, *, quiet: bool) -> Iterator[Tick
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn(unit),
-            TimeElapsedColumn(),
-            TextColumn("left"),
             TimeRemainingColumn(),
+            TextColumn("left"),
             console=console,
             transient=True,
             # On the same terminal, stray lines go above the bar; a file or a pipe is left alone.

@@ -232,6 +232,8 @@ def sample(
     )  # fmt: skip
     class_index = _class_index(class_text, checkpoint)
     names = Names(out, num=num, has_classes=about.model.num_classes is not None)
+    if _suffix(out) == ".gif" and crf is not None:
+        tell("warning: --crf has no effect on a GIF", quiet=quiet)
 
     # The options are known to be right before torch, which takes a second, is imported.
     from mpvideo.device import choose_placement
@@ -275,6 +277,12 @@ def _encoding(fps: float, scale: int | None, crf: int | None) -> "Encoding":
 
     with usage_errors("fps", "scale", "crf"):
         return Encoding(fps, scale) if crf is None else Encoding(fps, scale, crf)
+
+
+def _suffix(out: Path) -> str:
+    from mpvideo.video import suffix_of
+
+    return suffix_of(out)
 
 
 def _frames(asked: int | None, made: int) -> int:

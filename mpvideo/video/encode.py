@@ -28,7 +28,7 @@ from mpvideo.video.mp4 import read_mp4
 SMALL_SIDE = 256  # videos whose shorter side is below this are enlarged unless told otherwise
 GIF_MAX_FPS = 50  # faster than two centiseconds a frame, browsers slow a GIF down to ten frames a second
 
-_MAX_SIDE = {".mp4": 16_384, ".gif": 65_535}  # libx264's limit, and 16 bits
+_MAX_SIDE = {".mp4": 16_384, ".gif": 4_096}  # libx264's limit; and ffmpeg holds all of a GIF's frames in memory
 _MAX_DENOMINATOR = 4_000  # ffmpeg keeps a rate exact up to a numerator of 1,001,000: 240 times this
 _THREADS = 4  # fixed: the bytes x264 writes depend on the number of threads, and must not on the machine
 _GIF_ALPHA = 128  # opaque from here on
