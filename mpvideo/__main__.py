@@ -1,6 +1,19 @@
-"""`python -m mpvideo` is `mpvideo`."""
+"""`python -m mpvideo`, and the program `mpvideo`."""
 
-from mpvideo.cli import main
+import sys
+
+from mpvideo.errors import ExitCode
+
+
+def run() -> None:
+    """Runs the program; Ctrl-C is quiet even while it is still being loaded."""
+    try:
+        from mpvideo.cli import main  # noqa: PLC0415
+
+        main()
+    except KeyboardInterrupt:
+        sys.exit(ExitCode.INTERRUPTED)
+
 
 if __name__ == "__main__":
-    main()
+    run()

@@ -269,7 +269,7 @@ class SamplingConfig:
     def __post_init__(self) -> None:
         check_choice("sampler", self.sampler, get_args(Sampler))
         check_int("steps", self.steps, 1, 100_000)
-        check_float("sigma_min", self.sigma_min, 0.0, 1e6, open_low=True)
+        check_float("sigma_min", self.sigma_min, 1e-8, 1e6)
         check_float("sigma_max", self.sigma_max, 0.0, 1e6, open_low=True)
         if self.sigma_min >= self.sigma_max:
             raise ValueError(f"sigma_min must be less than sigma_max, got {self.sigma_min} and {self.sigma_max}")

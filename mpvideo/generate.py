@@ -30,7 +30,7 @@ from mpvideo.diffusion import (
     sample_euler,
     sample_heun,
 )
-from mpvideo.errors import DeviceError
+from mpvideo.errors import DeviceError, MPVideoError
 from mpvideo.nn import KarrasUnet3D
 from mpvideo.video.autoencoder import Autoencoder
 from mpvideo.video.codec import Codec, LatentCodec, PixelCodec
@@ -170,6 +170,7 @@ def generate(
     Raises:
         ValueError: batch_size, a seed or a class_index out of range, or a class_index for a network without classes.
         DeviceError: out of memory.
+        MPVideoError: a video came out as NaN or infinity.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
@@ -180,8 +181,20 @@ def generate(
             x, classes = _sample(model, batch, sampling, clamp, on_evaluation)
         for job, index, latent in zip(batch, classes, x, strict=True):
             with _memory_errors("one decoded video", "Close other programs, or try another --device."):
-                frames = model.codec.decode(latent.unsqueeze(0))[0].cpu().numpy()
+                frames = _decode(model, latent)
             yield Video(seed=job.seed, class_index=index, frames=frames)
+
+
+def _decode(model: Model, x: Tensor) -> npt.NDArray[np.uint8]:
+    """One video's tensor (C, T, H, W) to frames (T, H, W, C)."""
+    try:
+        return model.codec.decode(x.unsqueeze(0))[0].cpu().numpy()
+    except FloatingPointError as error:
+        raise MPVideoError(
+            f"the sampled video is not usable: {error}",
+            hint="Try --dtype float32 and the checkpoint's own sampling settings, or look at the weights with "
+            "`mpvideo inspect --check`.",
+        ) from None
 
 
 @torch.inference_mode()

@@ -67,9 +67,7 @@ def test_several_names_that_differ_in_case():
         find_class("Cat", 3, ("cat", "CAT", "black cat"))
 
 
-@pytest.mark.parametrize(
-    "text", ["", "  ", "fox", "red fox", "--5", "+-5", "5-", "1_0", "٣", "1.0", "9" * 5000]
-)
+@pytest.mark.parametrize("text", ["", "  ", "fox", "red fox", "--5", "+-5", "5-", "1_0", "٣", "1.0", "9" * 5000])
 def test_nothing_fits(text):
     error = refused(text)
     assert error.message.startswith("--class fits none of the 6 classes, got '")

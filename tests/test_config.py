@@ -312,7 +312,7 @@ FLOATS = [
     (ModelConfig, "dropout", "at least 0", -1e-9, "less than 1", 1.0),
     (EDMConfig, "sigma_data", "greater than 0", 0.0, r"at most 1e\+06", 1e6 + 1),
     (VideoConfig, "fps", "at least 0.01", 0, "at most 240", 240.5),
-    (SamplingConfig, "sigma_min", "greater than 0", 0.0, r"at most 1e\+06", 1e7),
+    (SamplingConfig, "sigma_min", "at least 1e-08", 0.0, r"at most 1e\+06", 1e7),
     (SamplingConfig, "sigma_max", "greater than 0", 0.0, r"at most 1e\+06", 1e7),
     (SamplingConfig, "rho", "greater than 0", 0, "at most 1000", 1001),
     (SamplingConfig, "s_churn", "at least 0", -0.5, r"at most 1e\+06", 1e7),

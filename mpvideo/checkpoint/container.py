@@ -13,7 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from mpvideo.checkpoint.foreign import SNIFFED, not_safetensors
-from mpvideo.checkpoint.reading import MAX_JSON_BYTES, file_size, open_regular, parse_object, read_into, read_start
+from mpvideo.checkpoint.reading import (
+    MAX_JSON_BYTES,
+    Stamp,
+    open_regular,
+    parse_object,
+    read_into,
+    read_start,
+    stamp_of,
+)
 from mpvideo.errors import CheckpointError
 from mpvideo.text import printable
 
@@ -70,14 +78,14 @@ class Container:
 
     Attributes:
         path: the file.
-        size: its bytes.
+        stamp: which file it was; its size.
         tensors: by name, in the order of their bytes.
         metadata: its free strings.
         damage: what is wrong with the file's length, or None.
     """
 
     path: Path
-    size: int
+    stamp: Stamp
     tensors: dict[str, TensorInfo]
     metadata: dict[str, str]
     damage: CheckpointError | None
@@ -92,7 +100,8 @@ def read_container(path: Path) -> Container:
     """
     shown = printable(path)
     with open_regular(path) as file:
-        size = file_size(file)
+        stamp = stamp_of(file)
+        size = stamp.size
         start = read_start(file, SNIFFED, path)
         length = struct.unpack("<Q", start[:8])[0] if len(start) > 8 else 0
         # A header begins with a brace; a git-lfs pointer, a web page or a pickle do not have one just there.
@@ -110,7 +119,7 @@ def read_container(path: Path) -> Container:
     tensors = [_tensor(name, entry, path, 8 + length) for name, entry in entries.items()]
     tensors.sort(key=lambda tensor: (tensor.start, tensor.stop))
     end = _check_gaps(tensors, 8 + length, shown)
-    return Container(path, size, {tensor.name: tensor for tensor in tensors}, metadata, _damage(shown, end, size))
+    return Container(path, stamp, {tensor.name: tensor for tensor in tensors}, metadata, _damage(shown, end, size))
 
 
 def _metadata(value: object, shown: str) -> dict[str, str]:

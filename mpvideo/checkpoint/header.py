@@ -4,12 +4,13 @@ Only the standard library is imported, and only headers are read, so the time is
 """
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from mpvideo.checkpoint.container import Container, TensorInfo, read_container
-from mpvideo.checkpoint.reading import exists, parse_object, read_json
+from mpvideo.checkpoint.reading import Stamp, exists, parse_object, read_json
 from mpvideo.errors import CheckpointError
 from mpvideo.files import reason
 from mpvideo.text import first_ten, printable
@@ -34,6 +35,7 @@ class Header:
         file_size: bytes of its safetensors files.
         sidecar: the config.json beside the weights, or None. A file counts as having one only under the names that
             folders use (model.safetensors and its index): a config.json lying beside any other file may be anyone's.
+        stamps: which files these were, to notice when others take their place before the weights are read.
         damage: files whose length contradicts their header; always empty in a header read strictly.
     """
 
@@ -44,6 +46,7 @@ class Header:
     file_size: int
     sidecar: Path | None = None
     damage: tuple[CheckpointError, ...] = ()
+    stamps: Mapping[Path, Stamp] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -84,7 +87,9 @@ def read_header(path: Path, *, strict: bool = True) -> Header:
     else:
         one = read_container(weights)
         damage = (one.damage,) if one.damage else ()
-        header = Header(path, (weights,), one.tensors, one.metadata, one.size, _sidecar(weights), damage)
+        header = Header(
+            path, (weights,), one.tensors, one.metadata, one.stamp.size, _sidecar(weights), damage, {weights: one.stamp}
+        )
     if strict and header.damage:
         raise header.damage[0]
     return header
@@ -135,9 +140,10 @@ def _read_shards(path: Path, index: Path) -> Header:
         tuple(shard.path for shard in shards),
         tensors,
         _join_metadata(shards, content.get("metadata"), where),
-        sum(shard.size for shard in shards),
+        sum(shard.stamp.size for shard in shards),
         _sidecar(index),
         tuple(shard.damage for shard in shards if shard.damage),
+        {shard.path: shard.stamp for shard in shards},
     )
 
 

@@ -3,17 +3,16 @@
 import hashlib
 import json
 from collections.abc import Iterator
-from contextlib import ExitStack
 from io import FileIO
+from itertools import groupby
 from math import isfinite
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from mpvideo.checkpoint.container import WEIGHT_DTYPES, TensorInfo
 from mpvideo.checkpoint.header import Header
-from mpvideo.checkpoint.reading import open_regular, read_into
+from mpvideo.checkpoint.reading import open_regular, read_into, stamp_of
 from mpvideo.errors import CheckpointError, DeviceError
 from mpvideo.text import amount, counted, first_ten, printable
 
@@ -53,12 +52,16 @@ def read_tensors(header: Header) -> Iterator[tuple[TensorInfo, Tensor]]:
     Raises:
         CheckpointError, DeviceError: as `load_tensors`.
     """
-    with ExitStack() as stack:
-        files: dict[Path, FileIO] = {}
-        for info in header.tensors.values():
-            if info.file not in files:
-                files[info.file] = stack.enter_context(open_regular(info.file))
-            yield info, _read(files[info.file], info)
+    # The tensors of a shard follow one another: one open file will do, however many shards there are.
+    for path, infos in groupby(header.tensors.values(), key=lambda info: info.file):
+        with open_regular(path) as file:
+            if stamp_of(file) != header.stamps[path]:
+                raise CheckpointError(
+                    f"{printable(path)} changed between the reading of its header and of its weights",
+                    hint="Something is writing to it: wait until that is done.",
+                )
+            for info in infos:
+                yield info, _read(file, info)
 
 
 def is_finite(tensor: Tensor) -> bool:

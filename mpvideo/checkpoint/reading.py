@@ -10,7 +10,7 @@ import os
 import stat
 from io import FileIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from mpvideo.errors import CheckpointError
 from mpvideo.files import reason
@@ -65,9 +65,19 @@ def exists(path: Path) -> bool:
     return True
 
 
-def file_size(file: FileIO) -> int:
-    """Size in bytes of an open file."""
-    return os.fstat(file.fileno()).st_size
+class Stamp(NamedTuple):
+    """What tells an open file from another one, or from itself after a change."""
+
+    device: int
+    inode: int
+    size: int
+    modified: int
+
+
+def stamp_of(file: FileIO) -> Stamp:
+    """The stamp of an open file."""
+    status = os.fstat(file.fileno())
+    return Stamp(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 def read_into(file: FileIO, start: int, buffer: memoryview, path: Path) -> None:
@@ -95,7 +105,7 @@ def read_into(file: FileIO, start: int, buffer: memoryview, path: Path) -> None:
 
 def read_start(file: FileIO, count: int, path: Path) -> bytes:
     """The first `count` bytes of a file, or all of a shorter one."""
-    data = bytearray(min(count, file_size(file)))
+    data = bytearray(min(count, stamp_of(file).size))
     read_into(file, 0, memoryview(data), path)
     return bytes(data)
 
@@ -107,7 +117,7 @@ def read_json(path: Path) -> dict[str, Any]:
         CheckpointError: it cannot be read, is larger than `MAX_JSON_BYTES`, or is refused by `parse_object`.
     """
     with open_regular(path) as file:
-        if (size := file_size(file)) > MAX_JSON_BYTES:
+        if (size := stamp_of(file).size) > MAX_JSON_BYTES:
             raise CheckpointError(f"{printable(path)} must be JSON of at most {MAX_JSON_BYTES:,} bytes, got {size:,}")
         return parse_object(read_start(file, size, path), printable(path))
 

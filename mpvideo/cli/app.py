@@ -1,9 +1,11 @@
 """The program: its commands, and the one place where exceptions become messages and exit codes."""
 
+import os
 import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
@@ -13,7 +15,8 @@ from mpvideo.cli.help import GroupedCommand
 from mpvideo.cli.inspect import inspect
 from mpvideo.cli.sample import sample
 from mpvideo.cli.streams import tell
-from mpvideo.errors import ExitCode, MPVideoError
+from mpvideo.errors import ExitCode, MPVideoError, OutputError
+from mpvideo.files import reason
 from mpvideo.text import printable
 
 app = typer.Typer(
@@ -59,14 +62,24 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     _clean_up_on_signals()
+    _open_closed_streams()
     # Accepted behind the command too: whoever needs it appends it to the line that failed.
     debug = "--debug" in arguments
     try:
+        _check_folder()
         app(args=[argument for argument in arguments if argument != "--debug"], prog_name="mpvideo")
+    except MemoryError:
+        if debug:
+            traceback.print_exc()
+        _fail("not enough memory", "Close other programs, or use a machine with more.", ExitCode.DEVICE)
     except MPVideoError as error:
         if debug:
             traceback.print_exc()
         _fail(error.message, error.hint, error.exit_code)
+    except OSError as error:
+        if debug:
+            traceback.print_exc()
+        _fail(f"input or output failed: {reason(error)}", None, ExitCode.OUTPUT)
     except SystemExit as ended:
         # Typer turns Ctrl-C into this code without a word.
         if ended.code in (ExitCode.INTERRUPTED, ExitCode.TERMINATED):
@@ -85,6 +98,23 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     sys.exit(ExitCode.DONE)
 
 
+def _check_folder() -> None:
+    try:
+        Path.cwd()
+    except OSError as error:
+        # Libraries would fail on this later, in words of their own.
+        raise OutputError(
+            f"the current folder cannot be used: {reason(error)}", hint="Change to another one."
+        ) from None
+
+
+def _open_closed_streams() -> None:
+    """Gives a program started with closed streams (`>&-`) some that lead nowhere, as Python alone would not."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115, PTH123 - for the life of the program
+
+
 def _clean_up_on_signals() -> None:
     """Has temporary files removed when a scheduler stops the program, or its terminal goes away."""
     signal.signal(signal.SIGTERM, _terminate)
@@ -98,7 +128,9 @@ def _terminate(number: int, frame: object) -> NoReturn:
 
 
 def _fail(message: str, hint: str | None, code: ExitCode) -> NoReturn:
-    tell(f"error: {message}")
+    # The end has begun: a second Ctrl-C would only turn it into a traceback.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    tell(f"error: {printable(message, 5000)}")
     if hint:
-        tell(f"hint: {hint}")
+        tell(f"hint: {printable(hint, 5000)}")
     sys.exit(code)

@@ -1,5 +1,6 @@
 """The files' names, made from --out."""
 
+import os
 import re
 import string
 from collections.abc import Sequence
@@ -60,17 +61,20 @@ class Names:
         Raises:
             UsageError: a format does not fit its number, or two videos would get the same name.
         """
-        seeds: dict[Path, int] = {}
+        seeds: dict[str, int] = {}
+        paths = []
         for job in jobs:
             path = self._path(job)
-            if path in seeds:
+            file = os.path.realpath(path)  # two spellings, or two links, may lead to one file
+            if file in seeds:
                 raise UsageError(
-                    f"--out must give every video a name of its own; the seeds {seeds[path]} and {job.seed} both give "
-                    f"{printable(path.name)!r}",
+                    f"--out must give every video a file of its own; the seeds {seeds[file]} and {job.seed} both give "
+                    f"{printable(path)!r}",
                     hint="{seed} by itself is different for each.",
                 )
-            seeds[path] = job.seed
-        return list(seeds)
+            seeds[file] = job.seed
+            paths.append(path)
+        return paths
 
     def _path(self, job: "Job") -> Path:
         try:

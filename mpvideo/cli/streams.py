@@ -12,21 +12,33 @@ def write_result(text: str) -> None:
     """Writes to standard output, at once; characters that its encoding lacks become escapes.
 
     Raises:
-        OutputError: it cannot be written. A closed pipe stays a BrokenPipeError, which ends the program quietly.
+        OutputError: it cannot be written. A pipe that its reader has closed is no error: files still count.
     """
     encoding = sys.stdout.encoding or "utf-8"
     try:
-        sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
-        sys.stdout.flush()
-    except BrokenPipeError:
-        raise
+        try:
+            data = text.encode(encoding, "surrogateescape")  # a name's bytes, as the system has them
+        except UnicodeEncodeError:
+            data = text.encode(encoding, "backslashreplace")
+        _write_bytes(data)
     except OSError as error:
         # What is stuck in the buffer would fail once more at exit, with an exit code of its own.
         with suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            return
         raise OutputError(
             f"standard output could not be written: {reason(error)}", hint="Files that were finished before are whole."
         ) from None
+
+
+def _write_bytes(data: bytes) -> None:
+    sys.stdout.flush()
+    if hasattr(sys.stdout, "buffer"):
+        sys.stdout.buffer.write(data)
+    else:  # a stand-in, such as a test's
+        sys.stdout.write(data.decode(sys.stdout.encoding or "utf-8", "surrogateescape"))
+    sys.stdout.flush()
 
 
 def tell(line: str, *, quiet: bool = False) -> None:

@@ -1,8 +1,8 @@
 """Trains the bundled weights: `python -m mpvideo.training --out RUN`.
 
-First the autoencoder, in one go; then the network, in as many calls as it takes: the same command goes on where the
-last one stopped, and Ctrl-C keeps what was learned. The folder RUN holds autoencoder.safetensors, snapshot.pt (to go on
-from) and at the end of each call model.safetensors.
+First the autoencoder, in one go: if that is interrupted, it begins anew. Then the network, in as many calls as it
+takes: the same command goes on where the last one stopped, and Ctrl-C keeps what was learned. The folder RUN holds
+autoencoder.safetensors, snapshot.pt (to go on from) and, at the end of each call, model.safetensors.
 """
 
 import argparse
@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from mpvideo.errors import MPVideoError
+from mpvideo.errors import ExitCode, MPVideoError
 from mpvideo.files import write_error
 from mpvideo.training.bundle import latent_batches, new_trainer, save_bundle, trained_autoencoder
 from mpvideo.training.loop import Recipe, train
@@ -71,6 +71,9 @@ def main() -> None:
         if error.hint:
             say(f"hint: {error.hint}")
         sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        say("interrupted before the autoencoder was trained")
+        sys.exit(ExitCode.INTERRUPTED)
 
 
 if __name__ == "__main__":

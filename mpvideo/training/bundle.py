@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
@@ -13,8 +14,10 @@ from mpvideo import menagerie
 from mpvideo.checkpoint.save import save_checkpoint
 from mpvideo.config import AutoencoderConfig, CheckpointConfig, ModelConfig, SamplingConfig, VideoConfig
 from mpvideo.diffusion.noise import seeded_generator
+from mpvideo.errors import CheckpointError
 from mpvideo.files import atomic_path
 from mpvideo.nn import KarrasUnet3D
+from mpvideo.text import printable
 from mpvideo.training import Say
 from mpvideo.training.autoencoder import train_autoencoder
 from mpvideo.training.factored import FactoredClassEmbedding
@@ -63,13 +66,24 @@ def videos(number: int, count: int) -> tuple[Tensor, Tensor]:
 
 
 def trained_autoencoder(path: Path, *, steps: int, say: Say) -> Autoencoder:
-    """Loads the autoencoder of a run, or trains it and saves it at `path`."""
+    """Loads the autoencoder of a run, or trains it and saves it at `path`.
+
+    Raises:
+        CheckpointError: there is a file, but not that of an autoencoder.
+        OutputError: the file cannot be written.
+    """
     if not path.exists():
         trained = train_autoencoder(AUTOENCODER, images(64), steps=steps, say=say)
         with atomic_path(path, overwrite=True) as aside:
             aside.write_bytes(save(trained.state_dict()))
     autoencoder = Autoencoder(AUTOENCODER)
-    autoencoder.load_state_dict(load(path.read_bytes()))
+    try:
+        autoencoder.load_state_dict(load(path.read_bytes()))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise CheckpointError(
+            f"{printable(path)} is not the autoencoder of a run: {printable(error)}",
+            hint="Move it away to train it anew.",
+        ) from error
     return autoencoder.eval().requires_grad_(False)
 
 

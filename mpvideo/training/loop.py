@@ -203,7 +203,7 @@ def train(
 def _load(path: Path) -> dict[str, Any]:
     try:
         state: dict[str, Any] = torch.load(path, weights_only=True)
-    except (OSError, EOFError, RuntimeError, UnpicklingError) as error:
+    except (OSError, EOFError, RuntimeError, UnpicklingError, KeyError, ValueError) as error:
         raise CheckpointError(
             f"{printable(path)} is not a snapshot that can be read: {reason(error)}",
             hint="Move it away to begin anew, or put a copy of it in its place.",

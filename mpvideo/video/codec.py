@@ -27,7 +27,13 @@ def to_unit(frames: Tensor) -> Tensor:
 
 
 def to_pixels(x: Tensor) -> Tensor:
-    """Values in [-1, 1] to pixels 0..255 of uint8, rounded; values outside are clipped, in float32."""
+    """Values in [-1, 1] to pixels 0..255 of uint8, rounded; values outside are clipped, in float32.
+
+    Raises:
+        FloatingPointError: a value is NaN or infinite.
+    """
+    if not x.isfinite().all():
+        raise FloatingPointError("decoded values must be finite, got NaN or infinity")
     return ((x.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
 

@@ -7,6 +7,7 @@ way to end is told apart and put into words.
 import contextlib
 import os
 import re
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -44,12 +45,18 @@ def ffmpeg_program() -> str:
         # Not before a video is written: training works without it.
         import imageio_ffmpeg  # noqa: PLC0415
 
-        return str(imageio_ffmpeg.get_ffmpeg_exe())
+        program = str(imageio_ffmpeg.get_ffmpeg_exe())
     except (ImportError, RuntimeError) as error:
         raise MPVideoError(
             "video files need ffmpeg, and none was found",
             hint="Run `pip install imageio-ffmpeg`, or set IMAGEIO_FFMPEG_EXE to an ffmpeg.",
         ) from error
+    if shutil.which(program) is None:
+        raise MPVideoError(
+            f"IMAGEIO_FFMPEG_EXE must name a program, got {printable(program)}",
+            hint="Set it to an ffmpeg, or unset it.",
+        )
+    return program
 
 
 def last_line(log: str) -> str:

@@ -44,10 +44,11 @@ def program(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pyt
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments: object) -> Outcome:
-        before = signal.getsignal(signal.SIGTERM)
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
         with pytest.raises(SystemExit) as ended:
             main([str(argument) for argument in arguments])
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():  # the program is over, this process is not
+            signal.signal(number, handler)
         captured = capsys.readouterr()
         return Outcome(int(ended.value.code or 0), captured.out, captured.err)
 
@@ -281,7 +282,7 @@ def test_wrong_options_are_told_without_torch(ckpt: Path, tmp_path: Path) -> Non
         assert done.stdout.endswith("[]\n"), arguments
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_interrupted(ckpt: Path, tmp_path: Path, number: signal.Signals) -> None:
     process = start("sample", "--ckpt", ckpt, "--steps", 90000, "--out", "a.mp4", cwd=tmp_path)
     assert process.stderr is not None

@@ -143,7 +143,8 @@ def test_no_ffmpeg_that_runs(
 ) -> None:
     missing = tmp_path_factory.mktemp("bin") / "nothing"
     monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(missing))
-    assert fails(target).message == f"ffmpeg could not be started: {missing}: no such file or directory"
+    with pytest.raises(MPVideoError, match=f"IMAGEIO_FFMPEG_EXE must name a program, got {missing}"):
+        check_destination(target, overwrite=True)
 
 
 def test_no_ffmpeg_at_all(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
