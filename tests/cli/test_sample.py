@@ -383,3 +383,39 @@ def test_version_and_help(program: Program) -> None:
         assert page.stdout.startswith(f"Usage: mpvideo {command} ")
         headings = [line for line in page.stdout.splitlines() if line.endswith(":") and not line.startswith(" ")]
         assert headings[-2:] == ["What is printed:", "Other options:"]
+
+
+def test_two_names_of_one_file_are_refused(program: Program, ckpt: Path) -> None:
+    Path("1.gif").symlink_to("0.gif")
+    refused = program("sample", "--ckpt", ckpt, "--num", 2, "--out", "{seed}.gif", "-y")
+    assert refused.code == 2
+    assert "the seeds 0 and 1 both give '1.gif'" in refused.stderr
+    assert files(Path()) == ["1.gif"]
+
+
+@pytest.mark.parametrize(("closed", "stdout"), [(">&-", b""), ("2>&-", b"a.gif\n")])
+def test_closed_streams(ckpt: Path, tmp_path: Path, closed: str, stdout: bytes) -> None:
+    line = shlex.join([sys.executable, "-m", "mpvideo", "sample", "--ckpt", str(ckpt), "--out", "a.gif"])
+    done = subprocess.run(f"{line} {closed}", shell=True, cwd=tmp_path, capture_output=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (0, stdout)
+    assert files(tmp_path) == ["a.gif"]
+
+
+def test_a_reader_that_has_gone_loses_no_video(ckpt: Path, tmp_path: Path) -> None:
+    process = start("sample", "--ckpt", ckpt, "--num", 3, "--out", "{seed}.gif", "-q", cwd=tmp_path)
+    assert process.stdout is not None
+    process.stdout.close()
+    process.wait(timeout=60)
+    assert process.returncode == 0
+    assert files(tmp_path) == ["0.gif", "1.gif", "2.gif"]
+    assert process.stderr is not None
+    assert process.stderr.read() == ""
+    process.stderr.close()
+
+
+def test_a_folder_that_has_gone(ckpt: Path, tmp_path: Path) -> None:
+    (tmp_path / "gone").mkdir()
+    command = f"cd gone && rmdir ../gone && {shlex.quote(sys.executable)} -m mpvideo inspect {shlex.quote(str(ckpt))}"
+    done = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 5
+    assert "the current folder cannot be used" in done.stderr
