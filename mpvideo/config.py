@@ -146,6 +146,11 @@ class ModelConfig:
         return types if isinstance(types, tuple) else (types,) * self.num_downsamples
 
     @property
+    def frames_multiple(self) -> int:
+        """What the number of frames of an input must be a multiple of: the factor by which the stages shorten it."""
+        return int(2 ** sum(word != "image" for word in self.stage_types))
+
+    @property
     def stage_blocks(self) -> tuple[int, ...]:
         """Number of plain blocks on each of the S + 1 levels, the first level's first."""
         blocks = self.num_blocks_per_stage

@@ -108,7 +108,8 @@ class DecoderBlock(Block):
 class KarrasUnet3D(nn.Module):
     """The raw network F of EDM's preconditioning: (B, C, T, H, W) and a noise embedding -> (B, C, T, H, W).
 
-    It computes in the dtype of its input; all sizes are fixed by the constructor.
+    It computes in the dtype of its input; all sizes are fixed by the constructor, but T may be less: the network is
+    convolutions and attention, and training makes use of short clips.
 
     Args:
         legacy_fan_in: whether the weights were trained with a release from before 28 February 2024.
@@ -200,9 +201,12 @@ class KarrasUnet3D(nn.Module):
 
     def _check_input(self, x: Tensor, time: Tensor, self_cond: Tensor | None) -> None:
         model = self.config
-        shape = (model.channels, model.frames, model.image_size, model.image_size)
-        if x.ndim != 5 or x.shape[1:] != shape or x.shape[0] < 1:
-            raise ValueError(f"x must have the shape (B, {', '.join(map(str, shape))}), got {tuple(x.shape)}")
+        C, T, S = model.channels, model.frames, model.image_size
+        if x.ndim != 5 or x.shape[0] < 1 or (x.shape[1], *x.shape[3:]) != (C, S, S):
+            raise ValueError(f"x must have the shape (B, {C}, {T}, {S}, {S}), got {tuple(x.shape)}")
+        if not 0 < x.shape[2] <= T or x.shape[2] % model.frames_multiple:
+            multiple = f", a multiple of {model.frames_multiple}," if model.frames_multiple > 1 else ""
+            raise ValueError(f"x must have up to {T} frames{multiple} in its shape, got {tuple(x.shape)}")
         if not x.is_floating_point():
             raise ValueError(f"x must be floating point, got {x.dtype}")
         if time.shape != x.shape[:1]:

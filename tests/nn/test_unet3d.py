@@ -249,7 +249,9 @@ def test_blocks_follow_the_plan(net):
     [
         ({"x": X[0]}, r"x must have the shape \(B, 2, 4, 8, 8\), got \(2, 4, 8, 8\)"),
         ({"x": X[:, :1]}, r"x must have the shape \(B, 2, 4, 8, 8\), got \(3, 1, 4, 8, 8\)"),
-        ({"x": X[:, :, :2]}, r"x must have the shape \(B, 2, 4, 8, 8\), got \(3, 2, 2, 8, 8\)"),
+        ({"x": X[:, :, :3]}, r"x must have up to 4 frames, a multiple of 2, in its shape, got \(3, 2, 3, 8, 8\)"),
+        ({"x": X[:, :, :0]}, r"x must have up to 4 frames, a multiple of 2, in its shape, got \(3, 2, 0, 8, 8\)"),
+        ({"x": X.repeat(1, 1, 2, 1, 1)}, r"x must have up to 4 frames, .*, got \(3, 2, 8, 8, 8\)"),
         ({"x": X[..., :4, :]}, r"x must have the shape \(B, 2, 4, 8, 8\), got \(3, 2, 4, 4, 8\)"),
         ({"x": X[..., :4]}, r"x must have the shape \(B, 2, 4, 8, 8\), got \(3, 2, 4, 8, 4\)"),
         ({"x": X[:0], "time": TIME[:0]}, r"x must have the shape \(B, 2, 4, 8, 8\), got \(0, 2, 4, 8, 8\)"),
