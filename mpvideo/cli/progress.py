@@ -17,8 +17,8 @@ LINE_INTERVAL = 10.0
 class Ticker:
     """Is told how much is done; this one shows nothing."""
 
-    def advance(self, amount: int) -> None:
-        """Counts `amount` as done."""
+    def advance(self, amount: int, words: str = "") -> None:
+        """Counts `amount` as done; `words` say how it goes."""
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -27,7 +27,7 @@ class Ticker:
 
 
 @contextmanager
-def progress(title: str, total: int, unit: str, *, quiet: bool) -> Iterator[Ticker]:
+def progress(title: str, total: int, unit: str, *, quiet: bool, done: int = 0) -> Iterator[Ticker]:
     """Shows on standard error how much of `total` is done; yields what to tell.
 
     Args:
@@ -35,6 +35,7 @@ def progress(title: str, total: int, unit: str, *, quiet: bool) -> Iterator[Tick
         total: amount of all work.
         unit: what is counted, in the plural.
         quiet: show nothing.
+        done: how much of it was done before.
     """
     console = Console(stderr=True, markup=False, highlight=False)
     if quiet:
@@ -46,26 +47,26 @@ def progress(title: str, total: int, unit: str, *, quiet: bool) -> Iterator[Tick
             MofNCompleteColumn(),
             TextColumn(unit),
             TimeRemainingColumn(),
-            TextColumn("left"),
+            TextColumn("left{task.fields[words]}", markup=False),
             console=console,
             transient=True,
             # On the same terminal, stray lines go above the bar; a file or a pipe is left alone.
             redirect_stdout=sys.stdout.isatty(),
         ) as bar:
-            yield _Bar(bar, title, total)
+            yield _Bar(bar, title, total, done)
     else:
-        yield _Lines(title, total, unit)
+        yield _Lines(title, total, unit, done)
 
 
 class _Bar(Ticker):
     """Progress as a bar in the terminal's last line."""
 
-    def __init__(self, bar: Progress, title: str, total: int) -> None:
+    def __init__(self, bar: Progress, title: str, total: int, done: int) -> None:
         self.bar = bar
-        self.task = bar.add_task(title, total=total)
+        self.task = bar.add_task(title, total=total, completed=done, words="")
 
-    def advance(self, amount: int) -> None:
-        self.bar.advance(self.task, amount)
+    def advance(self, amount: int, words: str = "") -> None:
+        self.bar.update(self.task, advance=amount, words=words and f", {words}")
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -80,16 +81,16 @@ class _Bar(Ticker):
 class _Lines(Ticker):
     """Progress as lines of text."""
 
-    def __init__(self, title: str, total: int, unit: str) -> None:
+    def __init__(self, title: str, total: int, unit: str, done: int) -> None:
         self.title, self.total, self.unit = title, total, unit
-        self.done = 0
+        self.begun_at = self.done = done
         self.began = self.printed = time.monotonic()
 
-    def advance(self, amount: int) -> None:
+    def advance(self, amount: int, words: str = "") -> None:
         self.done += amount
         now = time.monotonic()
         if now - self.printed < LINE_INTERVAL and self.done < self.total:
             return
         self.printed = now
-        left = (now - self.began) / self.done * (self.total - self.done)
-        tell(f"{self.title}: {self.done}/{self.total} {self.unit}, {left:.0f} s left")
+        left = (now - self.began) / (self.done - self.begun_at) * (self.total - self.done)
+        tell(f"{self.title}: {self.done}/{self.total} {self.unit}, {left:.0f} s left{words and f', {words}'}")

@@ -1,6 +1,5 @@
 """`mpvideo sample`: make videos."""
 
-import dataclasses
 import json
 import sys
 import time
@@ -19,8 +18,27 @@ from mpvideo.cli.naming import Names
 from mpvideo.cli.options import AsJson, ConfigFile, Quiet, Settings, parse_settings, usage_errors
 from mpvideo.cli.progress import progress
 from mpvideo.cli.recipe import Recipe
+from mpvideo.cli.sampling import (
+    VIDEO_PANEL,
+    BatchSize,
+    CheckpointPath,
+    Clamp,
+    Device,
+    Dtype,
+    Guidance,
+    Rho,
+    SamplerName,
+    SChurn,
+    SigmaMax,
+    SigmaMin,
+    SNoise,
+    Steps,
+    STMax,
+    STMin,
+    sampling_settings,
+)
 from mpvideo.cli.streams import tell, write_result
-from mpvideo.config import MAX_SEED, CheckpointConfig, DeviceName, DtypeName, Sampler, SamplingConfig
+from mpvideo.config import MAX_SEED
 from mpvideo.errors import UsageError
 from mpvideo.text import counted, printable
 
@@ -30,11 +48,7 @@ if TYPE_CHECKING:
 
 MAX_VIDEOS = 100_000
 
-VIDEO_PANEL = "Which videos"
-SAMPLING_PANEL = "How to sample (what is left out comes from the checkpoint)"
-CHURN_PANEL = "Noise put back while sampling (also from the checkpoint)"
 FILE_PANEL = "How to write the files"
-COMPUTE_PANEL = "Where to compute"
 
 
 def sample(
@@ -50,16 +64,7 @@ def sample(
             rich_help_panel=VIDEO_PANEL,
         ),
     ],
-    ckpt: Annotated[
-        Path | None,
-        typer.Option(
-            "--ckpt",
-            metavar="PATH",
-            help="A safetensors file, or a folder with one or its shards. Without it, the weights that come with "
-            "mpvideo.",
-            rich_help_panel=VIDEO_PANEL,
-        ),
-    ] = None,
+    ckpt: CheckpointPath = None,
     class_text: Annotated[
         str | None,
         typer.Option(
@@ -82,74 +87,17 @@ def sample(
             "--frames", metavar="N", help="Keep the first N frames; all by default.", rich_help_panel=VIDEO_PANEL
         ),
     ] = None,
-    steps: Annotated[
-        int | None,
-        typer.Option("--steps", metavar="N", help="Steps from noise to video.", rich_help_panel=SAMPLING_PANEL),
-    ] = None,
-    sampler: Annotated[
-        Sampler | None,
-        typer.Option(
-            "--sampler",
-            help="euler: one evaluation of the network a step. heun: two, and better.",
-            rich_help_panel=SAMPLING_PANEL,
-        ),
-    ] = None,
-    guidance: Annotated[
-        float | None,
-        typer.Option(
-            "--guidance",
-            metavar="X",
-            help="Strength of classifier-free guidance; 1 is none, all others take twice the time.",
-            rich_help_panel=SAMPLING_PANEL,
-        ),
-    ] = None,
-    sigma_min: Annotated[
-        float | None,
-        typer.Option("--sigma-min", metavar="X", help="Lowest noise level.", rich_help_panel=SAMPLING_PANEL),
-    ] = None,
-    sigma_max: Annotated[
-        float | None,
-        typer.Option(
-            "--sigma-max",
-            metavar="X",
-            help="Highest noise level, where sampling starts.",
-            rich_help_panel=SAMPLING_PANEL,
-        ),
-    ] = None,
-    rho: Annotated[
-        float | None,
-        typer.Option(
-            "--rho", metavar="X", help="Greater spends more steps at low noise levels.", rich_help_panel=SAMPLING_PANEL
-        ),
-    ] = None,
-    clamp: Annotated[
-        bool | None,
-        typer.Option(
-            "--clamp/--no-clamp", help="Clamp every estimate to [-1, 1], or do not.", rich_help_panel=SAMPLING_PANEL
-        ),
-    ] = None,
-    s_churn: Annotated[
-        float | None,
-        typer.Option(
-            "--s-churn", metavar="X", help="How much, over all steps; 0 is none.", rich_help_panel=CHURN_PANEL
-        ),
-    ] = None,
-    s_tmin: Annotated[
-        float | None,
-        typer.Option(
-            "--s-tmin", metavar="X", help="Lowest noise level to put it back at.", rich_help_panel=CHURN_PANEL
-        ),
-    ] = None,
-    s_tmax: Annotated[
-        float | None,
-        typer.Option(
-            "--s-tmax", metavar="X", help="Highest noise level to put it back at.", rich_help_panel=CHURN_PANEL
-        ),
-    ] = None,
-    s_noise: Annotated[
-        float | None,
-        typer.Option("--s-noise", metavar="X", help="Its scale; theory says 1.", rich_help_panel=CHURN_PANEL),
-    ] = None,
+    steps: Steps = None,
+    sampler: SamplerName = None,
+    guidance: Guidance = None,
+    sigma_min: SigmaMin = None,
+    sigma_max: SigmaMax = None,
+    rho: Rho = None,
+    clamp: Clamp = None,
+    s_churn: SChurn = None,
+    s_tmin: STMin = None,
+    s_tmax: STMax = None,
+    s_noise: SNoise = None,
     fps: Annotated[
         float | None,
         typer.Option(
@@ -177,27 +125,9 @@ def sample(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", "-y", help="Replace existing files.", rich_help_panel=FILE_PANEL)
     ] = False,
-    device: Annotated[
-        DeviceName,
-        typer.Option(
-            "--device",
-            metavar="NAME",
-            help="cpu, cuda or mps; auto takes the best there is.",
-            rich_help_panel=COMPUTE_PANEL,
-        ),
-    ] = "auto",
-    dtype: Annotated[
-        DtypeName,
-        typer.Option(
-            "--dtype",
-            metavar="NAME",
-            help="What the network computes in: float32, bfloat16 or float16; auto is float32.",
-            rich_help_panel=COMPUTE_PANEL,
-        ),
-    ] = "auto",
-    batch_size: Annotated[
-        int, typer.Option("--batch-size", metavar="N", help="Videos sampled at once.", rich_help_panel=COMPUTE_PANEL)
-    ] = 4,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    batch_size: BatchSize = 4,
     config: ConfigFile = None,
     settings: Settings = None,
     quiet: Quiet = False,
@@ -222,7 +152,7 @@ def sample(
     about = checkpoint.config
     recipe = Recipe(
         checkpoint=checkpoint,
-        sampling=_sampling(
+        sampling=sampling_settings(
             about, sampler=sampler, steps=steps, sigma_min=sigma_min, sigma_max=sigma_max, rho=rho,
             s_churn=s_churn, s_tmin=s_tmin, s_tmax=s_tmax, s_noise=s_noise, guidance=guidance,
         ),
@@ -259,17 +189,6 @@ def sample(
                 record["command"] = command_again(context, video, path)
                 _report_file(path, size, recipe, record, as_json=as_json, quiet=quiet)
     tell(f"done in {time.monotonic() - began:.1f} s", quiet=quiet)
-
-
-def _sampling(about: CheckpointConfig, **given: Any) -> SamplingConfig:
-    """The checkpoint's settings with those of the command line in their place."""
-    with usage_errors(*given):
-        sampling = dataclasses.replace(
-            about.sampling, **{name: value for name, value in given.items() if value is not None}
-        )
-    if about.model.num_classes is None and sampling.guidance != 1:
-        raise UsageError(f"--guidance must be 1 for a network without classes, got {sampling.guidance:g}")
-    return sampling
 
 
 def _encoding(fps: float, scale: int | None, crf: int | None) -> "Encoding":

@@ -1,0 +1,277 @@
+"""`mpvideo eval`: measure how good a checkpoint's videos are."""
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mpvideo import __version__
+from mpvideo.checkpoint import bundled_checkpoint, open_checkpoint
+from mpvideo.checks import check_int
+from mpvideo.cli.options import (
+    CONFIG_PANEL,
+    OUTPUT_PANEL,
+    AsJson,
+    ConfigFile,
+    Quiet,
+    Settings,
+    parse_settings,
+    usage_errors,
+)
+from mpvideo.cli.progress import progress
+from mpvideo.cli.sampling import (
+    CHURN_PANEL,
+    SAMPLING_PANEL,
+    VIDEO_PANEL,
+    BatchSize,
+    CheckpointPath,
+    Clamp,
+    Device,
+    Dtype,
+    Guidance,
+    Rho,
+    SamplerName,
+    SChurn,
+    SigmaMax,
+    SigmaMin,
+    SNoise,
+    Steps,
+    STMax,
+    STMin,
+    sampling_settings,
+)
+from mpvideo.cli.scores import score_lines
+from mpvideo.cli.streams import tell, write_result
+from mpvideo.config import MAX_SEED
+from mpvideo.errors import UsageError
+from mpvideo.files import atomic_path, check_writable
+from mpvideo.text import printable
+
+if TYPE_CHECKING:
+    from mpvideo.cli.measured import Measured
+    from mpvideo.evaluation.distance import DistanceMeasure
+
+MAX_VIDEOS = 100_000
+MIN_VIDEOS = 4
+"""The fewest that have third neighbours, which precision and recall go by."""
+
+_OF_SAMPLING = (SAMPLING_PANEL, CHURN_PANEL, CONFIG_PANEL)
+
+FEATURES_PANEL = "Fréchet distance in the features of a network of yours"
+
+
+def evaluate(
+    context: typer.Context,
+    ckpt: CheckpointPath = None,
+    videos: Annotated[
+        Path | None,
+        typer.Option(
+            "--videos",
+            metavar="FOLDER",
+            help="Measure the files of `mpvideo sample` in this folder instead of sampling.",
+            rich_help_panel=VIDEO_PANEL,
+        ),
+    ] = None,
+    num: Annotated[
+        int,
+        typer.Option(
+            "--num",
+            metavar="N",
+            help="How many videos, of consecutive seeds and evenly spread classes.",
+            rich_help_panel=VIDEO_PANEL,
+        ),
+    ] = 500,
+    seed: Annotated[
+        int, typer.Option("--seed", metavar="N", help="Decides all that is random.", rich_help_panel=VIDEO_PANEL)
+    ] = 0,
+    features: Annotated[
+        Path | None,
+        typer.Option(
+            "--features",
+            metavar="FILE",
+            help="A TorchScript network, such as i3d_torchscript.pt, called with videos (B, 3, T, S, S) in [-1, 1]. "
+            "Loading it runs its code: take it only from people you trust.",
+            rich_help_panel=FEATURES_PANEL,
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data",
+            metavar="FOLDER",
+            help="The real videos, .mp4 or .gif. Without it, renderings of the menagerie, if that is what is measured.",
+            rich_help_panel=FEATURES_PANEL,
+        ),
+    ] = None,
+    feature_size: Annotated[
+        int,
+        typer.Option(
+            "--feature-size", metavar="S", help="Frames are resized to S x S for it.", rich_help_panel=FEATURES_PANEL
+        ),
+    ] = 224,
+    steps: Steps = None,
+    sampler: SamplerName = None,
+    guidance: Guidance = None,
+    sigma_min: SigmaMin = None,
+    sigma_max: SigmaMax = None,
+    rho: Rho = None,
+    clamp: Clamp = None,
+    s_churn: SChurn = None,
+    s_tmin: STMin = None,
+    s_tmax: STMax = None,
+    s_noise: SNoise = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    batch_size: BatchSize = 4,
+    config: ConfigFile = None,
+    settings: Settings = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="FILE", help="Keep the report as JSON.", rich_help_panel=OUTPUT_PANEL),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", "-y", help="Replace an existing report.", rich_help_panel=OUTPUT_PANEL)
+    ] = False,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Measure how good a checkpoint's videos are.
+
+    Videos of the menagerie are read back by a judge that knows renderings only: which animal, coat and motion. They are
+    compared with fresh renderings, too, beside what real videos get in their place. Videos of anything are compared
+    with real ones by the Fréchet distance in the features of a network that you name. The report says all that its
+    numbers depend on; compare only numbers of the same protocol.
+
+    \b
+    mpvideo eval --num 200 --out report.json
+    mpvideo eval --ckpt RUN --data clips --features i3d_torchscript.pt
+    """
+    began = time.monotonic()
+    with usage_errors("num", "seed", "batch_size", "feature_size"):
+        check_int("num", num, MIN_VIDEOS, MAX_VIDEOS)
+        check_int("seed", seed, 0, MAX_SEED - num + 1)
+        check_int("batch_size", batch_size, 1, 65536)
+        check_int("feature_size", feature_size, 8, 4096)
+    _check_inputs(ckpt, videos, features, data)
+    for warning in _ignored(context, sampled=videos is None, features=features is not None):
+        tell(f"warning: {warning}", quiet=quiet)
+    if out is not None:
+        check_writable(out, overwrite=overwrite)
+    checkpoint = None
+    if videos is None:
+        checkpoint = open_checkpoint(
+            ckpt or bundled_checkpoint(), config_file=config, overrides=parse_settings(settings)
+        )
+        sampling = sampling_settings(
+            checkpoint.config, sampler=sampler, steps=steps, sigma_min=sigma_min, sigma_max=sigma_max, rho=rho,
+            s_churn=s_churn, s_tmin=s_tmin, s_tmax=s_tmax, s_noise=s_noise, guidance=guidance,
+        )  # fmt: skip
+
+    # The options are known to be right before torch, which takes a second, is imported.
+    from mpvideo.cli.measured import Files, Measured, Sampled
+    from mpvideo.device import choose_placement
+
+    placement = choose_placement(device, dtype)
+    measured: Measured
+    if checkpoint is None:
+        assert videos is not None
+        measured = Files(videos, num)
+    else:
+        measured = Sampled(checkpoint, placement, sampling, clamp=clamp, num=num, seed=seed, batch_size=batch_size)
+    _check_measurable(measured, features, data)
+    tell(f"{printable(measured.name)} on {placement}", quiet=quiet)
+    distance = None
+    if features is not None:
+        from mpvideo.evaluation.distance import DistanceMeasure
+        from mpvideo.evaluation.network import FeatureNetwork
+
+        distance = DistanceMeasure(FeatureNetwork(features, size=feature_size, device=placement.device))
+    report = _measure(measured, distance, data, quiet=quiet)
+    if out is not None:
+        with atomic_path(out, overwrite=overwrite) as aside:
+            aside.write_text(json.dumps(report, indent=2, allow_nan=False) + "\n")
+    write_result(json.dumps(report, allow_nan=False) + "\n" if as_json else "\n".join(score_lines(report)) + "\n")
+    tell(f"done in {time.monotonic() - began:.1f} s", quiet=quiet)
+
+
+def _check_inputs(ckpt: Path | None, videos: Path | None, features: Path | None, data: Path | None) -> None:
+    """What can be known of the files before torch is there."""
+    if videos is not None and ckpt is not None:
+        raise UsageError("--videos and --ckpt cannot be given together: the videos are there, or they are sampled")
+    if data is not None and features is None:
+        raise UsageError(
+            "--data must come with --features, the network in whose features videos are compared",
+            hint="For example --features i3d_torchscript.pt.",
+        )
+    for option, folder in (("--videos", videos), ("--data", data)):
+        if folder is not None and not folder.is_dir():
+            raise UsageError(f"{option} must be a folder of videos, got {printable(folder)}")
+    if features is not None and not features.is_file():
+        raise UsageError(f"--features must be a TorchScript file, got {printable(features)}")
+
+
+def _ignored(context: typer.Context, *, sampled: bool, features: bool) -> Iterator[str]:
+    """Warnings about options that were given and have no effect."""
+    for parameter in context.command.params:
+        name, panel = str(parameter.name), getattr(parameter, "rich_help_panel", None)
+        source = context.get_parameter_source(name)
+        if source is None or source.name != "COMMANDLINE":
+            continue
+        if not sampled and (panel in _OF_SAMPLING or name in ("seed", "batch_size", "dtype")):
+            yield f"{parameter.opts[0]} has no effect on videos that are there already"
+        if not features and name == "feature_size":
+            yield f"{parameter.opts[0]} has no effect without --features"
+
+
+def _check_measurable(measured: "Measured", features: Path | None, data: Path | None) -> None:
+    """Makes sure that there is something to measure the videos by."""
+    if len(measured.classes) < MIN_VIDEOS:
+        raise UsageError(f"--videos must have at least {MIN_VIDEOS} files, got {len(measured.classes)}")
+    if not measured.of_menagerie and (features is None or data is None):
+        raise UsageError(
+            f"--features and --data must be given for videos that are not of the menagerie, as those of "
+            f"{printable(measured.name)}",
+            hint="What can be measured then is the distance to real videos in the features of a network.",
+        )
+
+
+def _measure(
+    measured: "Measured", distance: "DistanceMeasure | None", data: Path | None, *, quiet: bool
+) -> dict[str, Any]:
+    """Measures all videos and returns the report, as JSON takes it."""
+    import torch
+
+    from mpvideo.evaluation.folder import CUTTING, real_clips, video_files
+    from mpvideo.evaluation.judge import load_judge
+    from mpvideo.evaluation.nearest import TrainingRenderings
+    from mpvideo.evaluation.world import WorldMeasure, fresh_renderings
+
+    # A folder without videos is told before hours of sampling.
+    real_files = None if data is None else video_files(data, "--data")
+    world = WorldMeasure(load_judge(), TrainingRenderings(), measured.repaint) if measured.of_menagerie else None
+    shape = (0, 0, 0, 0)
+    with progress("measuring", measured.work, measured.unit, quiet=quiet) as ticker:
+        for frames, class_index in zip(measured.frames(ticker), measured.classes, strict=True):
+            shape = frames.shape
+            if world is not None and class_index is not None:
+                world.add(frames, class_index)
+            if distance is not None:
+                distance.add(frames)
+    report = {"mpvideo": __version__, "torch": torch.__version__, **measured.protocol}
+    report["menagerie"] = None if world is None else world.report().to_dict()
+    report["features"] = None
+    if distance is not None:
+        known = [index for index in measured.classes if index is not None]
+        real = fresh_renderings(known) if real_files is None else real_clips(real_files, frames=shape[0], size=shape[1])
+        with progress(
+            "real videos", len(known) if real_files is None else len(real_files), "videos", quiet=quiet
+        ) as ticker:
+            for clip in real:
+                distance.add_real(clip)
+                ticker.advance(1)
+        about = "menagerie" if data is None else {"name": data.resolve().name, "cut": CUTTING}
+        report["features"] = {**distance.report().to_dict(), "real": about}
+    return report
