@@ -1,13 +1,22 @@
-"""Power-function moving average of weights (EDM2, section 3.1)."""
+"""Power-function averages of weights: kept during the training, and made of others after it.
+
+Source: EDM2 (arXiv 2312.02696), section 3 and appendix C.
+"""
 
 import copy
+import math
+from collections.abc import Sequence
 from typing import Generic, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 Module = TypeVar("Module", bound=nn.Module)
+
+_RCOND = 1e-10
+"""Snapshots a few steps apart are almost the same one; what they differ by is told from rounding down to here."""
 
 
 def gamma_from_std(ema_std: float) -> float:
@@ -40,8 +49,67 @@ class PowerEMA(Generic[Module]):
     @torch.no_grad()
     def update(self, module: Module, step: int) -> None:
         """Takes in the weights after the 1-based step `step` (EDM2, eq. 121)."""
-        beta = (1 - 1 / step) ** (self.gamma + 1)
-        for averaged, parameter in zip(self.average.parameters(), module.parameters(), strict=True):
-            averaged.lerp_(parameter, 1 - beta)
+        share = 1 - (1 - 1 / step) ** (self.gamma + 1)
+        # One call for all of them: there are hundreds, and on an accelerator each call has its price.
+        torch._foreach_lerp_(list(self.average.parameters()), list(module.parameters()), share)
         for copied, buffer in zip(self.average.buffers(), module.buffers(), strict=True):
             copied.copy_(buffer)
+
+
+def coefficients(
+    snapshot_steps: Sequence[int], snapshot_stds: Sequence[float], target_step: int, target_std: float
+) -> NDArray[np.float64]:
+    """How much of each snapshot makes up the average that is wanted (EDM2, algorithm 3); they sum to 1.
+
+    The profile that comes closest to the wanted one, in least squares over the time of the training.
+
+    Deviation: the paper lets the sum be what it is, 5e-4 off at a width of 0.20. Held to 1 it leaves as it was what
+    training does not change, and halves the error of weights that move slowly.
+
+    Args:
+        snapshot_steps, snapshot_stds: step and relative width of each snapshot.
+        target_step, target_std: those of the average that is wanted.
+    """
+    gram, wanted, _ = _inner_products(snapshot_steps, snapshot_stds, target_step, target_std)
+    # Profiles of length 1: the condition is then that of their angles alone, 1e4 for 32 even snapshots of two widths.
+    length = np.sqrt(np.diag(gram))
+    angles = gram / np.outer(length, length)
+    sides = np.stack([wanted, np.ones_like(wanted)], axis=1) / length[:, None]
+    free, shift = (np.linalg.lstsq(angles, sides, rcond=_RCOND)[0] / length[:, None]).T
+    shares: NDArray[np.float64] = free + (1 - free.sum()) / shift.sum() * shift
+    return shares
+
+
+def profile_error(
+    snapshot_steps: Sequence[int], snapshot_stds: Sequence[float], target_step: int, target_std: float
+) -> float:
+    """Distance of the best reconstructed profile from the wanted one, relative to it, in L2; no better than 1e-8.
+
+    Weights that wander or drift come out ten times closer than this, and more.
+    """
+    gram, wanted, square = _inner_products(snapshot_steps, snapshot_stds, target_step, target_std)
+    shares = coefficients(snapshot_steps, snapshot_stds, target_step, target_std)
+    squared = square - 2 * float(shares @ wanted) + float(shares @ gram @ shares)
+    return math.sqrt(max(0.0, squared / square))
+
+
+def _inner_products(
+    steps: Sequence[int], stds: Sequence[float], target_step: int, target_std: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+    """Of the snapshots' profiles with each other, with the wanted one, and of that with itself."""
+    # Time in units of the wanted average's, so that the numbers stay near 1.
+    times = np.array([*steps, target_step], dtype=np.float64) / target_step
+    gammas = np.array([gamma_from_std(std) for std in (*stds, target_std)])
+    products = _inner_product(times[:, None], gammas[:, None], times, gammas)
+    return products[:-1, :-1], products[:-1, -1], float(products[-1, -1])
+
+
+def _inner_product(
+    time_a: NDArray[np.float64], gamma_a: NDArray[np.float64], time_b: NDArray[np.float64], gamma_b: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Integral of two profiles (gamma + 1) s**gamma / time**(gamma + 1), each on [0, time] (EDM2, appendix C)."""
+    early, late = np.minimum(time_a, time_b), np.maximum(time_a, time_b)
+    gamma_of_late = np.where(time_a > time_b, gamma_a, gamma_b)
+    scale = (gamma_a + 1) * (gamma_b + 1) / (gamma_a + gamma_b + 1)
+    product: NDArray[np.float64] = scale / late * (early / late) ** gamma_of_late
+    return product

@@ -1,10 +1,12 @@
 import math
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
-from mpvideo.training.ema import PowerEMA, gamma_from_std
+from mpvideo.training.ema import PowerEMA, coefficients, gamma_from_std, profile_error
 from tests.networks import randn, tiny_network
 
 
@@ -77,3 +79,75 @@ def test_buffers_are_copied():
     net.to_time_emb[0].weights.fill_(3)
     ema.update(net, 7)
     assert (ema.average.to_time_emb[0].weights == 3).all()
+
+
+def profile(grid: NDArray[np.float64], step: float, gamma: float) -> NDArray[np.float64]:
+    """A profile of EDM2, eq. 120, at points of time."""
+    values = (gamma + 1) * grid**gamma / step ** (gamma + 1)
+    return np.where(grid <= step, values, 0)
+
+
+def l2(values: NDArray[np.float64], width: float) -> float:
+    return math.sqrt((values**2).sum() * width)
+
+
+def test_coefficients_are_the_least_squares_solution_on_a_grid():
+    """The same problem with profiles as columns of numbers, their sum held to 1 by a heavy row."""
+    steps, stds, count = [5, 5, 7, 7, 10, 10], [0.05, 0.1] * 3, 200_000
+    width = 10 / count
+    grid = (np.arange(count) + 0.5) * width  # midpoints
+    columns = np.stack([profile(grid, t, gamma_from_std(std)) for t, std in zip(steps, stds, strict=True)], axis=1)
+    for target in (0.04, 0.07, 0.15, 0.25):
+        wanted = profile(grid, 10, gamma_from_std(target))
+        heavy = 1e6
+        rows = np.vstack([columns, heavy * np.ones(6)])
+        solved = np.linalg.lstsq(rows, np.append(wanted, heavy), rcond=None)[0]
+        found = coefficients(steps, stds, 10, target)
+        np.testing.assert_allclose(found, solved, atol=1e-4)
+        error = l2(columns @ found - wanted, width) / l2(wanted, width)
+        assert profile_error(steps, stds, 10, target) == pytest.approx(error, rel=1e-3)
+
+
+def test_a_width_that_was_kept_is_that_snapshot():
+    steps, stds = [n for n in range(64, 2049, 64) for _ in (1, 2)], [0.05, 0.1] * 32
+    for index, std in ((-2, 0.05), (-1, 0.1)):
+        found = coefficients(steps, stds, 2048, std)
+        assert found[index] == pytest.approx(1, abs=1e-9)
+        assert np.abs(np.delete(found, index % len(found))).max() < 1e-9
+        assert profile_error(steps, stds, 2048, std) < 1e-7
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [[2000], [1000, 2000], [*range(64, 2049, 64), 2049], [1999, 2000], list(range(50, 20001, 50))],
+    ids=["one", "two", "one step apart at the end", "one step apart", "four hundred"],
+)
+def test_coefficients_stay_small_and_sum_to_one(steps):
+    """Great ones of both signs would blow up the rounding of the snapshots."""
+    doubled = [step for step in steps for _ in (1, 2)]
+    for target in (0.05, 0.06, 0.1, 0.15, 0.2):
+        found = coefficients(doubled, [0.05, 0.1] * len(steps), steps[-1], target)
+        assert found.sum() == pytest.approx(1, abs=1e-12)
+        assert np.linalg.norm(found) < 2
+
+
+def test_profile_error_falls_with_the_number_of_snapshots():
+    errors = []
+    for count in (4, 8, 16, 32, 64):
+        steps = [step * (2048 // count) for step in range(1, count + 1) for _ in (1, 2)]
+        errors.append(profile_error(steps, [0.05, 0.1] * count, 2048, 0.15))
+    assert errors == sorted(errors, reverse=True)
+    assert errors[3] < 1e-2 < errors[0]
+
+
+def test_update_is_the_lerp_of_every_tensor():
+    net = tiny_network()
+    ema = PowerEMA(net, 0.1)
+    alone = [parameter.clone() for parameter in ema.average.parameters()]
+    for step in (1, 2, 9, 10_000):
+        share = 1 - (1 - 1 / step) ** (ema.gamma + 1)
+        for before, parameter in zip(alone, net.parameters(), strict=True):
+            parameter.data.add_(randn(parameter.numel(), seed=step).view_as(parameter))
+            before.lerp_(parameter.detach(), share)
+        ema.update(net, step)
+        assert all(map(torch.equal, alone, ema.average.parameters()))

@@ -4,9 +4,9 @@ from itertools import product
 import pytest
 import torch
 
-from mpvideo.nn import MPLinear
-from mpvideo.training.factored import FactoredClassEmbedding
-from tests.networks import randn
+from mpvideo.nn import KarrasUnet3D, MPLinear
+from mpvideo.training.factored import FactoredClassEmbedding, finished_weights, full_table
+from tests.networks import TINY, TINY_SHAPE, randn, tiny_network
 
 SIZES = (2, 3, 4)
 NUM_CLASSES = 24
@@ -65,3 +65,34 @@ def test_magnitude_at_the_start():
         embedding = FactoredClassEmbedding(SIZES, 4000)
     raw = (embedding.weight @ embedding.design).detach()
     assert raw.square().mean().item() == pytest.approx(1, abs=0.03)
+
+
+def test_full_table_of_a_bare_weight(embedding):
+    assert torch.equal(full_table(embedding.weight.detach(), SIZES), embedding.table().detach())
+    assert full_table(embedding.weight.detach().double(), SIZES).dtype == torch.float64
+
+
+# The result
+
+
+def test_finished_weights_of_a_plain_network():
+    net = tiny_network()
+    weights = finished_weights(net)
+    assert weights.keys() == net.state_dict().keys()
+    assert all(torch.equal(weights[name], tensor) for name, tensor in net.state_dict().items())
+    assert not any(tensor.requires_grad for tensor in weights.values())
+
+
+def test_finished_weights_of_factors_fit_a_plain_network():
+    net, plain = tiny_network(), KarrasUnet3D(**TINY).eval()
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        net.to_class_emb = FactoredClassEmbedding((5, 1), 4 * TINY["dim"]).eval()
+    weights = finished_weights(net)
+    assert not any(tensor.requires_grad for tensor in weights.values())
+    plain.load_state_dict(weights)
+    x, time = randn(5, *TINY_SHAPE), torch.linspace(-1, 1, 5)
+    with torch.no_grad():
+        out = plain(x, time, class_labels=torch.arange(5))
+        torch.testing.assert_close(out, net(x, time, class_labels=torch.arange(5)))
+    assert (out[1:] - out[:-1]).abs().max() > 0.1
