@@ -57,7 +57,8 @@ def test_the_program_starts_without_torch() -> None:
         ("diffusion", ("nn", "checkpoint", "video", "generate", "training", "cli", "device")),
         ("checkpoint", ("nn", "diffusion", "video", "generate", "training", "cli", "device")),
         ("video", ("nn", "diffusion", "checkpoint", "generate", "training", "cli", "device")),
-        ("training", ("cli", "generate")),
+        ("training", ("cli", "generate", "evaluation")),
+        ("evaluation", ("cli", "generate")),
     ],
 )
 def test_imports_point_one_way(package: str, above: tuple[str, ...]) -> None:

@@ -11,10 +11,13 @@ from typing import Annotated, NoReturn
 import typer
 
 from mpvideo import __version__
+from mpvideo.cli.ema import ema
+from mpvideo.cli.evaluate import evaluate
 from mpvideo.cli.help import GroupedCommand
 from mpvideo.cli.inspect import inspect
 from mpvideo.cli.sample import sample
 from mpvideo.cli.streams import tell
+from mpvideo.cli.train import train
 from mpvideo.errors import ExitCode, MPVideoError, OutputError
 from mpvideo.files import reason
 from mpvideo.text import printable
@@ -29,6 +32,9 @@ app = typer.Typer(
 )
 app.command(cls=GroupedCommand, options_metavar="--out FILE [OPTIONS]")(sample)
 app.command(cls=GroupedCommand)(inspect)
+app.command("eval", cls=GroupedCommand)(evaluate)
+app.command(cls=GroupedCommand, options_metavar="--out RUN [OPTIONS]")(train)
+app.command(cls=GroupedCommand)(ema)
 
 
 def _print_version(wanted: bool) -> None:

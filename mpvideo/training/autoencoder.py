@@ -1,12 +1,18 @@
 """Training the tiny per-frame autoencoder."""
 
-from collections.abc import Iterator
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor
 
 from mpvideo.config import AutoencoderConfig
-from mpvideo.training import Say
+from mpvideo.errors import CheckpointError
+from mpvideo.files import atomic_path, reason
+from mpvideo.text import printable
 from mpvideo.training.loss import learning_rate
 from mpvideo.video.autoencoder import Autoencoder
 from mpvideo.video.codec import to_unit
@@ -14,66 +20,134 @@ from mpvideo.video.codec import to_unit
 LATENT_NOISE = 0.1
 """Standard deviation of the noise added to raw latents, so that the decoder forgives a sampler's small errors."""
 
+IMAGES_PER_STEP = 64
 
-def train_autoencoder(
-    config: AutoencoderConfig,
-    images: Iterator[Tensor],
-    *,
-    steps: int,
-    peak_rate: float = 2e-3,
-    warmup_steps: int = 100,
-    seed: int = 0,
-    say: Say,
-) -> Autoencoder:
-    """Trains on endless batches, then measures the statistics of the latents.
+Images = Callable[[range], Tensor]
+"""Maps numbers to single frames (N, H, W, 3) of uint8 pixels; always to the same ones."""
+
+
+class AutoencoderTrainer:
+    """Autoencoder and optimiser, and how to go on from a snapshot of them.
 
     The loss is the sum of absolute and squared error. After the warm-up the rate falls linearly to zero.
 
     Args:
         config: the architecture.
-        images: batches (N, H, W, 3) of uint8 pixels.
-        steps: how many of them to train on.
+        images: what to train on; the steps take their numbers from 0 on.
+        steps: how many there will be.
         peak_rate, warmup_steps: of Adam's rate.
         seed: seeds weights and noise.
-        say: told now and then how it goes.
+        device: where to train.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        autoencoder = Autoencoder(config)
-        optimizer = torch.optim.Adam(autoencoder.parameters(), betas=(0.9, 0.99), fused=True)
-        for step in range(steps):
-            rate = learning_rate(step, peak=peak_rate, warmup_steps=warmup_steps, decay_steps=steps)
-            for group in optimizer.param_groups:
-                group["lr"] = rate * (1 - step / steps)
-            error = _train_step(autoencoder, optimizer, _batch(images))
-            if step % 200 == 199:
-                psnr = -10 * torch.log10(error / 4)
-                say(f"autoencoder: step {step + 1} of {steps}, PSNR {psnr:.1f} dB")
-    _measure_latents(autoencoder, images)
-    autoencoder.eval().requires_grad_(False)
-    return autoencoder
+
+    def __init__(
+        self,
+        config: AutoencoderConfig,
+        images: Images,
+        *,
+        steps: int,
+        peak_rate: float = 2e-3,
+        warmup_steps: int = 100,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.autoencoder: Autoencoder = Autoencoder(config).to(  # type: ignore[call-overload]
+                device, memory_format=torch.channels_last
+            )
+        self.images = images
+        self.steps = steps
+        self.peak_rate, self.warmup_steps, self.seed = peak_rate, warmup_steps, seed
+        self.device = torch.device(device)
+        self.optimizer = torch.optim.Adam(self.autoencoder.parameters(), betas=(0.9, 0.99), fused=True)
+        self.step = 0
+
+    def train_step(self) -> float:
+        """Takes one optimiser step; returns the mean squared error, of values in [-1, 1]."""
+        batch = self._batch(range(self.step * IMAGES_PER_STEP, (self.step + 1) * IMAGES_PER_STEP))
+        generator = torch.Generator().manual_seed(self.seed + self.step)
+        latents = self.autoencoder.encode_raw(batch)
+        noise = torch.randn(latents.shape, generator=generator).to(self.device)
+        error = self.autoencoder.decode_raw(latents + LATENT_NOISE * noise) - batch
+        squared = error.square().mean()
+        self.optimizer.zero_grad()
+        (error.abs().mean() + squared).backward()  # type: ignore[no-untyped-call]
+        rate = learning_rate(self.step, peak=self.peak_rate, warmup_steps=self.warmup_steps, decay_steps=self.steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * (1 - self.step / self.steps)
+        self.optimizer.step()
+        self.step += 1
+        return float(squared.detach())
+
+    @torch.no_grad()
+    def finished(self, batches: int = 32) -> Autoencoder:
+        """The autoencoder, after the statistics of its latents were measured on images not trained on."""
+        parts = []
+        for index in range(self.steps, self.steps + batches):
+            parts.append(
+                self.autoencoder.encode_raw(self._batch(range(index * IMAGES_PER_STEP, (index + 1) * IMAGES_PER_STEP)))
+            )
+        latents = torch.cat(parts)
+        self.autoencoder.mean.copy_(latents.mean(dim=(0, 2, 3)))
+        self.autoencoder.std.copy_(latents.std(dim=(0, 2, 3)))
+        return self.autoencoder.eval().requires_grad_(False)
+
+    def _batch(self, numbers: range) -> Tensor:
+        """Images as the autoencoder takes them: (N, 3, H, W) in [-1, 1]."""
+        images = to_unit(self.images(numbers)).permute(0, 3, 1, 2)
+        return images.to(self.device, memory_format=torch.channels_last)
+
+    def state(self) -> dict[str, Any]:
+        """Everything needed to go on."""
+        return {
+            "step": self.step,
+            "steps": self.steps,
+            "autoencoder": self.autoencoder.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Goes back to a state.
+
+        Raises:
+            CheckpointError: it is that of a training of another length.
+        """
+        if state.get("steps") != self.steps:
+            raise CheckpointError(
+                f"autoencoder_steps must stay what this run was begun with, {state.get('steps')}, got {self.steps}",
+                hint="Train in another folder, or give the settings that the run was begun with.",
+            )
+        self.step = state["step"]
+        self.autoencoder.load_state_dict(state["autoencoder"])
+        self.optimizer.load_state_dict(state["optimizer"])
 
 
-def _batch(images: Iterator[Tensor]) -> Tensor:
-    """The next batch as the autoencoder takes it: (N, 3, H, W) in [-1, 1]."""
-    return to_unit(next(images)).permute(0, 3, 1, 2)
+def save_autoencoder(autoencoder: Autoencoder, path: Path) -> None:
+    """Writes a trained autoencoder, whole or not at all.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in autoencoder.state_dict().items()}
+    with atomic_path(path, overwrite=True) as aside:
+        aside.write_bytes(save(tensors))
 
 
-def _train_step(autoencoder: Autoencoder, optimizer: torch.optim.Optimizer, batch: Tensor) -> Tensor:
-    """Takes one optimiser step; returns the mean squared error."""
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        latents = autoencoder.encode_raw(batch)
-        output = autoencoder.decode_raw(latents + LATENT_NOISE * torch.randn_like(latents))
-    error = output.float() - batch
-    squared = error.square().mean()
-    optimizer.zero_grad()
-    (error.abs().mean() + squared).backward()  # type: ignore[no-untyped-call]
-    optimizer.step()
-    return squared.detach()
+def load_autoencoder(path: Path, config: AutoencoderConfig) -> Autoencoder:
+    """Reads what `save_autoencoder` wrote.
 
-
-@torch.no_grad()
-def _measure_latents(autoencoder: Autoencoder, images: Iterator[Tensor], batches: int = 32) -> None:
-    latents = torch.cat([autoencoder.encode_raw(_batch(images)) for _ in range(batches)])
-    autoencoder.mean.copy_(latents.mean(dim=(0, 2, 3)))
-    autoencoder.std.copy_(latents.std(dim=(0, 2, 3)))
+    Raises:
+        CheckpointError: it is not the autoencoder of a run.
+    """
+    autoencoder = Autoencoder(config)
+    try:
+        autoencoder.load_state_dict(load(path.read_bytes()))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        # What torch says of tensors that do not fit fills a screen.
+        why = "its tensors are not the ones" if isinstance(error, RuntimeError) else reason(error)
+        raise CheckpointError(
+            f"{printable(path)} is not the autoencoder of a run: {why}",
+            hint="Move it away to train it anew.",
+        ) from error
+    return autoencoder.eval().requires_grad_(False)

@@ -1,4 +1,4 @@
-"""The training objective: EDM's denoising loss with EDM2's learned weight over noise levels."""
+"""The parts of the training objective: noise levels, their learned weights, and the learning rate."""
 
 import math
 from dataclasses import dataclass
@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mpvideo.diffusion import preconditioning
 from mpvideo.nn.layers import MPFourier, MPLinear
 
 
@@ -42,40 +41,6 @@ class NoiseDistribution:
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
         """Draws (count,) noise levels, float32 on the generator's device."""
         return (torch.randn(count, generator=generator, device=generator.device) * self.P_std + self.P_mean).exp()
-
-
-def denoising_loss(
-    net: nn.Module,
-    clean: Tensor,
-    noise: Tensor,
-    sigma: Tensor,
-    sigma_data: float,
-    class_labels: Tensor | None,
-    dtype: torch.dtype = torch.float32,
-) -> Tensor:
-    """EDM's loss of each sample, weighted so that an untrained network has a loss of about 1 at every noise level.
-
-    The weight lambda(sigma) * c_out**2 is 1 (EDM, table 1), so the loss is the squared error of the raw network against
-    the target (clean - c_skip * noisy) / c_out = c_in * (sigma / sigma_data * clean - sigma_data * noise).
-
-    Args:
-        net: the raw network.
-        clean: (B, C, T, H, W) float32, standard deviation sigma_data.
-        noise: standard normal, like clean.
-        sigma: (B,) noise levels, float32.
-        sigma_data: standard deviation of the data.
-        class_labels: (B, num_classes) weights, zeros where the label is dropped; None for a network without classes.
-        dtype: what the network computes in.
-
-    Returns:
-        (B,) losses, float32.
-    """
-    column = sigma.view(-1, *(1,) * (clean.ndim - 1))
-    _, _, c_in, c_noise = preconditioning(column, sigma_data)
-    target = c_in * (column / sigma_data * clean - sigma_data * noise)
-    noisy = clean + column * noise
-    out: Tensor = net((c_in * noisy).to(dtype), c_noise.flatten(), class_labels=class_labels)
-    return (out.float() - target).square().flatten(1).mean(1)
 
 
 def weigh(loss: Tensor, u: Tensor) -> Tensor:

@@ -1,0 +1,433 @@
+"""`mpvideo train`: make a checkpoint from videos."""
+
+import dataclasses
+import json
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from mpvideo.checks import check_float, check_int
+from mpvideo.cli.options import AsJson, Quiet, usage_errors
+from mpvideo.cli.streams import tell, write_result
+from mpvideo.cli.watching import TerminalWatcher
+from mpvideo.config import DeviceName
+from mpvideo.errors import ExitCode, UsageError
+from mpvideo.text import printable
+from mpvideo.training.recipe import PRESETS, Preset, PresetName, Recipe, TrainedCodec, codec_config
+
+if TYPE_CHECKING:
+    import torch
+
+    from mpvideo.training import Say
+    from mpvideo.training.processes import Processes
+    from mpvideo.training.run import Plan
+
+MENAGERIE = "menagerie"
+
+DATA_PANEL = "What to train on"
+LENGTH_PANEL = "How long, and what is written when"
+RECIPE_PANEL = "The recipe (what is left out comes from the preset)"
+COMPUTE_PANEL = "Where to compute"
+
+DtypeChoice = Literal["auto", "float32", "bfloat16"]
+
+
+def train(
+    data: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATA",
+            help="A folder of videos, whose subfolders are classes if it has any; or the word menagerie: the world "
+            "that the bundled weights were trained on.",
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="RUN",
+            help="The run's folder. Given again with the same options, training goes on where it stopped.",
+            rich_help_panel=DATA_PANEL,
+        ),
+    ],
+    codec: Annotated[
+        TrainedCodec | None,
+        typer.Option(
+            "--codec",
+            metavar="NAME",
+            help="gray or rgb: the network makes pixels. latent: an autoencoder is trained first, and the network "
+            "makes its latents, 8 x 8 pixels each. By default rgb, and latent for the menagerie.",
+            rich_help_panel=DATA_PANEL,
+        ),
+    ] = None,
+    preset: Annotated[
+        PresetName | None,
+        typer.Option(
+            "--preset",
+            metavar="NAME",
+            help="tiny, small or base: the size of network and video. By default tiny, and small for the menagerie; "
+            "--dry-run shows what each costs.",
+            rich_help_panel=DATA_PANEL,
+        ),
+    ] = None,
+    size: Annotated[
+        int | None,
+        typer.Option("--size", metavar="N", help="Height and width in pixels.", rich_help_panel=DATA_PANEL),
+    ] = None,
+    frames: Annotated[
+        int | None, typer.Option("--frames", metavar="N", help="Frames of a video.", rich_help_panel=DATA_PANEL)
+    ] = None,
+    stride: Annotated[
+        int,
+        typer.Option("--stride", metavar="N", help="Take every Nth frame of a file.", rich_help_panel=DATA_PANEL),
+    ] = 1,
+    cache: Annotated[
+        Path | None,
+        typer.Option(
+            "--cache",
+            metavar="FOLDER",
+            help="Where decoded videos are kept; by default mpvideo's folder in ~/.cache.",
+            rich_help_panel=DATA_PANEL,
+        ),
+    ] = None,
+    init: Annotated[
+        Path | None,
+        typer.Option(
+            "--init",
+            metavar="CKPT",
+            help="Begin with the weights of a checkpoint of the same network, its autoencoder included.",
+            rich_help_panel=DATA_PANEL,
+        ),
+    ] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option("--steps", metavar="N", help="Optimiser steps in all.", rich_help_panel=LENGTH_PANEL),
+    ] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(
+            "--minutes", metavar="X", help="End this call after X minutes, if not done.", rich_help_panel=LENGTH_PANEL
+        ),
+    ] = None,
+    snapshot_minutes: Annotated[
+        float,
+        typer.Option("--snapshot-minutes", metavar="X", help="Between snapshots.", rich_help_panel=LENGTH_PANEL),
+    ] = 5.0,
+    sheet_minutes: Annotated[
+        float,
+        typer.Option("--sheet-minutes", metavar="X", help="Between contact sheets.", rich_help_panel=LENGTH_PANEL),
+    ] = 10.0,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Show what would be trained and what it costs.", rich_help_panel=LENGTH_PANEL),
+    ] = False,
+    batch_size: Annotated[
+        int | None,
+        typer.Option("--batch-size", metavar="N", help="Samples of a step.", rich_help_panel=RECIPE_PANEL),
+    ] = None,
+    micro_batch: Annotated[
+        int | None,
+        typer.Option(
+            "--micro-batch",
+            metavar="N",
+            help="Samples in the network at once; the gradients of the others are added up.",
+            rich_help_panel=RECIPE_PANEL,
+        ),
+    ] = None,
+    p_mean: Annotated[
+        float | None,
+        typer.Option("--p-mean", metavar="X", help="Mean of ln(sigma).", rich_help_panel=RECIPE_PANEL),
+    ] = None,
+    p_std: Annotated[
+        float | None,
+        typer.Option("--p-std", metavar="X", help="Its standard deviation.", rich_help_panel=RECIPE_PANEL),
+    ] = None,
+    rate: Annotated[
+        float | None,
+        typer.Option("--rate", metavar="X", help="Adam's rate after the warm-up.", rich_help_panel=RECIPE_PANEL),
+    ] = None,
+    warmup: Annotated[
+        int | None,
+        typer.Option("--warmup", metavar="N", help="Steps that the rate rises.", rich_help_panel=RECIPE_PANEL),
+    ] = None,
+    decay: Annotated[
+        int | None,
+        typer.Option(
+            "--decay",
+            metavar="N",
+            help="The step after which it falls as 1 / sqrt(step).",
+            rich_help_panel=RECIPE_PANEL,
+        ),
+    ] = None,
+    label_dropout: Annotated[
+        float | None,
+        typer.Option(
+            "--label-dropout",
+            metavar="X",
+            help="Share of samples trained without their class, for guidance.",
+            rich_help_panel=RECIPE_PANEL,
+        ),
+    ] = None,
+    self_condition: Annotated[
+        bool | None,
+        typer.Option(
+            "--self-condition/--no-self-condition",
+            help="Whether the network is given its previous estimate.",
+            rich_help_panel=RECIPE_PANEL,
+        ),
+    ] = None,
+    clip_frames: Annotated[
+        int | None,
+        typer.Option(
+            "--clip-frames",
+            metavar="N",
+            help="Train some steps on short clips of N frames, more of them at once.",
+            rich_help_panel=RECIPE_PANEL,
+        ),
+    ] = None,
+    clip_share: Annotated[
+        float | None,
+        typer.Option("--clip-share", metavar="X", help="Share of such steps.", rich_help_panel=RECIPE_PANEL),
+    ] = None,
+    autoencoder_steps: Annotated[
+        int | None,
+        typer.Option(
+            "--autoencoder-steps", metavar="N", help="Steps of the autoencoder.", rich_help_panel=RECIPE_PANEL
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option("--seed", metavar="N", help="Decides all that is random.", rich_help_panel=RECIPE_PANEL),
+    ] = None,
+    device: Annotated[
+        DeviceName,
+        typer.Option(
+            "--device",
+            metavar="NAME",
+            help="cpu, cuda or mps; auto takes the best there is.",
+            rich_help_panel=COMPUTE_PANEL,
+        ),
+    ] = "auto",
+    dtype: Annotated[
+        DtypeChoice,
+        typer.Option(
+            "--dtype",
+            metavar="NAME",
+            help="float32, bfloat16, or auto: measured, and bfloat16 only where it is clearly faster.",
+            rich_help_panel=COMPUTE_PANEL,
+        ),
+    ] = "auto",
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train a checkpoint on your videos, or on the menagerie.
+
+    DATA is a folder with a subfolder for each class, or with videos only; MP4, WebM, GIF and folders of PNG frames are
+    read. RUN gets the checkpoint model.safetensors, which `mpvideo sample --ckpt RUN` takes, the log, the loss curve
+    and contact sheets. Ctrl-C saves first; the same command goes on. The path of the checkpoint goes to standard
+    output.
+
+    \b
+    mpvideo train clips --out run --minutes 10
+    mpvideo train menagerie --out run --dry-run
+    torchrun --nproc-per-node 2 -m mpvideo train clips --out run --batch-size 16
+    """
+    preset_name: PresetName = preset or ("small" if data == MENAGERIE else "tiny")
+    recipe = _recipe(
+        PRESETS[preset_name], batch_size=batch_size, micro_batch=micro_batch, P_mean=p_mean, P_std=p_std,
+        peak_rate=rate, warmup_steps=warmup, decay_steps=decay, label_dropout=label_dropout, clip_frames=clip_frames,
+        clip_share=clip_share, autoencoder_steps=autoencoder_steps, seed=seed,
+    )  # fmt: skip
+    with usage_errors("steps", "stride", "size", "frames", "minutes", "snapshot_minutes", "sheet_minutes"):
+        _check_numbers(steps, stride, size, frames, minutes, snapshot_minutes, sheet_minutes)
+    if data == MENAGERIE:
+        _refuse_for_menagerie(codec=codec, size=size, frames=frames, stride=stride)
+    elif not Path(data).is_dir():
+        raise UsageError(
+            f"DATA must be a folder of videos or the word menagerie, got {printable(data)}",
+            hint="A folder with a subfolder of MP4, WebM, GIF or PNG frames for each class, for example.",
+        )
+
+    # The options are known to be right before torch, which takes a second, is imported.
+    from mpvideo.device import choose_placement
+    from mpvideo.training.cost import faster_dtype
+    from mpvideo.training.processes import join_processes
+    from mpvideo.training.run import Rhythm, Run, recorded_dtype
+
+    place = choose_placement(device).device
+    with join_processes() as processes:
+        told = not quiet and processes.first
+
+        def say(line: str) -> None:
+            tell(line, quiet=not told)
+
+        plan = _plan(
+            data, PRESETS[preset_name], recipe, processes,
+            codec=codec or ("latent" if data == MENAGERIE else "rgb"), size=size, frames=frames, stride=stride,
+            cache=cache, steps=steps, self_condition=bool(self_condition), say=say,
+        )  # fmt: skip
+        if dtype == "auto":  # measured once, and kept for the run's other calls
+            faster = processes.first and (recorded_dtype(out) or faster_dtype(plan.model, recipe, place)) == "bfloat16"
+            dtype = "bfloat16" if processes.agree(faster) else "float32"
+        plan = dataclasses.replace(plan, recipe=dataclasses.replace(recipe, dtype=dtype))
+        if processes.first:
+            _tell_costs(plan, preset_name, place, say, others=dry_run)
+        if dry_run:
+            return
+        rhythm = Rhythm(
+            snapshot=60 * snapshot_minutes, sheet=60 * sheet_minutes, limit=None if minutes is None else 60 * minutes
+        )
+        with TerminalWatcher(quiet=not told) as watcher:
+            run = Run(plan, out, watcher=watcher, rhythm=rhythm, processes=processes, device=place, init=init)
+            done = run.train()
+        if processes.first:
+            _report(out, plan, done=done, as_json=as_json, quiet=quiet)
+    if watcher.signals:
+        raise SystemExit(ExitCode.INTERRUPTED if watcher.signals[0] == signal.SIGINT else ExitCode.TERMINATED)
+
+
+def _recipe(preset: Preset, **given: Any) -> Recipe:
+    """The preset's recipe with the settings of the command line in their place."""
+    names = {
+        "P_mean": "p_mean", "P_std": "p_std", "peak_rate": "rate", "warmup_steps": "warmup", "decay_steps": "decay"
+    }  # fmt: skip
+    given = {name: value for name, value in given.items() if value is not None}
+    if "batch_size" in given and "micro_batch" not in given:
+        given["micro_batch"] = min(given["batch_size"], Recipe(**preset.recipe).micro_batch)
+    try:
+        return Recipe(**{**preset.recipe, **given})
+    except ValueError as error:
+        field, words = str(error).split(" ", 1)
+        raise UsageError(f"--{names.get(field, field).replace('_', '-')} {words}") from None
+
+
+def _check_numbers(
+    steps: int | None,
+    stride: int,
+    size: int | None,
+    frames: int | None,
+    minutes: float | None,
+    snapshot_minutes: float,
+    sheet_minutes: float,
+) -> None:
+    for name, number in (("steps", steps), ("stride", stride), ("size", size), ("frames", frames)):
+        if number is not None:
+            check_int(name, number, 1)
+    if minutes is not None:
+        check_float("minutes", minutes, 0.0, open_low=True)
+    check_float("snapshot_minutes", snapshot_minutes, 0.0)
+    check_float("sheet_minutes", sheet_minutes, 0.0)
+
+
+def _refuse_for_menagerie(*, codec: TrainedCodec | None, size: int | None, frames: int | None, stride: int) -> None:
+    if codec == "gray":
+        raise UsageError("--codec must be rgb or latent for the menagerie, whose classes are colours; got gray")
+    for name, value in (("size", size), ("frames", frames), ("stride", None if stride == 1 else stride)):
+        if value is not None:
+            raise UsageError(
+                f"--{name} cannot be set for the menagerie, whose videos are 32 frames of 64x64; got {value}"
+            )
+
+
+def _plan(
+    data: str,
+    preset: Preset,
+    recipe: Recipe,
+    processes: "Processes",
+    *,
+    codec: TrainedCodec,
+    size: int | None,
+    frames: int | None,
+    stride: int,
+    cache: Path | None,
+    steps: int | None,
+    self_condition: bool,
+    say: "Say",
+) -> "Plan":
+    from mpvideo.training.run import Plan
+    from mpvideo.training.sources import open_source
+    from mpvideo.training.trainer import check_shares, clips_per_sample
+
+    size, frames = size or preset.size, frames or preset.frames
+    with processes.one_after_another():  # the first decodes, the others find it done
+        source = open_source(
+            data, size=size, frames=frames, stride=stride, gray=codec == "gray", cache=cache, seed=recipe.seed, say=say
+        )
+    video = codec_config(codec, source.data.fps)
+    classes = source.data.classes
+    with usage_errors("size", "frames", "clip_frames", "batch_size"):
+        check_shares(recipe, processes)
+        model = preset.model(
+            video,
+            size=source.size,
+            frames=source.frames,
+            num_classes=None if classes is None else len(classes),
+            self_condition=self_condition,
+        )
+        clips_per_sample(recipe, model)
+    return Plan(
+        data=source.data,
+        source=source.record,
+        video=video,
+        model=model,
+        recipe=recipe,
+        steps=steps or preset.steps,
+        sampling=source.sampling,
+        title=source.title,
+        license=source.license,
+        description=source.description,
+    )
+
+
+def _tell_costs(plan: "Plan", preset: PresetName, place: "torch.device", say: "Say", *, others: bool) -> None:
+    """Says what the training costs, measured here; for the other presets too, on request."""
+    from mpvideo.training.cost import num_parameters, seconds_per_step, step_flops
+
+    model, recipe = plan.model, plan.recipe
+    seconds = seconds_per_step(model, recipe, place)
+    flops = step_flops(model, recipe)
+    say(f"{plan.description}; {model.frames} frames, {plan.video.codec}, on {place.type} in {recipe.dtype}")
+    say(_cost_line(preset, num_parameters(model), flops, seconds, recipe.batch_size, plan.steps))
+    if not others:
+        return
+    for name, other in PRESETS.items():
+        if name == preset:
+            continue
+        sized = other.model(
+            plan.video,
+            size=plan.video.pixel_size(model.image_size),
+            frames=model.frames,
+            num_classes=model.num_classes,
+            self_condition=model.self_condition,
+        )
+        other_recipe = Recipe(**other.recipe)
+        operations = step_flops(sized, other_recipe)
+        # Not measured: a step of base can take a minute on a CPU.
+        guess = seconds * operations / flops
+        say(_cost_line(name, num_parameters(sized), operations, guess, other_recipe.batch_size, other.steps))
+
+
+def _cost_line(name: str, parameters: int, flops: int, seconds: float, batch: int, steps: int) -> str:
+    return (
+        f"{name}: {parameters / 1e6:.1f} M parameters, {flops / 1e9:,.0f} GFLOP and about {_duration(seconds)} a step "
+        f"of {batch} samples, {steps:,} steps in about {_duration(seconds * steps)}"
+    )
+
+
+def _duration(seconds: float) -> str:
+    for unit, size in (("days", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s" if seconds >= 2 else f"{seconds:.2f} s"
+
+
+def _report(out: Path, plan: "Plan", *, done: bool, as_json: bool, quiet: bool) -> None:
+    path = out / "model.safetensors"
+    if not path.exists():  # ended before the network's first step
+        tell(f"{printable(out)}: the autoencoder is not trained yet; the same command goes on", quiet=quiet)
+        return
+    write_result(json.dumps({"path": str(path), "done": done}) + "\n" if as_json else f"{path}\n")
+    tell("done" if done else f"not all {plan.steps:,} steps yet; the same command goes on", quiet=quiet)

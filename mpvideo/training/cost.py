@@ -1,0 +1,69 @@
+"""What training a network costs: parameters, operations, and time measured here."""
+
+import time
+from dataclasses import replace
+from math import prod
+
+import torch
+
+from mpvideo.architecture import network_flops, network_shapes
+from mpvideo.config import ModelConfig
+from mpvideo.diffusion import class_rows
+from mpvideo.nn import KarrasUnet3D
+from mpvideo.training.objective import Objective
+from mpvideo.training.recipe import Recipe, TrainingDtype
+
+_CLEARLY_FASTER = 0.9
+"""bfloat16 costs accuracy: it has to save at least a tenth of the time."""
+
+
+def num_parameters(model: ModelConfig) -> int:
+    """Number of values in the network's tensors."""
+    return sum(prod(shape) for shape in network_shapes(model).values())
+
+
+def step_flops(model: ModelConfig, recipe: Recipe) -> int:
+    """Floating-point operations of one optimiser step: forwards, and backwards at twice the cost of a forward.
+
+    Half the steps of a self-conditioned network have one more forward.
+    """
+    forwards = 3.5 if model.self_condition else 3.0
+    return int(forwards * network_flops(model) * recipe.batch_size)
+
+
+def seconds_per_step(
+    model: ModelConfig, recipe: Recipe, device: torch.device | str = "cpu", *, repeats: int = 2
+) -> float:
+    """Measures a forward and a backward of one micro-batch, and scales it to a step; data are not counted.
+
+    The first, which makes ready, is not counted either; the fastest of the others is.
+    """
+    device = torch.device(device)
+    count = min(recipe.micro_batch, recipe.batch_size)
+    best = float("inf")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        objective = Objective(KarrasUnet3D(**vars(model)), 0.5).to(device).train()
+        clean = torch.randn(count, model.channels, model.frames, model.image_size, model.image_size, device=device)
+        noise, sigma = torch.randn_like(clean), torch.ones(count, device=device)
+        rows = None
+        if model.num_classes is not None:
+            rows = class_rows(torch.zeros(count, dtype=torch.long), model.num_classes).to(device)
+        for attempt in range(1 + repeats):
+            began = time.perf_counter()
+            mean, _ = objective(clean, noise, sigma, rows, dtype=getattr(torch, recipe.dtype))
+            mean.backward()
+            float(mean.detach())  # a GPU has to be waited for
+            taken = time.perf_counter() - began
+            if attempt:
+                best = min(best, taken)
+            objective.zero_grad()
+    return best * step_flops(model, recipe) / (3 * network_flops(model) * count)
+
+
+def faster_dtype(model: ModelConfig, recipe: Recipe, device: torch.device | str = "cpu") -> TrainingDtype:
+    """The dtype for a network to compute in: bfloat16 where a measurement shows it to be clearly faster."""
+    seconds = {
+        dtype: seconds_per_step(model, replace(recipe, dtype=dtype), device) for dtype in ("float32", "bfloat16")
+    }
+    return "bfloat16" if seconds["bfloat16"] < _CLEARLY_FASTER * seconds["float32"] else "float32"

@@ -1,0 +1,80 @@
+"""Beginning a training with the weights of a checkpoint."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mpvideo.checkpoint import open_checkpoint
+from mpvideo.checkpoint.load import load_tensors
+from mpvideo.config import EDMConfig, ModelConfig, VideoConfig
+from mpvideo.errors import UsageError
+from mpvideo.nn import KarrasUnet3D
+from mpvideo.text import printable
+from mpvideo.training.factored import FactoredClassEmbedding
+from mpvideo.video.autoencoder import Autoencoder
+
+_CODEC_PREFIX = "codec."
+
+
+class InitialWeights:
+    """What a checkpoint has to begin with.
+
+    Args:
+        path: the checkpoint.
+        model, video: what is to be trained; the checkpoint must be of the same.
+        sigma_data: of the training, and of the checkpoint; weights learned under another one are of no use.
+
+    Attributes:
+        autoencoder: its autoencoder, or None.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be read.
+        UsageError: it is one of another network or codec.
+    """
+
+    def __init__(
+        self, path: Path, model: ModelConfig, video: VideoConfig, *, sigma_data: float = EDMConfig.sigma_data
+    ) -> None:
+        checkpoint = open_checkpoint(path)
+        config = checkpoint.config
+        for name, own in vars(model).items():
+            if name != "dropout" and (theirs := getattr(config.model, name)) != own:
+                raise UsageError(
+                    f"--init must be a checkpoint of the network to train, with {name} {printable(own)}, but "
+                    f"{printable(path)} has {printable(theirs)}"
+                )
+        if (config.video.codec, config.video.autoencoder) != (video.codec, video.autoencoder):
+            raise UsageError(
+                f"--init must be a checkpoint of the codec {video.codec}, but {printable(path)} is one of "
+                f"{config.video.codec}"
+            )
+        for name, own in {"sigma_data": sigma_data, "legacy_fan_in": False}.items():
+            if (theirs := getattr(config.edm, name)) != own:
+                raise UsageError(
+                    f"--init must be a checkpoint with {name} {printable(own)}, as it is trained here, but "
+                    f"{printable(path)} has {printable(theirs)}"
+                )
+        tensors, _ = load_tensors(checkpoint.header)
+        floats = {name: tensor.float() for name, tensor in tensors.items()}
+        self.autoencoder: Autoencoder | None = None
+        if video.autoencoder is not None:
+            parts = {name: floats.pop(name) for name in list(floats) if name.startswith(_CODEC_PREFIX)}
+            self.autoencoder = Autoencoder(video.autoencoder)
+            self.autoencoder.load_state_dict({name.removeprefix(_CODEC_PREFIX): part for name, part in parts.items()})
+        self._weights = floats
+
+    def load_into(self, net: KarrasUnet3D) -> None:
+        """Replaces the weights of a network, whose class embedding may be factored."""
+        weights = dict(self._weights)
+        if isinstance(embedding := net.to_class_emb, FactoredClassEmbedding):
+            weights["to_class_emb.weight"] = _factors_of(weights["to_class_emb.weight"], embedding)
+        net.load_state_dict(weights)
+
+
+def _factors_of(table: Tensor, embedding: FactoredClassEmbedding) -> Tensor:
+    """The factors whose sums come nearest to a full table: exact for a table that was made of such sums."""
+    design = embedding.design.double().cpu()
+    # The sums do not change when a constant moves from one factor to another: take the smallest factors.
+    solution: Tensor = torch.linalg.lstsq(design.T, table.double().T, driver="gelsd").solution
+    return solution.T.float()

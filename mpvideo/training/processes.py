@@ -1,0 +1,95 @@
+"""The processes that train together: one alone, or those that torchrun started."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+_PATIENCE = timedelta(hours=6)
+"""How long the others wait for the first one, which prepares the data and trains the autoencoder by itself."""
+
+
+@dataclass(frozen=True)
+class Processes:
+    """How many processes there are, and which of them this is.
+
+    Attributes:
+        rank: number of this process; the one with 0 writes and speaks.
+        count: how many there are.
+        local_rank: number of this process on its machine, and of its GPU.
+    """
+
+    rank: int = 0
+    count: int = 1
+    local_rank: int = 0
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the one that writes and speaks."""
+        return self.rank == 0
+
+    def share(self, numbers: range) -> range:
+        """The part of `numbers` that falls to this process; their count must be a multiple of `count`."""
+        size = len(numbers) // self.count
+        return numbers[self.rank * size : (self.rank + 1) * size]
+
+    def gather(self, values: Tensor) -> Tensor:
+        """The (B,) tensors of all processes, on the CPU, one after the other: (count * B,), in each of them."""
+        if self.count == 1:
+            return values
+        parts = [torch.empty_like(values) for _ in range(self.count)]
+        dist.all_gather(parts, values)
+        return torch.cat(parts)
+
+    def agree(self, flag: bool) -> bool:
+        """The flag of the first process, in each of them."""
+        if self.count == 1:
+            return flag
+        value = torch.tensor([float(flag)])
+        dist.broadcast(value, 0)
+        return bool(value)
+
+    def wait(self) -> None:
+        """Returns when all processes have come here."""
+        if self.count > 1:
+            dist.barrier()
+
+    @contextmanager
+    def one_after_another(self) -> Iterator[None]:
+        """Lets the first process through the block, and then the others."""
+        if not self.first:
+            self.wait()
+        yield
+        if self.first:
+            self.wait()
+
+
+ALONE = Processes()
+"""One process by itself."""
+
+
+@contextmanager
+def join_processes() -> Iterator[Processes]:
+    """Joins the processes that torchrun started together with this one, if it did, until the block ends.
+
+    They talk over NCCL where there is CUDA, and else over gloo.
+    """
+    if "RANK" not in os.environ:
+        yield ALONE
+        return
+    processes = Processes(
+        rank=int(os.environ["RANK"]),
+        count=int(os.environ["WORLD_SIZE"]),
+        local_rank=int(os.environ.get("LOCAL_RANK", "0")),
+    )
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    dist.init_process_group(backend, timeout=_PATIENCE)
+    try:
+        yield processes
+    finally:
+        dist.destroy_process_group()

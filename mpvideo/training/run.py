@@ -1,0 +1,356 @@
+"""A training run: a folder that is added to until the network is trained, in as many calls as it takes.
+
+RUN/run.json                 what the run was begun with
+RUN/snapshot.pt              everything needed to go on
+RUN/model.safetensors        the checkpoint as of the last snapshot: the wider average of the weights
+RUN/ema/                     snapshots of both averages, for `mpvideo ema`
+RUN/log.jsonl, RUN/loss.png  the loss
+RUN/sheets/                  videos of fixed seeds, now and then
+RUN/autoencoder.safetensors  only for latents, as RUN/autoencoder.pt while it is trained, and RUN/latents/
+"""
+
+import json
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import mpvideo
+from mpvideo.checkpoint.save import save_checkpoint
+from mpvideo.config import CheckpointConfig, EDMConfig, ModelConfig, SamplingConfig, VideoConfig
+from mpvideo.errors import UsageError
+from mpvideo.files import atomic_path, write_error
+from mpvideo.nn import KarrasUnet3D
+from mpvideo.text import printable
+from mpvideo.training.autoencoder import AutoencoderTrainer, load_autoencoder, save_autoencoder
+from mpvideo.training.data import Dataset
+from mpvideo.training.factored import FactoredClassEmbedding, finished_weights
+from mpvideo.training.initial import InitialWeights
+from mpvideo.training.latents import encoded_batches
+from mpvideo.training.log import append_record, read_log, truncate_log
+from mpvideo.training.pictures import contact_sheet, loss_curve
+from mpvideo.training.posthoc import forget_after, save_ema_snapshot
+from mpvideo.training.preview import preview
+from mpvideo.training.processes import ALONE, Processes
+from mpvideo.training.progress import LossMeter, Watcher
+from mpvideo.training.recipe import Recipe
+from mpvideo.training.snapshot import load_snapshot, save_snapshot
+from mpvideo.training.trainer import Trainer
+from mpvideo.video.autoencoder import Autoencoder
+from mpvideo.video.codec import Codec, LatentCodec, PixelCodec
+
+EMA_SNAPSHOTS = 32
+"""How many snapshots of each average a whole run makes, evenly spaced."""
+
+FINISHED_STD = 0.10
+"""Relative width of the average that becomes model.safetensors."""
+
+_IMAGE_NUMBERS = 2**40
+"""The autoencoder's samples have numbers from here on, the network's from 0."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What to train on what.
+
+    Attributes:
+        data: the samples.
+        source: what the user calls them, and how clips are cut, for the records.
+        video: what the network's channels mean.
+        model: the network.
+        recipe: how it is trained.
+        steps: of the network, in all calls.
+        sampling: the settings to sample the checkpoint with.
+        title, license: of the checkpoint.
+        description: the data in a few words, for people.
+        edm: its preconditioning.
+    """
+
+    data: Dataset
+    source: dict[str, Any]
+    video: VideoConfig
+    model: ModelConfig
+    recipe: Recipe
+    steps: int
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    title: str | None = None
+    license: str | None = None
+    description: str = "videos"
+    edm: EDMConfig = field(default_factory=EDMConfig)
+
+    def begun_with(self) -> dict[str, Any]:
+        """What must stay the same in all calls, as JSON."""
+        record = {"source": self.source, "video": asdict(self.video), "model": asdict(self.model)}
+        return json.loads(json.dumps({**record, "recipe": asdict(self.recipe)}))  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rhythm:
+    """How often things are written, in seconds, and how long to train.
+
+    Attributes:
+        snapshot: between snapshots.
+        sheet: between contact sheets.
+        log: between records of the loss.
+        limit: after which this call ends, or None.
+    """
+
+    snapshot: float = 300.0
+    sheet: float = 600.0
+    log: float = 10.0
+    limit: float | None = None
+
+
+class Run:
+    """One call of a training: goes on where the last one stopped, and leaves the folder so that the next one can.
+
+    With several processes only the first one writes and speaks.
+
+    Args:
+        plan: what to train; the same in every call.
+        folder: RUN.
+        watcher: is told how it goes.
+        rhythm: how often to write what.
+        processes: those that train together.
+        device: where to train.
+        init: a checkpoint whose weights a new run begins with.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        folder: Path,
+        *,
+        watcher: Watcher,
+        rhythm: Rhythm,
+        processes: Processes = ALONE,
+        device: torch.device | str = "cpu",
+        init: Path | None = None,
+    ) -> None:
+        self.plan, self.folder, self.watcher = plan, folder, watcher
+        self.rhythm, self.processes = rhythm, processes
+        self.device = torch.device(device)
+        self.init = init
+        self.began = time.monotonic()
+        self.codec: Codec = PixelCodec()
+        self.autoencoder: Autoencoder | None = None
+
+    def train(self) -> bool:
+        """Trains until done, told to stop, or out of time, and saves; returns whether it is done.
+
+        Raises:
+            UsageError: the run was begun with something else.
+            CheckpointError: a file of the run is damaged.
+            OutputError: the folder cannot be written to; the last snapshot is intact.
+        """
+        initial = None
+        if self.init is not None and not (self.folder / "snapshot.pt").exists():
+            initial = InitialWeights(self.init, self.plan.model, self.plan.video)
+        if self.processes.first:
+            self._open_folder()
+            if initial is not None and initial.autoencoder is not None:
+                save_autoencoder(initial.autoencoder, self.folder / "autoencoder.safetensors")
+        if self.plan.video.autoencoder is not None and not self._prepare_autoencoder():
+            return False
+        net = self._new_network()
+        if initial is not None:
+            initial.load_into(net)
+        trainer = Trainer(net, self.plan.recipe, sigma_data=self.plan.edm.sigma_data, processes=self.processes)
+        if (path := self.folder / "snapshot.pt").exists():
+            trainer.load_state(load_snapshot(path))
+            if self.processes.first:
+                self.watcher.say(f"going on from step {trainer.step} of {self.plan.steps}")
+                forget_after(self.folder, trainer.step)
+                truncate_log(self.folder / "log.jsonl", trainer.step)
+        self._train_network(trainer)
+        return trainer.step >= self.plan.steps
+
+    def _open_folder(self) -> None:
+        path = self.folder / "run.json"
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            (self.folder / "sheets").mkdir(exist_ok=True)
+            text = path.read_text("utf-8") if path.exists() else None
+        except (OSError, ValueError) as error:
+            raise write_error(self.folder, error) from error
+        now = self.plan.begun_with()
+        if text is None:
+            with atomic_path(path, overwrite=True) as aside:
+                aside.write_text(json.dumps({"version": mpvideo.__version__, **now}, indent=2) + "\n", "utf-8")
+            return
+        check_same(path, text, now)
+
+    def _prepare_autoencoder(self) -> bool:
+        """Trains the autoencoder, or loads the trained one; returns whether it is done."""
+        done = True
+        path = self.folder / "autoencoder.safetensors"
+        if self.processes.first and not path.exists():
+            done = self._train_autoencoder(path)
+        self.processes.wait()
+        if not self.processes.agree(done):
+            return False
+        assert self.plan.video.autoencoder is not None
+        self.autoencoder = load_autoencoder(path, self.plan.video.autoencoder).to(self.device)
+        self.codec = LatentCodec(self.autoencoder, self.plan.edm.sigma_data, frames_at_once=256)
+        return True
+
+    def _train_autoencoder(self, path: Path) -> bool:
+        plan, recipe = self.plan, self.plan.recipe
+        assert plan.video.autoencoder is not None
+
+        def images(numbers: range) -> Tensor:
+            shifted = range(_IMAGE_NUMBERS + numbers.start, _IMAGE_NUMBERS + numbers.stop)
+            return plan.data.batch(shifted, 1)[0][:, 0]
+
+        trainer = AutoencoderTrainer(
+            plan.video.autoencoder, images, steps=recipe.autoencoder_steps, seed=recipe.seed, device=self.device
+        )
+        snapshot = self.folder / "autoencoder.pt"
+        if snapshot.exists():
+            trainer.load_state(load_snapshot(snapshot))
+        saved = time.monotonic()
+        while trainer.step < trainer.steps and not self._stopping():
+            error = trainer.train_step()
+            self.watcher.advance("autoencoder", trainer.step, trainer.steps, f"error {error:.4f}")
+            if time.monotonic() - saved > self.rhythm.snapshot:
+                save_snapshot(trainer.state(), snapshot)
+                saved = time.monotonic()
+        save_snapshot(trainer.state(), snapshot)
+        if trainer.step < trainer.steps:
+            return False
+        save_autoencoder(trainer.finished(), path)
+        snapshot.unlink(missing_ok=True)
+        return True
+
+    def _new_network(self) -> KarrasUnet3D:
+        plan = self.plan
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(plan.recipe.seed)
+            net = KarrasUnet3D(**vars(plan.model))
+            if plan.data.factors is not None:
+                net.to_class_emb = FactoredClassEmbedding(plan.data.factors, 4 * plan.model.dim)
+        return net.to(self.device)
+
+    def _train_network(self, trainer: Trainer) -> None:
+        batches = encoded_batches(self.plan.data, self.codec)
+        first, rhythm, total = self.processes.first, self.rhythm, self.plan.steps
+        meter = LossMeter()
+        every = max(1, total // EMA_SNAPSHOTS)
+        saved = pictured = time.monotonic()
+        begun_at = trainer.step
+        while trainer.step < total and not self._stopping():
+            meter.add(trainer.train_step(batches))
+            if not first:
+                continue
+            if trainer.step % every == 0 or trainer.step == total:
+                self._save_averages(trainer)
+            self.watcher.advance("network", trainer.step, total, meter.words)
+            now = time.monotonic()
+            if meter.seconds > rhythm.log:
+                self._log(meter, trainer)
+            if now - saved > rhythm.snapshot:
+                self._save(trainer)
+                saved = time.monotonic()
+            if now - pictured > rhythm.sheet:
+                self._picture(trainer)
+                pictured = time.monotonic()
+        if first and trainer.step > begun_at:
+            self._log(meter, trainer)
+            self._save(trainer)
+            self._picture(trainer)
+        self.processes.wait()
+
+    def _stopping(self) -> bool:
+        """Whether to save and end; the same in all processes."""
+        late = self.rhythm.limit is not None and time.monotonic() - self.began > self.rhythm.limit
+        return self.processes.agree(late or self.watcher.stopping())
+
+    def _log(self, meter: LossMeter, trainer: Trainer) -> None:
+        record = meter.record(step=trainer.step, samples=trainer.samples, rate=trainer.optimizer.param_groups[0]["lr"])
+        if record is not None:
+            append_record(self.folder / "log.jsonl", record)
+
+    def _save_averages(self, trainer: Trainer) -> None:
+        for std, average in trainer.averages.items():
+            save_ema_snapshot(
+                self.folder, average.average, ema_std=std, step=trainer.step, factors=self.plan.data.factors
+            )
+
+    def _save(self, trainer: Trainer) -> None:
+        """Writes what the next call goes on from, and the checkpoint."""
+        save_snapshot(trainer.state(), self.folder / "snapshot.pt")
+        weights = finished_weights(trainer.averages[FINISHED_STD].average)
+        if self.autoencoder is not None:
+            weights |= {f"codec.{name}": tensor.cpu() for name, tensor in self.autoencoder.state_dict().items()}
+        # Weights have root mean square 1 and need float16's precision more than bfloat16's range.
+        halves = {name: tensor.to(torch.float16) for name, tensor in weights.items()}
+        save_checkpoint(self.folder / "model.safetensors", halves, self._config(trainer), overwrite=True)
+
+    def _config(self, trainer: Trainer) -> CheckpointConfig:
+        plan = self.plan
+        training = {
+            **plan.begun_with(),
+            "steps": trainer.step,
+            "samples": trainer.samples,
+            "ema_std": FINISHED_STD,
+            "version": mpvideo.__version__,
+        }
+        return CheckpointConfig(
+            title=plan.title,
+            license=plan.license,
+            model=plan.model,
+            video=plan.video,
+            edm=plan.edm,
+            sampling=plan.sampling,
+            classes=plan.data.classes,
+            training={name: training[name] for name in training if name not in ("model", "video")},
+        )
+
+    def _picture(self, trainer: Trainer) -> None:
+        """Draws the loss curve and a contact sheet of what the average makes now."""
+        net = trainer.averages[FINISHED_STD].average
+        videos, captions = preview(net, self.codec, self.plan.edm, self.plan.sampling, self.plan.data.classes)
+        pictures = {
+            self.folder / "loss.png": loss_curve(read_log(self.folder / "log.jsonl")),
+            self.folder / "sheets" / f"step-{trainer.step:08d}.png": contact_sheet(videos, captions),
+        }
+        for path, picture in pictures.items():
+            with atomic_path(path, overwrite=True) as aside:
+                picture.save(aside, format="PNG")
+
+
+def check_same(path: Path, text: str, now: dict[str, Any]) -> None:
+    """Makes sure that a run goes on with what it was begun with.
+
+    Raises:
+        UsageError: something differs, and what.
+    """
+    try:
+        before = json.loads(text)
+        changed = [
+            f"{group}.{name} is {printable(now[group].get(name))}, was {printable(before[group].get(name))}"
+            for group in now
+            for name in {**before[group], **now[group]}
+            if before[group].get(name) != now[group].get(name)
+        ]
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise UsageError(
+            f"{printable(path)} is not the record of a run", hint="Give --out a new folder, or put the file back."
+        ) from error
+    if changed:
+        raise UsageError(
+            f"{printable(path.parent)} was begun with other settings: {'; '.join(changed[:3])}",
+            hint="Give --out another folder, or the settings that the run was begun with.",
+        )
+
+
+def recorded_dtype(folder: Path) -> str | None:
+    """The dtype that a run was begun with, or None if there is no such run."""
+    try:
+        dtype = json.loads((folder / "run.json").read_text("utf-8"))["recipe"]["dtype"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return dtype if isinstance(dtype, str) else None
