@@ -231,7 +231,7 @@ def test_the_menagerie_in_latents(tmp_path: Path):
         (("menagerie", "--out", "run", "--size", "32"), "--size cannot be set for the menagerie"),
         (
             ("menagerie", "--out", "run", "--clip-frames", "5"),
-            "--clip-frames must divide the length of a sample, 32, got 5",
+            "--clip-frames must divide the length of a sample",
         ),
         (("menagerie", "--out", "run", "--micro-batch", "0"), "--micro-batch must be at least 1, got 0"),
     ],
