@@ -274,7 +274,7 @@ def train(
             dtype = "bfloat16" if processes.agree(faster) else "float32"
         plan = dataclasses.replace(plan, recipe=dataclasses.replace(recipe, dtype=dtype))
         if processes.first:
-            _tell_costs(plan, preset_name, place, say, others=dry_run)
+            _tell_costs(plan, preset_name, place, say, processes=processes.count, others=dry_run)
         if dry_run:
             return
         rhythm = Rhythm(
@@ -382,12 +382,14 @@ def _plan(
     )
 
 
-def _tell_costs(plan: "Plan", preset: PresetName, place: "torch.device", say: "Say", *, others: bool) -> None:
+def _tell_costs(
+    plan: "Plan", preset: PresetName, place: "torch.device", say: "Say", *, processes: int, others: bool
+) -> None:
     """Says what the training costs, measured here; for the other presets too, on request."""
     from mpvideo.training.cost import num_parameters, seconds_per_step, step_flops
 
     model, recipe = plan.model, plan.recipe
-    seconds = seconds_per_step(model, recipe, place)
+    seconds = seconds_per_step(model, recipe, place) / processes
     flops = step_flops(model, recipe)
     say(f"{plan.description}; {model.frames} frames, {plan.video.codec}, on {place.type} in {recipe.dtype}")
     say(_cost_line(preset, num_parameters(model), flops, seconds, recipe.batch_size, plan.steps))

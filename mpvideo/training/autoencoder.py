@@ -13,12 +13,18 @@ from mpvideo.config import AutoencoderConfig
 from mpvideo.errors import CheckpointError
 from mpvideo.files import atomic_path, reason
 from mpvideo.text import printable
+from mpvideo.training.draws import generator_for
 from mpvideo.training.loss import learning_rate
+from mpvideo.training.recipe import TrainingDtype
 from mpvideo.video.autoencoder import Autoencoder
 from mpvideo.video.codec import to_unit
 
-LATENT_NOISE = 0.1
-"""Standard deviation of the noise added to raw latents, so that the decoder forgives a sampler's small errors."""
+LATENT_NOISE = 0.5
+"""Noise added to the latents in training, in standard deviations of them, so that the decoder forgives errors.
+
+Measured on the menagerie, by the judge of `mpvideo.evaluation`: with 0.1 the decoder lost one animal in ten to noise of
+0.5, with 0.5 none to noise of 0.7.
+"""
 
 IMAGES_PER_STEP = 64
 
@@ -36,6 +42,7 @@ class AutoencoderTrainer:
         images: what to train on; the steps take their numbers from 0 on.
         steps: how many there will be.
         peak_rate, warmup_steps: of Adam's rate.
+        dtype: what the convolutions compute in; weights and their updates stay in float32.
         seed: seeds weights and noise.
         device: where to train.
     """
@@ -48,6 +55,7 @@ class AutoencoderTrainer:
         steps: int,
         peak_rate: float = 2e-3,
         warmup_steps: int = 100,
+        dtype: TrainingDtype = "float32",
         seed: int = 0,
         device: torch.device | str = "cpu",
     ) -> None:
@@ -60,16 +68,24 @@ class AutoencoderTrainer:
         self.steps = steps
         self.peak_rate, self.warmup_steps, self.seed = peak_rate, warmup_steps, seed
         self.device = torch.device(device)
+        self.dtype: torch.dtype = getattr(torch, dtype)
         self.optimizer = torch.optim.Adam(self.autoencoder.parameters(), betas=(0.9, 0.99), fused=True)
         self.step = 0
 
     def train_step(self) -> float:
         """Takes one optimiser step; returns the mean squared error, of values in [-1, 1]."""
         batch = self._batch(range(self.step * IMAGES_PER_STEP, (self.step + 1) * IMAGES_PER_STEP))
-        generator = torch.Generator().manual_seed(self.seed + self.step)
-        latents = self.autoencoder.encode_raw(batch)
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            latents = self.autoencoder.encode_raw(batch)
+        latents = latents.float()
+        generator = generator_for(self.seed, "autoencoder", self.step)
         noise = torch.randn(latents.shape, generator=generator).to(self.device)
-        error = self.autoencoder.decode_raw(latents + LATENT_NOISE * noise) - batch
+        # Of latents that are all the same, the square root alone would have no gradient.
+        deviation = (latents.var(dim=(0, 2, 3), keepdim=True) + 1e-8).sqrt()
+        noisy = latents + LATENT_NOISE * deviation * noise
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            images = self.autoencoder.decode_raw(noisy)
+        error = images.float() - batch
         squared = error.square().mean()
         self.optimizer.zero_grad()
         (error.abs().mean() + squared).backward()  # type: ignore[no-untyped-call]

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from mpvideo.checks import check_int
 from mpvideo.config import MAX_FPS, MIN_FPS
-from mpvideo.diffusion.noise import seeded_generator
 from mpvideo.errors import UsageError
 from mpvideo.text import SHOWN, counted, first_ten, printable
 from mpvideo.training import Say
 from mpvideo.training.cache import CachedVideo, FrameCache, default_cache, open_cache
+from mpvideo.training.draws import draw_index, generator_for
 from mpvideo.training.layout import Layout, find_videos
 
 __all__ = ["ClipFormat", "FolderData", "default_cache", "open_folder"]
@@ -75,8 +75,10 @@ class FolderData:
         name: of the folder.
 
     Attributes:
+        frames: the decoded frames of all videos, (total, H, W, C) uint8, mapped into memory.
         fps: frames a second of a clip: the median over the videos that say theirs, over the stride.
         description: what the data are, in a few words.
+        fingerprint: of the videos' order, lengths and labels, which decide the samples together with the seed.
     """
 
     factors: tuple[int, ...] | None = None
@@ -93,7 +95,7 @@ class FolderData:
     ) -> None:
         self.classes = classes
         self.clip = clip
-        self._frames = cache.frames
+        self.frames = cache.frames
         self._videos = tuple(videos)
         self._seed = seed
         self._epoch: tuple[int, npt.NDArray[np.int64]] | None = None
@@ -101,6 +103,8 @@ class FolderData:
         fps = statistics.median(rates) / clip.stride if rates else UNKNOWN_FPS
         self.fps = min(max(fps, MIN_FPS), MAX_FPS)
         kinds = "" if classes is None else f" in {len(classes)} {'class' if len(classes) == 1 else 'classes'}"
+        lines = "".join(f"{video.first} {video.count} {label}\n" for video, label in videos)
+        self.fingerprint = hashlib.blake2b(lines.encode(), digest_size=8).hexdigest()
         self.description = f"{printable(name)}: {counted(len(videos), 'video')}{kinds}"
 
     def __len__(self) -> int:
@@ -119,6 +123,15 @@ class FolderData:
         Raises:
             ValueError: more frames than `clip` has, or none.
         """
+        clips, labels = self.clips(numbers, frames)
+        length = self.clip.frames if frames is None else frames
+        # Stacking copies them out of the file.
+        empty = np.empty((0, length, *self.frames.shape[1:]), np.uint8)
+        stacked = np.stack([self.frames[clip] for clip in clips]) if clips else empty
+        return torch.from_numpy(stacked), labels
+
+    def clips(self, numbers: Sequence[int], frames: int | None = None) -> tuple[list[slice], Tensor]:
+        """Where in `frames` the samples are, and their labels; see `batch`."""
         if frames is not None:
             check_int("frames", frames, 1, self.clip.frames)
         span, step = self.clip.span(frames), self.clip.stride
@@ -126,17 +139,15 @@ class FolderData:
         for number in numbers:
             epoch, place = divmod(int(number), len(self))
             video, label = self._videos[self._order(epoch)[place]]
-            first = video.first + _draw(video.count - span + 1, self._seed, "start", int(number))
-            clips.append(np.array(self._frames[first : first + span : step]))  # copied out of the file
+            first = video.first + draw_index(video.count - span + 1, self._seed, "start", int(number))
+            clips.append(slice(first, first + span, step))
             labels.append(label)
-        shape = (0, -(-span // step), *self._frames.shape[1:])
-        stacked = np.stack(clips) if clips else np.empty(shape, np.uint8)
-        return torch.from_numpy(stacked), torch.tensor(labels, dtype=torch.int64)
+        return clips, torch.tensor(labels, dtype=torch.int64)
 
     def _order(self, epoch: int) -> npt.NDArray[np.int64]:
         """The videos in the order of an epoch: a permutation, kept until another epoch is asked for."""
         if self._epoch is None or self._epoch[0] != epoch:
-            generator = seeded_generator(_draw(2**62, self._seed, "order", epoch))
+            generator = generator_for(self._seed, "order", epoch)
             self._epoch = epoch, torch.randperm(len(self), generator=generator).numpy()
         return self._epoch[1]
 
@@ -213,9 +224,3 @@ def _classes_left(
         say(f"left out {len(gone)} of the classes, which have no video that can be used: {first_ten(gone)}")
     renumbered = {old: new for new, old in enumerate(left)}
     return tuple(layout.classes[old] for old in left), {name: renumbered[layout.labels[name]] for name in usable}
-
-
-def _draw(count: int, *key: object) -> int:
-    """A number from 0 to count - 1, uniform and always the same for a key."""
-    digest = hashlib.blake2b(" ".join(map(str, key)).encode(), digest_size=16).digest()
-    return int.from_bytes(digest, "big") * count >> 128

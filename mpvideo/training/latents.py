@@ -1,21 +1,68 @@
 """From numbered samples to the tensors that the network is trained on."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from mpvideo.files import atomic_path, write_error
+from mpvideo.training import Say
 from mpvideo.training.data import Dataset
+from mpvideo.training.folder import FolderData
 from mpvideo.training.trainer import Batches
-from mpvideo.video.codec import Codec
+from mpvideo.video.codec import Codec, LatentCodec
+
+_FRAMES_AT_ONCE = 256
 
 
-def encoded_batches(data: Dataset, codec: Codec) -> Batches:
-    """The samples as the codec encodes them, each time anew."""
+def encoded_batches(data: Dataset, codec: Codec, device: torch.device) -> Batches:
+    """The samples as the codec encodes them, each time anew, on the device that the codec is on."""
 
     @torch.no_grad()
     def batches(numbers: Sequence[int], frames: int | None) -> tuple[Tensor, Tensor]:
         pixels, labels = data.batch(numbers, frames)
-        return codec.encode(pixels), labels
+        return codec.encode(pixels.to(device)), labels
 
     return batches
+
+
+def cached_batches(data: FolderData, path: Path, device: torch.device) -> Batches:
+    """The samples of a folder, cut out of the latents that `cache_latents` wrote."""
+    latents = np.load(path, mmap_mode="r")
+
+    def batches(numbers: Sequence[int], frames: int | None) -> tuple[Tensor, Tensor]:
+        clips, labels = data.clips(numbers, frames)
+        x = torch.from_numpy(np.stack([latents[clip] for clip in clips])).to(device, torch.float32)
+        return x.transpose(1, 2).contiguous(), labels
+
+    return batches
+
+
+@torch.no_grad()
+def cache_latents(data: FolderData, codec: LatentCodec, path: Path, device: torch.device, say: Say) -> None:
+    """Encodes every frame of a folder once, into one file; where that is there, nothing is done.
+
+    The file is numpy's: (frames, Z, h, w) float16, the frames as the folder's cache has them.
+
+    Raises:
+        OutputError: it cannot be written; nothing is left half written.
+    """
+    if path.exists():
+        return
+    say(f"encoding {len(data.frames):,} frames")
+    try:
+        # Not mapped for writing: a full disk would then end the process instead of a write.
+        with atomic_path(path, overwrite=True) as aside, aside.open("wb") as file:
+            for start in range(0, len(data.frames), _FRAMES_AT_ONCE):
+                pixels = torch.from_numpy(np.array(data.frames[start : start + _FRAMES_AT_ONCE])).to(device)
+                part = codec.encode(pixels.unsqueeze(1)).squeeze(2).to(torch.float16).cpu().numpy()
+                if not start:
+                    shape = (len(data.frames), *part.shape[1:])
+                    np.lib.format.write_array_header_1_0(
+                        file, {"descr": part.dtype.str, "fortran_order": False, "shape": shape}
+                    )
+                file.write(part.tobytes())
+    except OSError as error:
+        raise write_error(path, error) from error

@@ -6,7 +6,8 @@ RUN/model.safetensors        the checkpoint as of the last snapshot: the wider a
 RUN/ema/                     snapshots of both averages, for `mpvideo ema`
 RUN/log.jsonl, RUN/loss.png  the loss
 RUN/sheets/                  videos of fixed seeds, now and then
-RUN/autoencoder.safetensors  only for latents, as RUN/autoencoder.pt while it is trained, and RUN/latents/
+RUN/autoencoder.safetensors  only for latents, as RUN/autoencoder.pt while it is trained
+RUN/latents.npy              only for latents of a folder: all of its frames
 """
 
 import json
@@ -28,8 +29,9 @@ from mpvideo.text import printable
 from mpvideo.training.autoencoder import AutoencoderTrainer, load_autoencoder, save_autoencoder
 from mpvideo.training.data import Dataset
 from mpvideo.training.factored import FactoredClassEmbedding, finished_weights
+from mpvideo.training.folder import FolderData
 from mpvideo.training.initial import InitialWeights
-from mpvideo.training.latents import encoded_batches
+from mpvideo.training.latents import cache_latents, cached_batches, encoded_batches
 from mpvideo.training.log import append_record, read_log, truncate_log
 from mpvideo.training.pictures import contact_sheet, loss_curve
 from mpvideo.training.posthoc import forget_after, save_ema_snapshot
@@ -38,7 +40,7 @@ from mpvideo.training.processes import ALONE, Processes
 from mpvideo.training.progress import LossMeter, Watcher
 from mpvideo.training.recipe import Recipe
 from mpvideo.training.snapshot import load_snapshot, save_snapshot
-from mpvideo.training.trainer import Trainer
+from mpvideo.training.trainer import Batches, Trainer
 from mpvideo.video.autoencoder import Autoencoder
 from mpvideo.video.codec import Codec, LatentCodec, PixelCodec
 
@@ -148,7 +150,7 @@ class Run:
         """
         initial = None
         if self.init is not None and not (self.folder / "snapshot.pt").exists():
-            initial = InitialWeights(self.init, self.plan.model, self.plan.video)
+            initial = InitialWeights(self.init, self.plan.model, self.plan.video, sigma_data=self.plan.edm.sigma_data)
         if self.processes.first:
             self._open_folder()
             if initial is not None and initial.autoencoder is not None:
@@ -206,7 +208,12 @@ class Run:
             return plan.data.batch(shifted, 1)[0][:, 0]
 
         trainer = AutoencoderTrainer(
-            plan.video.autoencoder, images, steps=recipe.autoencoder_steps, seed=recipe.seed, device=self.device
+            plan.video.autoencoder,
+            images,
+            steps=recipe.autoencoder_steps,
+            dtype=recipe.dtype,
+            seed=recipe.seed,
+            device=self.device,
         )
         snapshot = self.folder / "autoencoder.pt"
         if snapshot.exists():
@@ -234,8 +241,19 @@ class Run:
                 net.to_class_emb = FactoredClassEmbedding(plan.data.factors, 4 * plan.model.dim)
         return net.to(self.device)
 
+    def _batches(self) -> Batches:
+        """Where the network's samples come from: what can be encoded once is."""
+        data, codec, device = self.plan.data, self.codec, self.device
+        if not (isinstance(data, FolderData) and isinstance(codec, LatentCodec)):
+            return encoded_batches(data, codec, device)
+        path = self.folder / "latents.npy"
+        if self.processes.first:
+            cache_latents(data, codec, path, device, self.watcher.say)
+        self.processes.wait()
+        return cached_batches(data, path, device)
+
     def _train_network(self, trainer: Trainer) -> None:
-        batches = encoded_batches(self.plan.data, self.codec)
+        batches = self._batches()
         first, rhythm, total = self.processes.first, self.rhythm, self.plan.steps
         meter = LossMeter()
         every = max(1, total // EMA_SNAPSHOTS)
@@ -343,7 +361,8 @@ def check_same(path: Path, text: str, now: dict[str, Any]) -> None:
     if changed:
         raise UsageError(
             f"{printable(path.parent)} was begun with other settings: {'; '.join(changed[:3])}",
-            hint="Give --out another folder, or the settings that the run was begun with.",
+            hint="Give the settings and the data that it was begun with; or --out another folder, and --init this one "
+            "to begin with its weights.",
         )
 
 

@@ -69,6 +69,13 @@ def open_source(
         data=data,
         size=size,
         frames=frames,
-        record={"data": Path(name).resolve().name, "size": size, "frames": frames, "stride": stride},
+        record={
+            "data": Path(name).resolve().name,
+            "videos": len(data),
+            "size": size,
+            "frames": frames,
+            "stride": stride,
+            "fingerprint": data.fingerprint,
+        },
         description=data.description,
     )

@@ -1,6 +1,5 @@
 """One optimiser step after another: the network, its objective, the optimiser, the averages."""
 
-import hashlib
 import math
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -13,10 +12,10 @@ from torch.nn.parallel import DistributedDataParallel
 
 from mpvideo.config import ModelConfig
 from mpvideo.diffusion import class_rows
-from mpvideo.diffusion.noise import seeded_generator
 from mpvideo.errors import CheckpointError
 from mpvideo.nn import KarrasUnet3D
 from mpvideo.text import printable
+from mpvideo.training.draws import draw_index, generator_for
 from mpvideo.training.ema import PowerEMA
 from mpvideo.training.loss import NoiseDistribution, learning_rate
 from mpvideo.training.objective import Objective
@@ -63,7 +62,7 @@ class Trainer:
         self.processes = processes
         self.device = next(net.parameters()).device
         with torch.random.fork_rng(devices=[]):  # its random features must be the same in all processes
-            torch.manual_seed(_generator(recipe.seed, "objective", 0).initial_seed())
+            torch.manual_seed(draw_index(2**32, recipe.seed, "objective"))
             self.objective = Objective(net, sigma_data).to(self.device).train()
         self.parameters = list(self.objective.parameters())
         self.optimizer = torch.optim.Adam(self.parameters, betas=(0.9, 0.99), fused=True)
@@ -79,7 +78,7 @@ class Trainer:
     def train_step(self, batches: Batches) -> StepReport:
         """Takes one optimiser step."""
         recipe, step = self.recipe, self.step
-        coins = torch.rand(2, generator=_generator(recipe.seed, "step", step))
+        coins = torch.rand(2, generator=generator_for(recipe.seed, "step", step))
         clip = recipe.clip_frames if recipe.clip_frames is not None and coins[0] < recipe.clip_share else None
         more = 1 if clip is None else self._shorter
         self_conditioned = self.net.config.self_condition and bool(coins[1] < 0.5)
@@ -113,7 +112,7 @@ class Trainer:
         """Adds the gradients of some of the `count` samples; returns their noise levels and losses."""
         recipe = self.recipe
         clean, labels = batches(numbers, clip)
-        generators = [_generator(recipe.seed, "sample", number) for number in numbers]
+        generators = [generator_for(recipe.seed, "sample", number) for number in numbers]
         # A clip of a quarter of the frames shows as much at half the noise: fewer frames to take the mean over.
         shift = 0.0 if clip is None else 0.5 * math.log(self._shorter)
         noise_levels = NoiseDistribution(P_mean=recipe.P_mean - shift, P_std=recipe.P_std)
@@ -223,9 +222,3 @@ def check_shares(recipe: Recipe, processes: Processes) -> None:
         raise ValueError(
             f"batch_size must be a multiple of {processes.count}, the number of processes, got {recipe.batch_size}"
         )
-
-
-def _generator(seed: int, purpose: str, number: int) -> torch.Generator:
-    """A generator for one purpose of one sample or step."""
-    digest = hashlib.blake2b(f"{seed} {purpose} {number}".encode(), digest_size=8).digest()
-    return seeded_generator(int.from_bytes(digest, "big") >> 1)

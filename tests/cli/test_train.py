@@ -194,6 +194,17 @@ def test_another_recipe_is_refused(data: Path, whole: Path, tmp_path: Path):
     assert (whole / "snapshot.pt").read_bytes() == before
 
 
+def test_other_videos_are_refused(whole: Path, tmp_path: Path):
+    """A run does not go on with other data unnoticed."""
+    data = clips(tmp_path / "data")
+    Image.new("RGB", (8, 8)).save(
+        data / "red" / "more.gif", save_all=True, append_images=[Image.new("RGB", (8, 8))] * 7
+    )
+    done = train(tmp_path, data, "--out", whole, *SMALL, "--steps", 30, code=ExitCode.USAGE)
+    assert "was begun with other settings: source.data is data, was " in done.stderr
+    assert "source.videos is 9, was 8" in done.stderr
+
+
 def test_dry_run_writes_nothing(data: Path, tmp_path: Path):
     done = train(tmp_path, data, "--out", tmp_path / "run", "--frames", 4, "--dry-run")
     assert not (tmp_path / "run").exists()

@@ -51,6 +51,17 @@ def test_samples(classes: Path) -> None:
     assert labels.tolist() == [0 if red >= 40 else 1 for red in firsts(frames)]
 
 
+def test_the_fingerprint_is_of_what_samples_are_cut_from(classes: Path) -> None:
+    before = opened(classes).fingerprint
+    assert opened(classes, seed=1).fingerprint == before
+    save_gif(classes / "dogs" / "3.gif", counting(5, start=100))
+    assert opened(classes).fingerprint != before
+    (classes / "dogs" / "3.gif").unlink()
+    assert opened(classes).fingerprint == before
+    (classes / "dogs" / "2.gif").rename(classes / "cats" / "d.gif")
+    assert opened(classes).fingerprint != before
+
+
 def test_every_epoch_has_every_video_once_in_an_order_of_its_own(classes: Path) -> None:
     frames, _ = opened(classes).batch(range(5 * 200))
     epochs = [tuple(red // 20 for red in firsts(frames)[5 * epoch : 5 * epoch + 5]) for epoch in range(200)]

@@ -1,0 +1,74 @@
+"""The network's samples: encoded anew, or once."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mpvideo.config import AutoencoderConfig
+from mpvideo.errors import OutputError
+from mpvideo.training.folder import ClipFormat, FolderData, open_folder
+from mpvideo.training.latents import cache_latents, cached_batches, encoded_batches
+from mpvideo.video.autoencoder import Autoencoder
+from mpvideo.video.codec import LatentCodec, PixelCodec
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> FolderData:
+    """Three GIFs of six frames of noise, cut into clips of two frames with stride two."""
+    random = np.random.default_rng(0)
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for clip in range(3):
+        frames = [Image.fromarray(random.integers(0, 256, (16, 16, 3), np.uint8)) for _ in range(6)]
+        frames[0].save(folder / f"{clip}.gif", save_all=True, append_images=frames[1:], duration=100)
+    return open_folder(folder, tmp_path / "cache", ClipFormat(size=16, frames=2, stride=2), seed=3, say=[].append)
+
+
+@pytest.fixture
+def codec() -> LatentCodec:
+    torch.manual_seed(0)
+    autoencoder = Autoencoder(AutoencoderConfig(width=4, latent_channels=3, num_downsamples=2)).eval()
+    autoencoder.std.fill_(0.1)  # untrained latents are small
+    return LatentCodec(autoencoder.requires_grad_(False), 0.5)
+
+
+def test_pixels_are_encoded(data: FolderData) -> None:
+    x, labels = encoded_batches(data, PixelCodec(), CPU)(range(4), None)
+    assert x.shape == (4, 3, 2, 16, 16)
+    torch.testing.assert_close(x, data.batch(range(4))[0].permute(0, 4, 1, 2, 3) / 127.5 - 1)
+    assert labels.tolist() == [0] * 4
+
+
+@pytest.mark.parametrize("frames", [None, 1])
+def test_cached_latents_are_the_encoded_ones(
+    data: FolderData, codec: LatentCodec, tmp_path: Path, frames: int | None
+) -> None:
+    said: list[str] = []
+    cache_latents(data, codec, tmp_path / "latents.npy", CPU, said.append)
+    assert said == ["encoding 18 frames"]
+    numbers = range(100, 109)
+    fresh, labels = encoded_batches(data, codec, CPU)(numbers, frames)
+    cached, cached_labels = cached_batches(data, tmp_path / "latents.npy", CPU)(numbers, frames)
+    assert cached.shape == (9, 3, frames or 2, 4, 4)
+    assert cached.dtype == torch.float32
+    assert fresh.std() > 0.01
+    torch.testing.assert_close(cached, fresh, rtol=2e-3, atol=2e-3)
+    assert torch.equal(cached_labels, labels)
+
+
+def test_latents_are_made_once(data: FolderData, codec: LatentCodec, tmp_path: Path) -> None:
+    path = tmp_path / "latents.npy"
+    path.write_bytes(b"as they were")
+    cache_latents(data, codec, path, CPU, lambda line: pytest.fail(line))
+    assert path.read_bytes() == b"as they were"
+
+
+def test_latents_that_cannot_be_written(data: FolderData, codec: LatentCodec, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError):
+        cache_latents(data, codec, tmp_path / "file" / "latents.npy", CPU, [].append)
