@@ -21,6 +21,7 @@ _HINTS = {
     errno.ENAMETOOLONG: "Choose a shorter name.",
     errno.EFBIG: "Raise the file size limit (ulimit -f) or write a smaller file.",
 }
+_ASIDE = ".mpvideo-"
 
 
 class PendingFile:
@@ -48,7 +49,7 @@ class PendingFile:
         except (OSError, ValueError) as error:
             raise write_error(path, error) from error
         # Short enough for the 255 bytes that file systems grant, whatever the length of the target's name.
-        name = f".mpvideo-{secrets.token_hex(6)}.part{self._target.suffix[:16]}"
+        name = f"{_ASIDE}{secrets.token_hex(6)}.part{self._target.suffix[:16]}"
         self.aside = self._target.parent / name
         self._overwrite = overwrite
 
@@ -159,6 +160,13 @@ def atomic_path(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
         raise write_error(file.path, error) from error
     finally:
         file.discard()
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Removes what killed writers left beside their targets in a folder; only for one that nobody else writes to."""
+    for path in folder.glob(f"{_ASIDE}*"):
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 def check_writable(path: Path, *, overwrite: bool = False) -> None:

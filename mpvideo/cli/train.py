@@ -12,7 +12,7 @@ from mpvideo.checks import check_float, check_int
 from mpvideo.cli.options import AsJson, Quiet, usage_errors
 from mpvideo.cli.streams import tell, write_result
 from mpvideo.cli.watching import TerminalWatcher
-from mpvideo.config import DeviceName
+from mpvideo.config import DeviceName, ModelConfig
 from mpvideo.errors import ExitCode, UsageError
 from mpvideo.text import printable
 from mpvideo.training.recipe import PRESETS, Preset, PresetName, Recipe, TrainedCodec, codec_config
@@ -54,15 +54,15 @@ def train(
         ),
     ],
     codec: Annotated[
-        TrainedCodec | None,
+        TrainedCodec,
         typer.Option(
             "--codec",
             metavar="NAME",
-            help="gray or rgb: the network makes pixels. latent: an autoencoder is trained first, and the network "
-            "makes its latents, 8 x 8 pixels each. By default rgb, and latent for the menagerie.",
+            help="latent: an autoencoder is trained first, and the network makes its latents, 16 x 16 pixels each. "
+            "gray or rgb: the network makes the pixels, which takes far longer.",
             rich_help_panel=DATA_PANEL,
         ),
-    ] = None,
+    ] = "latent",
     preset: Annotated[
         PresetName | None,
         typer.Option(
@@ -98,7 +98,7 @@ def train(
         typer.Option(
             "--init",
             metavar="CKPT",
-            help="Begin with the weights of a checkpoint of the same network, its autoencoder included.",
+            help="Begin with the weights of a checkpoint of the same network, and with its autoencoder.",
             rich_help_panel=DATA_PANEL,
         ),
     ] = None,
@@ -195,7 +195,10 @@ def train(
     autoencoder_steps: Annotated[
         int | None,
         typer.Option(
-            "--autoencoder-steps", metavar="N", help="Steps of the autoencoder.", rich_help_panel=RECIPE_PANEL
+            "--autoencoder-steps",
+            metavar="N",
+            help="Steps of the autoencoder, of 64 images each; with --init by default 0: it stays as it is.",
+            rich_help_panel=RECIPE_PANEL,
         ),
     ] = None,
     seed: Annotated[
@@ -241,6 +244,10 @@ def train(
         peak_rate=rate, warmup_steps=warmup, decay_steps=decay, label_dropout=label_dropout, clip_frames=clip_frames,
         clip_share=clip_share, autoencoder_steps=autoencoder_steps, seed=seed,
     )  # fmt: skip
+    if init is not None and autoencoder_steps is None:
+        recipe = dataclasses.replace(recipe, autoencoder_steps=0)
+    elif init is None and autoencoder_steps == 0:
+        raise UsageError("--autoencoder-steps must be at least 1 without --init, got 0")
     with usage_errors("steps", "stride", "size", "frames", "minutes", "snapshot_minutes", "sheet_minutes"):
         _check_numbers(steps, stride, size, frames, minutes, snapshot_minutes, sheet_minutes)
     if data == MENAGERIE:
@@ -266,13 +273,13 @@ def train(
 
         plan = _plan(
             data, PRESETS[preset_name], recipe, processes,
-            codec=codec or ("latent" if data == MENAGERIE else "rgb"), size=size, frames=frames, stride=stride,
-            cache=cache, steps=steps, self_condition=bool(self_condition), say=say,
+            codec=codec, size=size, frames=frames, stride=stride,
+            cache=cache, steps=steps, self_condition=bool(self_condition), clips_given=clip_frames is not None, say=say,
         )  # fmt: skip
         if dtype == "auto":  # measured once, and kept for the run's other calls
-            faster = processes.first and (recorded_dtype(out) or faster_dtype(plan.model, recipe, place)) == "bfloat16"
-            dtype = "bfloat16" if processes.agree(faster) else "float32"
-        plan = dataclasses.replace(plan, recipe=dataclasses.replace(recipe, dtype=dtype))
+            known = recorded_dtype(out) or (faster_dtype(plan.model, plan.recipe, place) if processes.first else "")
+            dtype = "bfloat16" if processes.agree(processes.first and known == "bfloat16") else "float32"
+        plan = dataclasses.replace(plan, recipe=dataclasses.replace(plan.recipe, dtype=dtype))
         if processes.first:
             _tell_costs(plan, preset_name, place, say, processes=processes.count, others=dry_run)
         if dry_run:
@@ -322,7 +329,7 @@ def _check_numbers(
     check_float("sheet_minutes", sheet_minutes, 0.0)
 
 
-def _refuse_for_menagerie(*, codec: TrainedCodec | None, size: int | None, frames: int | None, stride: int) -> None:
+def _refuse_for_menagerie(*, codec: TrainedCodec, size: int | None, frames: int | None, stride: int) -> None:
     if codec == "gray":
         raise UsageError("--codec must be rgb or latent for the menagerie, whose classes are colours; got gray")
     for name, value in (("size", size), ("frames", frames), ("stride", None if stride == 1 else stride)):
@@ -345,6 +352,7 @@ def _plan(
     cache: Path | None,
     steps: int | None,
     self_condition: bool,
+    clips_given: bool,
     say: "Say",
 ) -> "Plan":
     from mpvideo.training.run import Plan
@@ -367,6 +375,8 @@ def _plan(
             num_classes=None if classes is None else len(classes),
             self_condition=self_condition,
         )
+        if not clips_given and not _clips_fit(recipe, model):  # the preset's are for its own length
+            recipe = dataclasses.replace(recipe, clip_frames=None)
         clips_per_sample(recipe, model)
     return Plan(
         data=source.data,
@@ -382,16 +392,39 @@ def _plan(
     )
 
 
+def _clips_fit(recipe: Recipe, model: ModelConfig) -> bool:
+    from mpvideo.training.trainer import clips_per_sample
+
+    try:
+        return clips_per_sample(recipe, model) > 0
+    except ValueError:
+        return False
+
+
 def _tell_costs(
     plan: "Plan", preset: PresetName, place: "torch.device", say: "Say", *, processes: int, others: bool
 ) -> None:
     """Says what the training costs, measured here; for the other presets too, on request."""
-    from mpvideo.training.cost import num_parameters, seconds_per_step, step_flops
+    from mpvideo.training.autoencoder import IMAGES_PER_STEP
+    from mpvideo.training.cost import (
+        autoencoder_seconds_per_step,
+        num_autoencoder_parameters,
+        num_parameters,
+        seconds_per_step,
+        step_flops,
+    )
 
     model, recipe = plan.model, plan.recipe
     seconds = seconds_per_step(model, recipe, place) / processes
     flops = step_flops(model, recipe)
     say(f"{plan.description}; {model.frames} frames, {plan.video.codec}, on {place.type} in {recipe.dtype}")
+    if (shape := plan.video.autoencoder) is not None and recipe.autoencoder_steps:
+        each = autoencoder_seconds_per_step(shape, plan.video.pixel_size(model.image_size), recipe.dtype, place)
+        say(
+            f"autoencoder: {num_autoencoder_parameters(shape) / 1e6:.1f} M parameters, about {_duration(each)} a step "
+            f"of {IMAGES_PER_STEP} images, {recipe.autoencoder_steps:,} steps in about "
+            f"{_duration(each * recipe.autoencoder_steps)}"
+        )
     say(_cost_line(preset, num_parameters(model), flops, seconds, recipe.batch_size, plan.steps))
     if not others:
         return

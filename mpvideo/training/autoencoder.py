@@ -40,6 +40,7 @@ class AutoencoderTrainer:
     Args:
         config: the architecture.
         images: what to train on; the steps take their numbers from 0 on.
+        initial: whose weights to begin with; None for random ones.
         steps: how many there will be.
         peak_rate, warmup_steps: of Adam's rate.
         dtype: what the convolutions compute in; weights and their updates stay in float32.
@@ -52,6 +53,7 @@ class AutoencoderTrainer:
         config: AutoencoderConfig,
         images: Images,
         *,
+        initial: Autoencoder | None = None,
         steps: int,
         peak_rate: float = 2e-3,
         warmup_steps: int = 100,
@@ -64,6 +66,8 @@ class AutoencoderTrainer:
             self.autoencoder: Autoencoder = Autoencoder(config).to(  # type: ignore[call-overload]
                 device, memory_format=torch.channels_last
             )
+        if initial is not None:
+            self.autoencoder.load_state_dict(initial.state_dict())
         self.images = images
         self.steps = steps
         self.peak_rate, self.warmup_steps, self.seed = peak_rate, warmup_steps, seed

@@ -5,11 +5,13 @@ from dataclasses import replace
 from math import prod
 
 import torch
+from torch import Tensor
 
-from mpvideo.architecture import network_flops, network_shapes
-from mpvideo.config import ModelConfig
+from mpvideo.architecture import autoencoder_shapes, network_flops, network_shapes
+from mpvideo.config import AutoencoderConfig, ModelConfig
 from mpvideo.diffusion import class_rows
 from mpvideo.nn import KarrasUnet3D
+from mpvideo.training.autoencoder import AutoencoderTrainer
 from mpvideo.training.objective import Objective
 from mpvideo.training.recipe import Recipe, TrainingDtype
 
@@ -20,6 +22,11 @@ _CLEARLY_FASTER = 0.9
 def num_parameters(model: ModelConfig) -> int:
     """Number of values in the network's tensors."""
     return sum(prod(shape) for shape in network_shapes(model).values())
+
+
+def num_autoencoder_parameters(config: AutoencoderConfig) -> int:
+    """Number of values in an autoencoder's tensors."""
+    return sum(prod(shape) for shape in autoencoder_shapes(config).values())
 
 
 def step_flops(model: ModelConfig, recipe: Recipe) -> int:
@@ -59,6 +66,22 @@ def seconds_per_step(
                 best = min(best, taken)
             objective.zero_grad()
     return best * step_flops(model, recipe) / (3 * network_flops(model) * count)
+
+
+def autoencoder_seconds_per_step(
+    config: AutoencoderConfig, size: int, dtype: TrainingDtype, device: torch.device | str = "cpu"
+) -> float:
+    """Measures an optimiser step of an autoencoder on frames of `size` pixels, the second; data are not counted."""
+
+    def images(numbers: range) -> Tensor:
+        return torch.randint(256, (len(numbers), size, size, 3), dtype=torch.uint8)
+
+    with torch.random.fork_rng(devices=[]):
+        trainer = AutoencoderTrainer(config, images, steps=2, dtype=dtype, device=device)
+        trainer.train_step()
+        began = time.perf_counter()
+        trainer.train_step()
+    return time.perf_counter() - began
 
 
 def faster_dtype(model: ModelConfig, recipe: Recipe, device: torch.device | str = "cpu") -> TrainingDtype:

@@ -26,7 +26,8 @@ class Recipe:
         clip_frames: length of the short clips that some steps are trained on; None for none. Such a step has as many
             more samples as they are shorter, and costs the same.
         clip_share: fraction of the steps that train on short clips.
-        autoencoder_steps: of 64 images each, before the network is trained; only for latents.
+        autoencoder_steps: of 64 images each, before the network is trained; only for latents. 0 to keep the one that
+            the training begins with.
         dtype: what the network computes in; weights and their updates stay in float32.
         seed: of weights, noise, and the order of the data.
 
@@ -43,8 +44,8 @@ class Recipe:
     decay_steps: int = 3000
     label_dropout: float = 0.1
     clip_frames: int | None = None
-    clip_share: float = 0.75
-    autoencoder_steps: int = 4000
+    clip_share: float = 0.5
+    autoencoder_steps: int = 7000
     dtype: TrainingDtype = "float32"
     seed: int = 0
 
@@ -60,7 +61,7 @@ class Recipe:
         if self.clip_frames is not None:
             check_int("clip_frames", self.clip_frames, 1)
         check_float("clip_share", self.clip_share, 0.0, 1.0)
-        check_int("autoencoder_steps", self.autoencoder_steps, 1)
+        check_int("autoencoder_steps", self.autoencoder_steps, 0)
         check_choice("dtype", self.dtype, get_args(TrainingDtype))
         check_int("seed", self.seed, 0, MAX_SEED)
 
@@ -123,17 +124,16 @@ class Preset:
 PRESETS: Mapping[PresetName, Preset] = MappingProxyType(
     {
         "tiny": Preset(
-            size=32, frames=16, dim=16, dim_max=64, num_blocks_per_stage=1, attn_dim_head=16, smallest=4,
-            attn_res=(4,), steps=2000,
+            size=64, frames=16, dim=32, dim_max=64, num_blocks_per_stage=1, attn_dim_head=32, smallest=2,
+            attn_res=(4, 2), steps=2000,
             recipe={
-                "batch_size": 8, "micro_batch": 8, "P_mean": -0.4, "P_std": 1.2, "peak_rate": 0.01,
-                "warmup_steps": 50, "decay_steps": 1000, "autoencoder_steps": 1000,
+                "P_mean": 0.5, "peak_rate": 0.01, "warmup_steps": 50, "decay_steps": 1000, "autoencoder_steps": 400,
             },
         ),
         "small": Preset(
-            size=64, frames=32, dim=32, dim_max=128, num_blocks_per_stage=1, attn_dim_head=32, smallest=2,
+            size=64, frames=32, dim=64, dim_max=128, num_blocks_per_stage=1, attn_dim_head=32, smallest=2,
             attn_res=(4, 2), steps=20_000,
-            recipe={},
+            recipe={"P_mean": 0.8, "P_std": 1.4, "peak_rate": 0.008, "decay_steps": 2000, "clip_frames": 8},
         ),
         "base": Preset(
             size=64, frames=32, dim=64, dim_max=256, num_blocks_per_stage=2, attn_dim_head=64, smallest=2,
@@ -147,10 +147,13 @@ PRESETS: Mapping[PresetName, Preset] = MappingProxyType(
 )  # fmt: skip
 """Sizes to choose from; none of the numbers is the outcome of a sweep."""
 
+AUTOENCODER = AutoencoderConfig(width=24, latent_channels=16, num_downsamples=4)
+"""Latents of 16 channels, a sixteenth of the size: few places leave a small network wide at each of them."""
+
 
 def codec_config(codec: TrainedCodec, fps: float) -> VideoConfig:
     """What a checkpoint says of its videos, trained with this codec."""
-    return VideoConfig(codec=codec, fps=fps, autoencoder=AutoencoderConfig(width=32) if codec == "latent" else None)
+    return VideoConfig(codec=codec, fps=fps, autoencoder=AUTOENCODER if codec == "latent" else None)
 
 
 def changed_fields(before: Mapping[str, Any], recipe: Recipe) -> list[str]:

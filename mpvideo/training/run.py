@@ -12,6 +12,8 @@ RUN/latents.npy              only for latents of a folder: all of its frames
 
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,7 @@ import mpvideo
 from mpvideo.checkpoint.save import save_checkpoint
 from mpvideo.config import CheckpointConfig, EDMConfig, ModelConfig, SamplingConfig, VideoConfig
 from mpvideo.errors import UsageError
-from mpvideo.files import atomic_path, write_error
+from mpvideo.files import atomic_path, remove_abandoned, write_error
 from mpvideo.nn import KarrasUnet3D
 from mpvideo.text import printable
 from mpvideo.training.autoencoder import AutoencoderTrainer, load_autoencoder, save_autoencoder
@@ -43,6 +45,11 @@ from mpvideo.training.snapshot import load_snapshot, save_snapshot
 from mpvideo.training.trainer import Batches, Trainer
 from mpvideo.video.autoencoder import Autoencoder
 from mpvideo.video.codec import Codec, LatentCodec, PixelCodec
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 EMA_SNAPSHOTS = 32
 """How many snapshots of each average a whole run makes, evenly spaced."""
@@ -148,14 +155,16 @@ class Run:
             CheckpointError: a file of the run is damaged.
             OutputError: the folder cannot be written to; the last snapshot is intact.
         """
+        with self._alone_in_folder() if self.processes.first else nullcontext():
+            return self._train()
+
+    def _train(self) -> bool:
         initial = None
         if self.init is not None and not (self.folder / "snapshot.pt").exists():
             initial = InitialWeights(self.init, self.plan.model, self.plan.video, sigma_data=self.plan.edm.sigma_data)
         if self.processes.first:
-            self._open_folder()
-            if initial is not None and initial.autoencoder is not None:
-                save_autoencoder(initial.autoencoder, self.folder / "autoencoder.safetensors")
-        if self.plan.video.autoencoder is not None and not self._prepare_autoencoder():
+            self._check_record()
+        if self.plan.video.autoencoder is not None and not self._prepare_autoencoder(initial):
             return False
         net = self._new_network()
         if initial is not None:
@@ -170,14 +179,40 @@ class Run:
         self._train_network(trainer)
         return trainer.step >= self.plan.steps
 
-    def _open_folder(self) -> None:
+    @contextmanager
+    def _alone_in_folder(self) -> Iterator[None]:
+        """Opens the folder, and keeps a second call of the same training out of it.
+
+        Raises:
+            UsageError: another call is at work there.
+            OutputError: the folder cannot be written to.
+        """
+        try:
+            for folder in (self.folder, self.folder / "sheets", self.folder / "ema"):
+                folder.mkdir(parents=True, exist_ok=True)
+            lock = (self.folder / ".lock").open("w")
+        except OSError as error:
+            raise write_error(self.folder, error) from error
+        with lock:
+            if fcntl is not None:  # the system lets go of it however this process ends
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except OSError:
+                    raise UsageError(
+                        f"{printable(self.folder)} is being trained in by another process",
+                        hint="Wait for it or stop it; or give --out another folder.",
+                    ) from None
+            for folder in (self.folder, self.folder / "sheets", self.folder / "ema"):
+                remove_abandoned(folder)
+            yield
+
+    def _check_record(self) -> None:
+        """Writes down what the run is begun with, or makes sure that it is the same."""
         path = self.folder / "run.json"
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            (self.folder / "sheets").mkdir(exist_ok=True)
             text = path.read_text("utf-8") if path.exists() else None
         except (OSError, ValueError) as error:
-            raise write_error(self.folder, error) from error
+            raise write_error(path, error) from error
         now = self.plan.begun_with()
         if text is None:
             with atomic_path(path, overwrite=True) as aside:
@@ -185,12 +220,16 @@ class Run:
             return
         check_same(path, text, now)
 
-    def _prepare_autoencoder(self) -> bool:
+    def _prepare_autoencoder(self, initial: InitialWeights | None) -> bool:
         """Trains the autoencoder, or loads the trained one; returns whether it is done."""
         done = True
         path = self.folder / "autoencoder.safetensors"
         if self.processes.first and not path.exists():
-            done = self._train_autoencoder(path)
+            given = None if initial is None else initial.autoencoder
+            if given is not None and not self.plan.recipe.autoencoder_steps:
+                save_autoencoder(given, path)
+            else:
+                done = self._train_autoencoder(path, given)
         self.processes.wait()
         if not self.processes.agree(done):
             return False
@@ -199,7 +238,7 @@ class Run:
         self.codec = LatentCodec(self.autoencoder, self.plan.edm.sigma_data, frames_at_once=256)
         return True
 
-    def _train_autoencoder(self, path: Path) -> bool:
+    def _train_autoencoder(self, path: Path, initial: Autoencoder | None) -> bool:
         plan, recipe = self.plan, self.plan.recipe
         assert plan.video.autoencoder is not None
 
@@ -210,6 +249,7 @@ class Run:
         trainer = AutoencoderTrainer(
             plan.video.autoencoder,
             images,
+            initial=initial,
             steps=recipe.autoencoder_steps,
             dtype=recipe.dtype,
             seed=recipe.seed,
@@ -219,7 +259,7 @@ class Run:
         if snapshot.exists():
             trainer.load_state(load_snapshot(snapshot))
         saved = time.monotonic()
-        while trainer.step < trainer.steps and not self._stopping():
+        while trainer.step < trainer.steps and not self._told_to_stop():
             error = trainer.train_step()
             self.watcher.advance("autoencoder", trainer.step, trainer.steps, f"error {error:.4f}")
             if time.monotonic() - saved > self.rhythm.snapshot:
@@ -283,8 +323,12 @@ class Run:
 
     def _stopping(self) -> bool:
         """Whether to save and end; the same in all processes."""
+        return self.processes.agree(self._told_to_stop())
+
+    def _told_to_stop(self) -> bool:
+        """Whether this process was told so, or is out of time."""
         late = self.rhythm.limit is not None and time.monotonic() - self.began > self.rhythm.limit
-        return self.processes.agree(late or self.watcher.stopping())
+        return late or self.watcher.stopping()
 
     def _log(self, meter: LossMeter, trainer: Trainer) -> None:
         record = meter.record(step=trainer.step, samples=trainer.samples, rate=trainer.optimizer.param_groups[0]["lr"])

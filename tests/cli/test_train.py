@@ -19,7 +19,7 @@ from mpvideo.device import choose_placement
 from mpvideo.errors import ExitCode
 from mpvideo.generate import Job, generate, load_model
 
-SMALL = ("--size", "8", "--frames", "4", "--batch-size", "4", "--dtype", "float32")
+SMALL = ("--codec", "rgb", "--size", "8", "--frames", "4", "--batch-size", "4", "--dtype", "float32")
 
 
 def clips(folder: Path) -> Path:
@@ -197,16 +197,32 @@ def test_another_recipe_is_refused(data: Path, whole: Path, tmp_path: Path):
 def test_other_videos_are_refused(whole: Path, tmp_path: Path):
     """A run does not go on with other data unnoticed."""
     data = clips(tmp_path / "data")
-    Image.new("RGB", (8, 8)).save(
-        data / "red" / "more.gif", save_all=True, append_images=[Image.new("RGB", (8, 8))] * 7
-    )
+    (data / "red" / "more.gif").write_bytes((data / "red" / "0.gif").read_bytes())
     done = train(tmp_path, data, "--out", whole, *SMALL, "--steps", 30, code=ExitCode.USAGE)
     assert "was begun with other settings: source.data is data, was " in done.stderr
     assert "source.videos is 9, was 8" in done.stderr
 
 
+def test_a_second_call_at_the_same_time_is_refused(data: Path, tmp_path: Path):
+    run = tmp_path / "run"
+    options = (data, "--out", run, *SMALL, "--steps", 10_000, "--cache", data.parent / "cache")
+    process = subprocess.Popen(
+        command(*options, "--snapshot-minutes", 0), env=environment(tmp_path), stderr=subprocess.PIPE
+    )
+    try:
+        while steps_taken(run) < 1 and process.poll() is None:
+            time.sleep(0.02)
+        done = train(tmp_path, *options, code=ExitCode.USAGE)
+        assert f"error: {run} is being trained in by another process" in done.stderr
+        assert process.poll() is None
+    finally:
+        process.kill()
+        process.communicate()
+
+
 def test_dry_run_writes_nothing(data: Path, tmp_path: Path):
     done = train(tmp_path, data, "--out", tmp_path / "run", "--frames", 4, "--dry-run")
+    assert "autoencoder: 1.4 M parameters, about " in done.stderr
     assert not (tmp_path / "run").exists()
     for name in ("tiny", "small", "base"):
         assert f"{name}: " in done.stderr
@@ -223,12 +239,15 @@ def test_the_menagerie_in_latents(tmp_path: Path):
     assert about.video.codec == "latent"
     assert about.classes is not None
     assert about.classes[207] == "golden dog trots"
-    # A new run may begin with these weights, and keeps the autoencoder.
-    other = tmp_path / "other"
-    train(tmp_path, *options[:2], other, *options[3:], "--steps", 1, "--init", run)
-    for name, tensor in weights(other).items():
-        if name.startswith("codec."):
-            assert torch.equal(tensor, weights(run)[name])
+    # A new run may begin with these weights, and keeps the autoencoder, unless it is told to train it on.
+    for other, kept in ((tmp_path / "kept", True), (tmp_path / "trained", False)):
+        steps = () if kept else ("--autoencoder-steps", 1)
+        train(
+            tmp_path, "menagerie", "--out", other, "--batch-size", 2, "--dtype", "float32", "--steps", 1,
+            "--init", run, *steps,
+        )  # fmt: skip
+        codec = {name: tensor for name, tensor in weights(run).items() if name.startswith("codec.")}
+        assert all(torch.equal(tensor, weights(other)[name]) for name, tensor in codec.items()) is kept
 
 
 @pytest.mark.parametrize(
@@ -244,6 +263,7 @@ def test_the_menagerie_in_latents(tmp_path: Path):
             ("menagerie", "--out", "run", "--clip-frames", "5"),
             "--clip-frames must divide the length of a sample",
         ),
+        (("menagerie", "--out", "run", "--autoencoder-steps", "0"), "--autoencoder-steps must be at least 1 without"),
         (("menagerie", "--out", "run", "--micro-batch", "0"), "--micro-batch must be at least 1, got 0"),
     ],
 )

@@ -89,6 +89,24 @@ def test_the_seed_matters_and_the_global_generator_does_not() -> None:
     assert not same(weights(run(other, 2)), weights(ours))
 
 
+def test_it_may_begin_with_an_autoencoder() -> None:
+    other = run(trainer(seed=1), 3).finished(1)
+    begun = trainer(initial=other)
+    assert same(weights(begun), list(other.state_dict().values()))
+    run(begun, 1)
+    assert not same(weights(begun), list(other.state_dict().values()))
+
+
+def test_bfloat16_is_close() -> None:
+    """The same steps, but for rounding; weights and latents' statistics stay in float32."""
+    exact, rough = trainer(), trainer(dtype="bfloat16")
+    errors = [(exact.train_step(), rough.train_step()) for _ in range(3)]
+    for ours, theirs in errors:
+        assert theirs == pytest.approx(ours, rel=0.02)
+    assert not same(weights(exact), weights(rough))
+    assert {tensor.dtype for tensor in rough.autoencoder.state_dict().values()} == {torch.float32}
+
+
 def test_error_falls(trained: tuple[AutoencoderTrainer, list[float]]) -> None:
     """Two colours need six numbers; gray everywhere has an error of a third."""
     _, errors = trained
@@ -149,8 +167,10 @@ def test_every_step_has_noise_of_its_own_on_its_latents(monkeypatch: pytest.Monk
     monkeypatch.setattr(training.autoencoder, "encode_raw", encoded)
     monkeypatch.setattr(training.autoencoder, "decode_raw", decoded)
     run(training, 3)
-    noise = torch.stack(passed[1::2]).detach() - torch.stack(passed[::2]).detach()
+    latents, noisy = (torch.stack(passed[start::2]).detach() for start in (0, 1))
+    noise = (noisy - latents) / latents.std(dim=(1, 3, 4), keepdim=True)
     assert noise.std().item() == pytest.approx(LATENT_NOISE, rel=0.02)
+    assert noise.std(dim=(0, 1, 3, 4)).tolist() == pytest.approx([LATENT_NOISE] * 3, rel=0.04)
     correlation = torch.corrcoef(noise.flatten(1)) - torch.eye(3)
     assert correlation.abs().max() < 5 / noise[0].numel() ** 0.5
 

@@ -220,7 +220,7 @@ def test_loss_falls(dtype: Any) -> None:
     assert measured() == pytest.approx(1, abs=0.05)
     for _ in range(12):
         training.train_step(lambda numbers, clip: (picture, torch.arange(4)))
-    assert measured() < 0.6
+    assert measured() < 0.75
     calls = Calls(run(training, 1))
     training.train_step(batches)
     assert {str(call["out"].dtype) for call in calls.all} == {f"torch.{dtype}"}
