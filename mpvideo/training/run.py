@@ -10,6 +10,7 @@ RUN/autoencoder.safetensors  only for latents, as RUN/autoencoder.pt while it is
 RUN/latents.npy              only for latents of a folder: all of its frames
 """
 
+import copy
 import json
 import time
 from collections.abc import Iterator
@@ -235,7 +236,7 @@ class Run:
             return False
         assert self.plan.video.autoencoder is not None
         self.autoencoder = load_autoencoder(path, self.plan.video.autoencoder).to(self.device)
-        self.codec = LatentCodec(self.autoencoder, self.plan.edm.sigma_data, frames_at_once=256)
+        self.codec = LatentCodec(self.autoencoder, self.plan.edm.sigma_data)
         return True
 
     def _train_autoencoder(self, path: Path, initial: Autoencoder | None) -> bool:
@@ -284,6 +285,10 @@ class Run:
     def _batches(self) -> Batches:
         """Where the network's samples come from: what can be encoded once is."""
         data, codec, device = self.plan.data, self.codec, self.device
+        if isinstance(codec, LatentCodec):
+            # Encoded in the dtype of training; rounding is a hundredth of the noise that the latents were made for.
+            autoencoder = copy.deepcopy(codec.autoencoder).to(getattr(torch, self.plan.recipe.dtype))
+            codec = LatentCodec(autoencoder, codec.sigma_data)
         if not (isinstance(data, FolderData) and isinstance(codec, LatentCodec)):
             return encoded_batches(data, codec, device)
         path = self.folder / "latents.npy"
