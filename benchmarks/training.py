@@ -3,23 +3,28 @@
     pip install --no-deps denoising-diffusion-pytorch==2.3.4
     python benchmarks/training.py
 
-Both train the network of the menagerie's preset on the same latents, with the same batches, on the same threads. They
-take turns, so that whatever else slows the machine slows both, and what is quoted is the median of the turns' ratios.
+All train the network of the menagerie's preset on batches of the same size, made of noise, on the same cores. They take
+turns, so that whatever else slows the machine slows them all, and what is quoted is the median of the turns' ratios.
 
-The plain loop is what the package's users write: the module in float32 as it is, EDM's loss, torch's Adam, one average
-of the weights. mpvideo's trainer does more in a step: two averages, the learned weight of the noise levels, gradients
-checked.
+- package: what the package's users write: the module in float32 as it is, EDM's loss, torch's Adam, one average of the
+  weights, on all threads; and the same under bfloat16 autocast.
+- mpvideo: the trainer in one process on all threads, in the dtype that it measures to be faster, and as torchrun would
+  start it, one process a core. It does more in a step: two averages, the learned weight of the noise levels, gradients
+  checked.
 """
 
 import argparse
 import copy
 import importlib
 import importlib.util
+import os
 import statistics
+import subprocess
 import sys
 import time
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -28,6 +33,7 @@ from mpvideo.config import ModelConfig
 from mpvideo.diffusion import preconditioning
 from mpvideo.nn import KarrasUnet3D
 from mpvideo.training.cost import faster_dtype
+from mpvideo.training.processes import Processes, join_processes
 from mpvideo.training.recipe import PRESETS, Recipe, codec_config
 from mpvideo.training.trainer import Trainer
 
@@ -48,11 +54,12 @@ def package_network(model: ModelConfig) -> torch.nn.Module:
     return net
 
 
-def plain_loop(model: ModelConfig, recipe: Recipe, latents: Tensor, labels: Tensor) -> Callable[[], None]:
+def plain_step(model: ModelConfig, recipe: Recipe, dtype: torch.dtype) -> Callable[[], None]:
     """A step of the loop that one writes around the package's module."""
     net = package_network(model).train()
     average = copy.deepcopy(net).requires_grad_(False)
     optimizer = torch.optim.Adam(net.parameters(), lr=recipe.peak_rate, betas=(0.9, 0.99))
+    latents, labels = data(model, recipe.batch_size)
 
     def step() -> None:
         sigma = (torch.randn(len(latents)) * recipe.P_std + recipe.P_mean).exp()
@@ -60,9 +67,10 @@ def plain_loop(model: ModelConfig, recipe: Recipe, latents: Tensor, labels: Tens
         _, _, c_in, c_noise = preconditioning(column, SIGMA_DATA)
         noise = torch.randn_like(latents)
         target = c_in * (column / SIGMA_DATA * latents - SIGMA_DATA * noise)
-        out = net(c_in * (latents + column * noise), time=c_noise.flatten(), class_labels=labels)
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+            out = net(c_in * (latents + column * noise), time=c_noise.flatten(), class_labels=labels)
         optimizer.zero_grad()
-        (out - target).square().mean().backward()
+        (out.float() - target).square().mean().backward()
         optimizer.step()
         with torch.no_grad():
             for slow, fast in zip(average.parameters(), net.parameters(), strict=True):
@@ -71,56 +79,118 @@ def plain_loop(model: ModelConfig, recipe: Recipe, latents: Tensor, labels: Tens
     return step
 
 
-def mpvideo_loop(model: ModelConfig, recipe: Recipe, latents: Tensor, labels: Tensor) -> Callable[[], None]:
-    """A step of mpvideo's trainer."""
-    trainer = Trainer(KarrasUnet3D(**vars(model)), recipe, sigma_data=SIGMA_DATA)
-
-    def batches(numbers: Sequence[int], frames: int | None) -> tuple[Tensor, Tensor]:
-        return latents[: len(numbers)], labels[: len(numbers)]
+def trainer_step(model: ModelConfig, recipe: Recipe, processes: Processes) -> Callable[[], None]:
+    """A step of mpvideo's trainer, shared by the processes."""
+    recipe = replace(recipe, dtype=faster_dtype(model, recipe))
+    print(f"dtype {recipe.dtype}", flush=True)
+    trainer = Trainer(KarrasUnet3D(**vars(model)), recipe, sigma_data=SIGMA_DATA, processes=processes)
+    latents, labels = data(model, recipe.batch_size)
 
     def step() -> None:
-        trainer.train_step(batches)
+        trainer.train_step(lambda numbers, frames: (latents[: len(numbers)], labels[: len(numbers)]))
 
     return step
 
 
-def seconds(step: Callable[[], None], repeats: int) -> float:
-    """Seconds a step takes."""
-    began = time.perf_counter()
-    for _ in range(repeats):
+def data(model: ModelConfig, count: int) -> tuple[Tensor, Tensor]:
+    """A batch of noise, and classes."""
+    latents = torch.randn(count, model.channels, model.frames, model.image_size, model.image_size)
+    return SIGMA_DATA * latents, torch.randint(1000, (count,))
+
+
+def work(role: str, batch_size: int) -> None:
+    """Takes a step for every line of standard input, and says when it is done."""
+    torch.manual_seed(0)
+    model = PRESETS["small"].model(codec_config("latent", 8.0), size=64, frames=32, num_classes=1000)
+    recipe = Recipe(batch_size=batch_size, micro_batch=batch_size)
+    with join_processes() as processes:
+        if role.startswith("package"):
+            step = plain_step(model, recipe, torch.bfloat16 if role.endswith("bfloat16") else torch.float32)
+        else:
+            step = trainer_step(model, recipe, processes)
         step()
-    return (time.perf_counter() - began) / repeats
+        print("ready", flush=True)
+        for _ in sys.stdin:
+            step()
+            print("done", flush=True)
+
+
+class Contender:
+    """The processes that share a step; idle, without using a core, until they are asked for one."""
+
+    def __init__(self, role: str, batch_size: int, count: int, threads: int) -> None:
+        self.processes = []
+        for rank in range(count):
+            environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+            if count > 1:
+                environment |= {"RANK": str(rank), "WORLD_SIZE": str(count), "LOCAL_RANK": str(rank)}
+                environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29517"}
+            self.processes.append(
+                subprocess.Popen(
+                    [sys.executable, __file__, "--role", role, "--batch-size", str(batch_size)],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    text=True,
+                    env=environment,
+                )
+            )
+        self.dtype = self._wait("ready")
+
+    def seconds(self) -> float:
+        """How long a step takes."""
+        began = time.perf_counter()
+        for process in self.processes:
+            assert process.stdin is not None
+            process.stdin.write("step\n")
+            process.stdin.flush()
+        self._wait("done")
+        return time.perf_counter() - began
+
+    def _wait(self, word: str) -> str:
+        told = ""
+        for process in self.processes:
+            assert process.stdout is not None
+            while (line := process.stdout.readline().strip()) != word:
+                if not line and process.poll() is not None:
+                    raise SystemExit("a process failed; see what it printed")
+                told = line.removeprefix("dtype ")
+        return told
+
+    def end(self) -> None:
+        """Lets the processes go."""
+        for process in self.processes:
+            process.communicate()
 
 
 def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch-size", type=int, default=16)
-    parser.add_argument("--turns", type=int, default=5)
-    parser.add_argument("--repeats", type=int, default=2, help="steps of a turn")
+    parser.add_argument("--turns", type=int, default=7)
+    parser.add_argument("--role", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    torch.manual_seed(0)
-    model = PRESETS["small"].model(codec_config("latent", 8.0), size=64, frames=32, num_classes=1000)
-    count = arguments.batch_size
-    plain_recipe = Recipe(batch_size=count, micro_batch=count)
-    dtype = faster_dtype(model, plain_recipe)
-    recipe = Recipe(batch_size=count, micro_batch=count, dtype=dtype)
-    latents = SIGMA_DATA * torch.randn(count, model.channels, model.frames, model.image_size, model.image_size)
-    labels = torch.randint(1000, (count,))
-    loops = {
-        "package": plain_loop(model, plain_recipe, latents, labels),
-        "mpvideo": mpvideo_loop(model, recipe, latents, labels),
+    if arguments.role:
+        work(arguments.role, arguments.batch_size)
+        return
+    cores = os.cpu_count() or 1
+    names = {
+        "package, float32": ("package", 1, cores),
+        "package, bfloat16 autocast": ("package bfloat16", 1, cores),
+        "mpvideo, one process": ("mpvideo", 1, cores),
+        f"mpvideo, {cores} processes": ("mpvideo", cores, 1),
     }
-    for step in loops.values():
-        step()
-    turns = [{name: seconds(step, arguments.repeats) for name, step in loops.items()} for _ in range(arguments.turns)]
-    for name in loops:
-        print(f"{name}: {count / statistics.median(turn[name] for turn in turns):.1f} videos a second")
-    ratios = sorted(turn["package"] / turn["mpvideo"] for turn in turns)
-    print(
-        f"mpvideo in {dtype} on {torch.get_num_threads()} threads is {statistics.median(ratios):.2f} times as fast "
-        f"(turns: {', '.join(f'{ratio:.2f}' for ratio in ratios)})"
-    )
+    contenders = {
+        name: Contender(role, arguments.batch_size, count, threads) for name, (role, count, threads) in names.items()
+    }
+    turns = [{name: one.seconds() for name, one in contenders.items()} for _ in range(arguments.turns)]
+    for name, one in contenders.items():
+        ratios = [turn["package, float32"] / turn[name] for turn in turns]
+        print(
+            f"{name}{f', {one.dtype}' if one.dtype else ''}: "
+            f"{arguments.batch_size / statistics.median(turn[name] for turn in turns):.1f} videos a second, "
+            f"{statistics.median(ratios):.2f} times the plain loop ({min(ratios):.2f} to {max(ratios):.2f})"
+        )
+        one.end()
 
 
 if __name__ == "__main__":

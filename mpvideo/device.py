@@ -1,5 +1,7 @@
 """Which device and dtype to compute with, and why."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -7,6 +9,9 @@ import torch
 from mpvideo.config import DeviceName, DtypeName
 from mpvideo.errors import DeviceError
 from mpvideo.text import counted
+
+# How RuntimeErrors say it that have no type of their own: the CPU's on Linux and on Windows, C++'s, and Metal's.
+_NO_MEMORY = ("can't allocate memory", "not enough memory", "bad_alloc", "out of memory")
 
 
 @dataclass(frozen=True)
@@ -62,3 +67,16 @@ def choose_placement(device: DeviceName = "auto", dtype: DtypeName = "auto") -> 
         # By default cuDNN rounds the inputs of float32 convolutions to TF32's ten bits: not what float32 promises.
         torch.backends.cudnn.allow_tf32 = False
     return Placement(torch.device(device), torch.float32 if dtype == "auto" else getattr(torch, dtype))
+
+
+@contextmanager
+def memory_errors(what: str, hint: str) -> Iterator[None]:
+    """Turns running out of memory, on any device, into a DeviceError: there was not enough for `what`."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
+        words = str(error).lower()
+        known = isinstance(error, MemoryError | torch.OutOfMemoryError)
+        if not known and not any(phrase in words for phrase in _NO_MEMORY):
+            raise
+        raise DeviceError(f"not enough memory for {what}", hint=hint) from error

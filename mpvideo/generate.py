@@ -7,7 +7,6 @@ for video in generate(model, [Job(seed=0, class_index=207)], checkpoint.config.s
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -20,7 +19,7 @@ from mpvideo.checkpoint import Checkpoint
 from mpvideo.checkpoint.load import load_tensors
 from mpvideo.checks import check_int
 from mpvideo.config import CheckpointConfig, SamplingConfig
-from mpvideo.device import Placement
+from mpvideo.device import Placement, memory_errors
 from mpvideo.diffusion import (
     Churn,
     EDMDenoiser,
@@ -30,15 +29,13 @@ from mpvideo.diffusion import (
     sample_euler,
     sample_heun,
 )
-from mpvideo.errors import DeviceError, MPVideoError
+from mpvideo.errors import MPVideoError
 from mpvideo.nn import KarrasUnet3D
 from mpvideo.video.autoencoder import Autoencoder
 from mpvideo.video.codec import Codec, LatentCodec, PixelCodec
 
 _SAMPLERS = {"euler": sample_euler, "heun": sample_heun}
 _CODEC_PREFIX = "codec."
-# How RuntimeErrors say it that have no type of their own: the CPU's on Linux and on Windows, C++'s, and Metal's.
-_NO_MEMORY = ("can't allocate memory", "not enough memory", "bad_alloc", "out of memory")
 
 Module = TypeVar("Module", bound=torch.nn.Module)
 
@@ -101,7 +98,7 @@ def load_model(checkpoint: Checkpoint, placement: Placement) -> Model:
         DeviceError: there is not enough memory.
     """
     config = checkpoint.config
-    with _memory_errors("the weights", "Close other programs, or use a smaller checkpoint or another --device."):
+    with memory_errors("the weights", "Close other programs, or use a smaller checkpoint or another --device."):
         tensors, sha256 = load_tensors(checkpoint.header)
         codec: Codec = PixelCodec()
         if (shape := config.video.autoencoder) is not None:
@@ -177,10 +174,10 @@ def generate(
     for start in range(0, len(jobs), batch_size):
         batch = jobs[start : start + batch_size]
         smaller = "Try a smaller --batch-size." if len(batch) > 1 else "Try another --dtype or --device."
-        with _memory_errors(f"a batch of {len(batch)}", smaller):
+        with memory_errors(f"a batch of {len(batch)}", smaller):
             x, classes = _sample(model, batch, sampling, clamp, on_evaluation)
         for job, index, latent in zip(batch, classes, x, strict=True):
-            with _memory_errors("one decoded video", "Close other programs, or try another --device."):
+            with memory_errors("one decoded video", "Close other programs, or try another --device."):
                 frames = _decode(model, latent)
             yield Video(seed=job.seed, class_index=index, frames=frames)
 
@@ -232,16 +229,3 @@ def _sample(
     churn = Churn(s_churn=sampling.s_churn, s_tmin=sampling.s_tmin, s_tmax=sampling.s_tmax, s_noise=sampling.s_noise)
     x = noise.randn(shape.channels, shape.frames, shape.image_size, shape.image_size) * sigmas[0].item()
     return _SAMPLERS[sampling.sampler](counted, x, sigmas, churn=churn, noise=noise.randn_like), classes
-
-
-@contextmanager
-def _memory_errors(what: str, hint: str) -> Iterator[None]:
-    """Turns running out of memory, on any device, into a DeviceError."""
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
-        words = str(error).lower()
-        known = isinstance(error, MemoryError | torch.OutOfMemoryError)
-        if not known and not any(phrase in words for phrase in _NO_MEMORY):
-            raise
-        raise DeviceError(f"not enough memory for {what}", hint=hint) from error

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import signal
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -12,7 +13,7 @@ from mpvideo.checks import check_float, check_int
 from mpvideo.cli.options import AsJson, Quiet, usage_errors
 from mpvideo.cli.streams import tell, write_result
 from mpvideo.cli.watching import TerminalWatcher
-from mpvideo.config import DeviceName, ModelConfig
+from mpvideo.config import MIN_FPS, DeviceName, ModelConfig, VideoConfig
 from mpvideo.errors import ExitCode, UsageError
 from mpvideo.text import printable
 from mpvideo.training.recipe import PRESETS, Preset, PresetName, Recipe, TrainedCodec, codec_config
@@ -203,7 +204,12 @@ def train(
     ] = None,
     seed: Annotated[
         int | None,
-        typer.Option("--seed", metavar="N", help="Decides all that is random.", rich_help_panel=RECIPE_PANEL),
+        typer.Option(
+            "--seed",
+            metavar="N",
+            help="Decides weights, noise, and the order of a folder's clips.",
+            rich_help_panel=RECIPE_PANEL,
+        ),
     ] = None,
     device: Annotated[
         DeviceName,
@@ -244,7 +250,7 @@ def train(
         peak_rate=rate, warmup_steps=warmup, decay_steps=decay, label_dropout=label_dropout, clip_frames=clip_frames,
         clip_share=clip_share, autoencoder_steps=autoencoder_steps, seed=seed,
     )  # fmt: skip
-    if init is not None and autoencoder_steps is None:
+    if codec != "latent" or (init is not None and autoencoder_steps is None):
         recipe = dataclasses.replace(recipe, autoencoder_steps=0)
     elif init is None and autoencoder_steps == 0:
         raise UsageError("--autoencoder-steps must be at least 1 without --init, got 0")
@@ -258,14 +264,28 @@ def train(
             hint="A folder with a subfolder of MP4, WebM, GIF or PNG frames for each class, for example.",
         )
 
+    for option, given, reason in (
+        ("--cache", cache is not None and data == MENAGERIE, "for the menagerie, which is drawn as it is needed"),
+        ("--autoencoder-steps", autoencoder_steps is not None and codec != "latent", "without --codec latent"),
+        ("--clip-share", clip_share is not None and recipe.clip_frames is None, "without --clip-frames"),
+    ):
+        if given:
+            tell(f"warning: {option} has no effect {reason}", quiet=quiet)
+
     # The options are known to be right before torch, which takes a second, is imported.
-    from mpvideo.device import choose_placement
+    from mpvideo.device import choose_placement, memory_errors
     from mpvideo.training.cost import faster_dtype
     from mpvideo.training.processes import join_processes
-    from mpvideo.training.run import Rhythm, Run, recorded_dtype
+    from mpvideo.training.record import recorded_dtype
+    from mpvideo.training.run import Rhythm, Run
 
+    began = time.monotonic()
     place = choose_placement(device).device
-    with join_processes() as processes:
+    with (
+        join_processes() as processes,
+        memory_errors("the training", "Give a smaller --micro-batch, --size, --frames or --preset."),
+    ):
+        place = processes.device(place)
         told = not quiet and processes.first
 
         def say(line: str) -> None:
@@ -274,13 +294,14 @@ def train(
         plan = _plan(
             data, PRESETS[preset_name], recipe, processes,
             codec=codec, size=size, frames=frames, stride=stride,
-            cache=cache, steps=steps, self_condition=bool(self_condition), clips_given=clip_frames is not None, say=say,
+            cache=cache, init=init, steps=steps, self_condition=bool(self_condition),
+            clips_given=clip_frames is not None, say=say,
         )  # fmt: skip
         if dtype == "auto":  # measured once, and kept for the run's other calls
             known = recorded_dtype(out) or (faster_dtype(plan.model, plan.recipe, place) if processes.first else "")
             dtype = "bfloat16" if processes.agree(processes.first and known == "bfloat16") else "float32"
         plan = dataclasses.replace(plan, recipe=dataclasses.replace(plan.recipe, dtype=dtype))
-        if processes.first:
+        if dry_run or (told and not (out / "snapshot.pt").exists()):
             _tell_costs(plan, preset_name, place, say, processes=processes.count, others=dry_run)
         if dry_run:
             return
@@ -288,7 +309,9 @@ def train(
             snapshot=60 * snapshot_minutes, sheet=60 * sheet_minutes, limit=None if minutes is None else 60 * minutes
         )
         with TerminalWatcher(quiet=not told) as watcher:
-            run = Run(plan, out, watcher=watcher, rhythm=rhythm, processes=processes, device=place, init=init)
+            run = Run(
+                plan, out, watcher=watcher, rhythm=rhythm, began=began, processes=processes, device=place, init=init
+            )
             done = run.train()
         if processes.first:
             _report(out, plan, done=done, as_json=as_json, quiet=quiet)
@@ -350,34 +373,39 @@ def _plan(
     frames: int | None,
     stride: int,
     cache: Path | None,
+    init: Path | None,
     steps: int | None,
     self_condition: bool,
     clips_given: bool,
     say: "Say",
 ) -> "Plan":
+    from mpvideo.training.folder import ClipFormat
     from mpvideo.training.run import Plan
     from mpvideo.training.sources import open_source
     from mpvideo.training.trainer import check_shares, clips_per_sample
 
     size, frames = size or preset.size, frames or preset.frames
-    with processes.one_after_another():  # the first decodes, the others find it done
-        source = open_source(
-            data, size=size, frames=frames, stride=stride, gray=codec == "gray", cache=cache, seed=recipe.seed, say=say
+
+    def network(fps: float, num_classes: int | None) -> "tuple[VideoConfig, ModelConfig]":
+        video = codec_config(codec, fps)
+        return video, preset.model(
+            video, size=size, frames=frames, num_classes=num_classes, self_condition=self_condition
         )
-    video = codec_config(codec, source.data.fps)
-    classes = source.data.classes
-    with usage_errors("size", "frames", "clip_frames", "batch_size"):
+
+    with usage_errors("size", "frames", "stride", "clip_frames", "batch_size"):  # before hours of decoding
         check_shares(recipe, processes)
-        model = preset.model(
-            video,
-            size=source.size,
-            frames=source.frames,
-            num_classes=None if classes is None else len(classes),
-            self_condition=self_condition,
-        )
+        clip = ClipFormat(size=size, frames=frames, stride=stride, channels=1 if codec == "gray" else 3)
+        _, model = network(MIN_FPS, None)
         if not clips_given and not _clips_fit(recipe, model):  # the preset's are for its own length
             recipe = dataclasses.replace(recipe, clip_frames=None)
         clips_per_sample(recipe, model)
+    with processes.one_after_another():  # the first decodes, the others find it done
+        source = open_source(data, clip, cache=cache, seed=recipe.seed, say=say)
+    if init is not None:
+        source.record["init"] = init.name
+    classes = source.data.classes
+    with usage_errors("size", "frames"):
+        video, model = network(source.data.fps, None if classes is None else len(classes))
     return Plan(
         data=source.data,
         source=source.record,
@@ -461,8 +489,12 @@ def _duration(seconds: float) -> str:
 
 def _report(out: Path, plan: "Plan", *, done: bool, as_json: bool, quiet: bool) -> None:
     path = out / "model.safetensors"
-    if not path.exists():  # ended before the network's first step
-        tell(f"{printable(out)}: the autoencoder is not trained yet; the same command goes on", quiet=quiet)
-        return
-    write_result(json.dumps({"path": str(path), "done": done}) + "\n" if as_json else f"{path}\n")
-    tell("done" if done else f"not all {plan.steps:,} steps yet; the same command goes on", quiet=quiet)
+    made = path.exists()  # not before the network's first step
+    if as_json:
+        write_result(json.dumps({"path": str(path) if made else None, "done": done}) + "\n")
+    elif made:
+        write_result(f"{path}\n")
+    if not made:
+        tell(f"{printable(out)} has no checkpoint yet; the same command goes on", quiet=quiet)
+    else:
+        tell("done" if done else f"not all {plan.steps:,} steps yet; the same command goes on", quiet=quiet)

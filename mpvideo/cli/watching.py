@@ -1,7 +1,8 @@
 """Shows how a training goes, and turns signals into a wish to end it."""
 
 import signal
-from contextlib import ExitStack
+import time
+from contextlib import ExitStack, suppress
 from types import FrameType, TracebackType
 from typing import Self
 
@@ -11,11 +12,14 @@ from mpvideo.errors import ExitCode
 
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
+_SAME_KEY = 2.0
+"""Seconds in which signals count as one: of a Ctrl-C the terminal tells every process, and torchrun does so again."""
+
 
 class TerminalWatcher:
     """A `mpvideo.training.progress.Watcher` for people: a bar for each phase, and Ctrl-C that saves first.
 
-    Used as a context: inside it the first signal asks the training to save and end, and a second one ends the program.
+    Used as a context: inside it the first signal asks the training to save and end, and a later one ends the program.
 
     Args:
         quiet: show nothing.
@@ -30,6 +34,7 @@ class TerminalWatcher:
         self._bars = ExitStack()
         self._ticker, self._phase, self._done = Ticker(), "", 0
         self._before: dict[int, object] = {}
+        self._first_came = 0.0
 
     def __enter__(self) -> Self:
         for number in _SIGNALS:
@@ -41,15 +46,19 @@ class TerminalWatcher:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bars.close()
+        with suppress(OSError):
+            self._bars.close()
         for number, handler in self._before.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.signals.append(number)
-        if len(self.signals) > 1:
+        if len(self.signals) == 1:
+            self._first_came = time.monotonic()
+            with suppress(OSError):  # the terminal may be what went away
+                self.say("saving; once more ends at once, and what came after the last snapshot is lost")
+        elif time.monotonic() - self._first_came > _SAME_KEY:
             raise SystemExit(ExitCode.INTERRUPTED if number == signal.SIGINT else ExitCode.TERMINATED)
-        self.say("saving; once more ends at once, and what came after the last snapshot is lost")
 
     def say(self, line: str) -> None:
         """Shows a line above the bar."""

@@ -271,7 +271,7 @@ def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     # Trained in bfloat16 on a CPU, the fused kernel takes twice to four times as long as its parts (torch 2.13.0).
     learning = q.requires_grad and torch.is_grad_enabled()
     if learning and q.dtype == torch.bfloat16 and q.device.type == "cpu" and q.shape[-2] <= _LONGEST_WITHOUT_FUSION:
-        weights: Tensor = (q @ k.mT * q.shape[-1] ** -0.5).softmax(dim=-1)
+        weights: Tensor = ((q * q.shape[-1] ** -0.5) @ k.mT).softmax(dim=-1)
         return weights @ v
     return F.scaled_dot_product_attention(q, k, v)
 

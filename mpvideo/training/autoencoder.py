@@ -110,7 +110,8 @@ class AutoencoderTrainer:
             )
         latents = torch.cat(parts)
         self.autoencoder.mean.copy_(latents.mean(dim=(0, 2, 3)))
-        self.autoencoder.std.copy_(latents.std(dim=(0, 2, 3)))
+        # Latents that never differ are divided by it all the same.
+        self.autoencoder.std.copy_(latents.std(dim=(0, 2, 3)).clamp(min=1e-4))
         return self.autoencoder.eval().requires_grad_(False)
 
     def _batch(self, numbers: range) -> Tensor:

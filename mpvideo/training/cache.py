@@ -41,6 +41,7 @@ class CachedVideo:
     Attributes:
         stamp: size and time of its file or files, by which a change is noticed.
         first, count: its frames are first .. first + count - 1 of all.
+        digest: a hash of its frames.
         fps: its mean frames a second, if it says.
         problem: what is wrong with it, if it could not be decoded; it has no frames then.
     """
@@ -48,6 +49,7 @@ class CachedVideo:
     stamp: str
     first: int
     count: int
+    digest: str = ""
     fps: float | None = None
     problem: str | None = None
 
@@ -233,14 +235,23 @@ def _build(
                     file.write(before.frames[video.first : video.first + video.count].data)
                 making.add(name, video)
             transient = _decode_all(fresh, making, size, channels, say)
+            if before is not None and making.videos == before.videos:
+                raise _NothingNew
         # Mapped before anybody else can know, and remove, the file.
         frames = _mapped(path, making.total, size, channels)
         _publish(folder, about, path.name, making.videos)
+    except _NothingNew:
+        assert before is not None
+        return FrameCache(before.videos | transient, before.frames)
     except BaseException:
         with contextlib.suppress(OSError):
             path.unlink()
         raise
     return FrameCache(making.videos | transient, frames)
+
+
+class _NothingNew(Exception):
+    """No video could be decoded that is not in the cache; raised so that the file in the making is discarded."""
 
 
 def _decode_all(
@@ -274,11 +285,13 @@ def _decode_all(
 
 def _decode(path: Path, stamp: str, file: IO[bytes], size: int, channels: Literal[1, 3]) -> CachedVideo:
     """Writes the frames of one video to the file."""
-    stream, count = FrameStream(path), 0
+    stream, count, digest = FrameStream(path), 0, hashlib.blake2b(digest_size=12)
     for frame in stream:
-        file.write(square_frame(frame, size, channels).data)
+        pixels = square_frame(frame, size, channels).tobytes()
+        file.write(pixels)
+        digest.update(pixels)
         count += 1
-    return CachedVideo(stamp, 0, count, None if stream.fps is None else float(stream.fps))
+    return CachedVideo(stamp, 0, count, digest.hexdigest(), None if stream.fps is None else float(stream.fps))
 
 
 def _publish(folder: Path, about: dict[str, Any], frames: str, videos: Mapping[str, CachedVideo]) -> None:

@@ -2,7 +2,7 @@
 
 import hashlib
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,11 +17,9 @@ from mpvideo.config import MAX_FPS, MIN_FPS
 from mpvideo.errors import UsageError
 from mpvideo.text import SHOWN, counted, first_ten, printable
 from mpvideo.training import Say
-from mpvideo.training.cache import CachedVideo, FrameCache, default_cache, open_cache
+from mpvideo.training.cache import CachedVideo, FrameCache, open_cache
 from mpvideo.training.draws import draw_index, generator_for
 from mpvideo.training.layout import Layout, find_videos
-
-__all__ = ["ClipFormat", "FolderData", "default_cache", "open_folder"]
 
 UNKNOWN_FPS = 8.0
 """Frames a second where no video says, as folders of PNG frames do not."""
@@ -78,7 +76,8 @@ class FolderData:
         frames: the decoded frames of all videos, (total, H, W, C) uint8, mapped into memory.
         fps: frames a second of a clip: the median over the videos that say theirs, over the stride.
         description: what the data are, in a few words.
-        fingerprint: of the videos' order, lengths and labels, which decide the samples together with the seed.
+        fingerprint: of the videos' frames, order and labels, which decide the samples together with the seed.
+        arrangement: a hash of where in `frames` which of them are.
     """
 
     factors: tuple[int, ...] | None = None
@@ -103,8 +102,8 @@ class FolderData:
         fps = statistics.median(rates) / clip.stride if rates else UNKNOWN_FPS
         self.fps = min(max(fps, MIN_FPS), MAX_FPS)
         kinds = "" if classes is None else f" in {len(classes)} {'class' if len(classes) == 1 else 'classes'}"
-        lines = "".join(f"{video.first} {video.count} {label}\n" for video, label in videos)
-        self.fingerprint = hashlib.blake2b(lines.encode(), digest_size=8).hexdigest()
+        self.fingerprint = _hash(f"{video.digest} {video.count} {label}" for video, label in videos)
+        self.arrangement = _hash(f"{video.digest} {video.first}" for video in cache.videos.values() if video.count)
         self.description = f"{printable(name)}: {counted(len(videos), 'video')}{kinds}"
 
     def __len__(self) -> int:
@@ -224,3 +223,7 @@ def _classes_left(
         say(f"left out {len(gone)} of the classes, which have no video that can be used: {first_ten(gone)}")
     renumbered = {old: new for new, old in enumerate(left)}
     return tuple(layout.classes[old] for old in left), {name: renumbered[layout.labels[name]] for name in usable}
+
+
+def _hash(lines: Iterable[str]) -> str:
+    return hashlib.blake2b("\n".join(lines).encode(), digest_size=8).hexdigest()

@@ -1,13 +1,15 @@
 """From numbered samples to the tensors that the network is trained on."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mpvideo.files import atomic_path, write_error
+from mpvideo.errors import CheckpointError
+from mpvideo.files import atomic_path, reason, write_error
+from mpvideo.text import printable
 from mpvideo.training import Say
 from mpvideo.training.data import Dataset
 from mpvideo.training.folder import FolderData
@@ -29,8 +31,20 @@ def encoded_batches(data: Dataset, codec: Codec, device: torch.device) -> Batche
 
 
 def cached_batches(data: FolderData, path: Path, device: torch.device) -> Batches:
-    """The samples of a folder, cut out of the latents that `cache_latents` wrote."""
-    latents = np.load(path, mmap_mode="r")
+    """The samples of a folder, cut out of the latents that `cache_latents` wrote.
+
+    Raises:
+        CheckpointError: the file is damaged.
+    """
+    try:
+        latents = np.load(path, mmap_mode="r")
+        if len(latents) != len(data.frames):
+            raise ValueError(f"it should have {len(data.frames)} frames, got {len(latents)}")
+    except (OSError, ValueError, EOFError) as error:
+        raise CheckpointError(
+            f"{printable(path)} is not the latents of this run: {reason(error)}",
+            hint="Remove it to have them made anew.",
+        ) from error
 
     def batches(numbers: Sequence[int], frames: int | None) -> tuple[Tensor, Tensor]:
         clips, labels = data.clips(numbers, frames)
@@ -41,21 +55,36 @@ def cached_batches(data: FolderData, path: Path, device: torch.device) -> Batche
 
 
 @torch.no_grad()
-def cache_latents(data: FolderData, codec: LatentCodec, path: Path, device: torch.device, say: Say) -> None:
+def cache_latents(
+    data: FolderData,
+    codec: LatentCodec,
+    path: Path,
+    device: torch.device,
+    *,
+    say: Say,
+    stopping: Callable[[], bool],
+) -> bool:
     """Encodes every frame of a folder once, into one file; where that is there, nothing is done.
 
     The file is numpy's: (frames, Z, h, w) float16, the frames as the folder's cache has them.
+
+    Returns:
+        Whether it is there; not if `stopping` said so before.
 
     Raises:
         OutputError: it cannot be written; nothing is left half written.
     """
     if path.exists():
-        return
+        return True
+    for outdated in path.parent.glob("latents-*.npy"):
+        outdated.unlink(missing_ok=True)
     say(f"encoding {len(data.frames):,} frames")
     try:
         # Not mapped for writing: a full disk would then end the process instead of a write.
         with atomic_path(path, overwrite=True) as aside, aside.open("wb") as file:
             for start in range(0, len(data.frames), _FRAMES_AT_ONCE):
+                if stopping():
+                    raise _Stopped
                 pixels = torch.from_numpy(np.array(data.frames[start : start + _FRAMES_AT_ONCE])).to(device)
                 part = codec.encode(pixels.unsqueeze(1)).squeeze(2).to(torch.float16).cpu().numpy()
                 if not start:
@@ -64,5 +93,12 @@ def cache_latents(data: FolderData, codec: LatentCodec, path: Path, device: torc
                         file, {"descr": part.dtype.str, "fortran_order": False, "shape": shape}
                     )
                 file.write(part.tobytes())
+    except _Stopped:
+        return False
     except OSError as error:
         raise write_error(path, error) from error
+    return True
+
+
+class _Stopped(Exception):
+    """Encoding was told to stop; raised so that the file in the making is discarded."""

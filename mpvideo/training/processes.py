@@ -10,6 +10,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from mpvideo.errors import DeviceError, MPVideoError
+
 _PATIENCE = timedelta(hours=6)
 """How long the others wait for the first one, which prepares the data and trains the autoencoder by itself."""
 
@@ -32,6 +34,24 @@ class Processes:
     def first(self) -> bool:
         """Whether this is the one that writes and speaks."""
         return self.rank == 0
+
+    def device(self, device: torch.device) -> torch.device:
+        """The device of this process: a GPU of its own, where several processes share a machine with GPUs.
+
+        Raises:
+            DeviceError: there are fewer GPUs than processes on this machine.
+        """
+        if self.count == 1 or device.type != "cuda":
+            return device
+        if self.local_rank >= torch.cuda.device_count():
+            raise DeviceError(
+                f"process {self.local_rank} of this machine needs a GPU of its own, and there are "
+                f"{torch.cuda.device_count()}",
+                hint="Give torchrun a smaller --nproc-per-node.",
+            )
+        own = torch.device("cuda", self.local_rank)
+        torch.cuda.set_device(own)
+        return own
 
     def share(self, numbers: range) -> range:
         """The part of `numbers` that falls to this process; their count must be a multiple of `count`."""
@@ -78,8 +98,11 @@ def join_processes() -> Iterator[Processes]:
     """Joins the processes that torchrun started together with this one, if it did, until the block ends.
 
     They talk over NCCL where there is CUDA, and else over gloo.
+
+    Raises:
+        MPVideoError: another process ended too early.
     """
-    if "RANK" not in os.environ:
+    if not dist.is_torchelastic_launched():  # a cluster may set RANK for purposes of its own
         yield ALONE
         return
     processes = Processes(
@@ -91,5 +114,12 @@ def join_processes() -> Iterator[Processes]:
     dist.init_process_group(backend, timeout=_PATIENCE)
     try:
         yield processes
+    except RuntimeError as error:
+        if not isinstance(error, dist.DistError) and "gloo" not in str(error):
+            raise
+        raise MPVideoError(
+            f"process {processes.rank} of {processes.count} lost the others",
+            hint="See what they printed; the same command goes on from the last snapshot.",
+        ) from error
     finally:
         dist.destroy_process_group()

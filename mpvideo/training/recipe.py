@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import Any, Literal, get_args
 
 from mpvideo.checks import check_choice, check_float, check_int
-from mpvideo.config import MAX_SEED, AutoencoderConfig, ModelConfig, VideoConfig
+from mpvideo.config import MAX_SEED, AutoencoderConfig, DownsampleType, ModelConfig, VideoConfig
 
 TrainingDtype = Literal["float32", "bfloat16"]
 PresetName = Literal["tiny", "small", "base"]
@@ -93,7 +93,8 @@ class Preset:
     def model(self, video: VideoConfig, *, size: int, frames: int, num_classes: int | None, **more: Any) -> ModelConfig:
         """The network for videos of `size` pixels and `frames` frames in the given codec.
 
-        It halves frames, height and width while the height stays above `smallest`, as far as all of them divide.
+        It halves height and width while the height stays above `smallest` and divides, and the frames with them as far
+        as they divide.
 
         Raises:
             ValueError: no network of this kind has that size.
@@ -103,9 +104,11 @@ class Preset:
             raise ValueError(
                 f"size must be a multiple of {video.pixel_size(1)} for the codec {video.codec}, got {size}"
             )
-        halvings, height, length = 0, image_size, frames
-        while height > self.smallest and height % 2 == 0 and length % 2 == 0:
-            halvings, height, length = halvings + 1, height // 2, length // 2
+        height, length = image_size, frames
+        types: list[DownsampleType] = []
+        while height > self.smallest and height % 2 == 0:
+            types.append("image" if length % 2 else "all")
+            height, length = height // 2, length if length % 2 else length // 2
         return ModelConfig(
             image_size=image_size,
             frames=frames,
@@ -113,7 +116,8 @@ class Preset:
             dim_max=self.dim_max,
             num_classes=num_classes,
             channels=video.channels,
-            num_downsamples=halvings,
+            num_downsamples=len(types),
+            downsample_types="all" if set(types) <= {"all"} else tuple(types),
             num_blocks_per_stage=self.num_blocks_per_stage,
             attn_res=self.attn_res,
             attn_dim_head=self.attn_dim_head,

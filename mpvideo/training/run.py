@@ -7,14 +7,14 @@ RUN/ema/                     snapshots of both averages, for `mpvideo ema`
 RUN/log.jsonl, RUN/loss.png  the loss
 RUN/sheets/                  videos of fixed seeds, now and then
 RUN/autoencoder.safetensors  only for latents, as RUN/autoencoder.pt while it is trained
-RUN/latents.npy              only for latents of a folder: all of its frames
+RUN/latents-*.npy            only for latents of a folder: all of its frames
+RUN/.lock                    held by the call that is at work
 """
 
 import copy
 import json
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,10 +25,8 @@ from torch import Tensor
 import mpvideo
 from mpvideo.checkpoint.save import save_checkpoint
 from mpvideo.config import CheckpointConfig, EDMConfig, ModelConfig, SamplingConfig, VideoConfig
-from mpvideo.errors import UsageError
-from mpvideo.files import atomic_path, remove_abandoned, write_error
+from mpvideo.files import atomic_path
 from mpvideo.nn import KarrasUnet3D
-from mpvideo.text import printable
 from mpvideo.training.autoencoder import AutoencoderTrainer, load_autoencoder, save_autoencoder
 from mpvideo.training.data import Dataset
 from mpvideo.training.factored import FactoredClassEmbedding, finished_weights
@@ -42,15 +40,11 @@ from mpvideo.training.preview import preview
 from mpvideo.training.processes import ALONE, Processes
 from mpvideo.training.progress import LossMeter, Watcher
 from mpvideo.training.recipe import Recipe
+from mpvideo.training.record import alone_in, check_record
 from mpvideo.training.snapshot import load_snapshot, save_snapshot
 from mpvideo.training.trainer import Batches, Trainer
 from mpvideo.video.autoencoder import Autoencoder
 from mpvideo.video.codec import Codec, LatentCodec, PixelCodec
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
 
 EMA_SNAPSHOTS = 32
 """How many snapshots of each average a whole run makes, evenly spaced."""
@@ -124,6 +118,7 @@ class Run:
         folder: RUN.
         watcher: is told how it goes.
         rhythm: how often to write what.
+        began: when the call began, by `time.monotonic`; now if left out.
         processes: those that train together.
         device: where to train.
         init: a checkpoint whose weights a new run begins with.
@@ -136,6 +131,7 @@ class Run:
         *,
         watcher: Watcher,
         rhythm: Rhythm,
+        began: float | None = None,
         processes: Processes = ALONE,
         device: torch.device | str = "cpu",
         init: Path | None = None,
@@ -144,7 +140,7 @@ class Run:
         self.rhythm, self.processes = rhythm, processes
         self.device = torch.device(device)
         self.init = init
-        self.began = time.monotonic()
+        self.began = time.monotonic() if began is None else began
         self.codec: Codec = PixelCodec()
         self.autoencoder: Autoencoder | None = None
 
@@ -156,7 +152,7 @@ class Run:
             CheckpointError: a file of the run is damaged.
             OutputError: the folder cannot be written to; the last snapshot is intact.
         """
-        with self._alone_in_folder() if self.processes.first else nullcontext():
+        with alone_in(self.folder, "sheets", "ema") if self.processes.first else nullcontext():
             return self._train()
 
     def _train(self) -> bool:
@@ -164,7 +160,7 @@ class Run:
         if self.init is not None and not (self.folder / "snapshot.pt").exists():
             initial = InitialWeights(self.init, self.plan.model, self.plan.video, sigma_data=self.plan.edm.sigma_data)
         if self.processes.first:
-            self._check_record()
+            check_record(self.folder, self.plan.begun_with())
         if self.plan.video.autoencoder is not None and not self._prepare_autoencoder(initial):
             return False
         net = self._new_network()
@@ -175,51 +171,13 @@ class Run:
             trainer.load_state(load_snapshot(path))
             if self.processes.first:
                 self.watcher.say(f"going on from step {trainer.step} of {self.plan.steps}")
-                forget_after(self.folder, trainer.step)
-                truncate_log(self.folder / "log.jsonl", trainer.step)
-        self._train_network(trainer)
+        if self.processes.first:  # what a killed call did after its last snapshot is done again
+            forget_after(self.folder, trainer.step)
+            truncate_log(self.folder / "log.jsonl", trainer.step)
+        if (batches := self._batches()) is None:
+            return False
+        self._train_network(trainer, batches)
         return trainer.step >= self.plan.steps
-
-    @contextmanager
-    def _alone_in_folder(self) -> Iterator[None]:
-        """Opens the folder, and keeps a second call of the same training out of it.
-
-        Raises:
-            UsageError: another call is at work there.
-            OutputError: the folder cannot be written to.
-        """
-        try:
-            for folder in (self.folder, self.folder / "sheets", self.folder / "ema"):
-                folder.mkdir(parents=True, exist_ok=True)
-            lock = (self.folder / ".lock").open("w")
-        except OSError as error:
-            raise write_error(self.folder, error) from error
-        with lock:
-            if fcntl is not None:  # the system lets go of it however this process ends
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except OSError:
-                    raise UsageError(
-                        f"{printable(self.folder)} is being trained in by another process",
-                        hint="Wait for it or stop it; or give --out another folder.",
-                    ) from None
-            for folder in (self.folder, self.folder / "sheets", self.folder / "ema"):
-                remove_abandoned(folder)
-            yield
-
-    def _check_record(self) -> None:
-        """Writes down what the run is begun with, or makes sure that it is the same."""
-        path = self.folder / "run.json"
-        try:
-            text = path.read_text("utf-8") if path.exists() else None
-        except (OSError, ValueError) as error:
-            raise write_error(path, error) from error
-        now = self.plan.begun_with()
-        if text is None:
-            with atomic_path(path, overwrite=True) as aside:
-                aside.write_text(json.dumps({"version": mpvideo.__version__, **now}, indent=2) + "\n", "utf-8")
-            return
-        check_same(path, text, now)
 
     def _prepare_autoencoder(self, initial: InitialWeights | None) -> bool:
         """Trains the autoencoder, or loads the trained one; returns whether it is done."""
@@ -282,8 +240,8 @@ class Run:
                 net.to_class_emb = FactoredClassEmbedding(plan.data.factors, 4 * plan.model.dim)
         return net.to(self.device)
 
-    def _batches(self) -> Batches:
-        """Where the network's samples come from: what can be encoded once is."""
+    def _batches(self) -> Batches | None:
+        """Where the network's samples come from: what can be encoded once is. None if that was cut short."""
         data, codec, device = self.plan.data, self.codec, self.device
         if isinstance(codec, LatentCodec):
             # Encoded in the dtype of training; rounding is a hundredth of the noise that the latents were made for.
@@ -291,23 +249,24 @@ class Run:
             codec = LatentCodec(autoencoder, codec.sigma_data)
         if not (isinstance(data, FolderData) and isinstance(codec, LatentCodec)):
             return encoded_batches(data, codec, device)
-        path = self.folder / "latents.npy"
+        path = self.folder / f"latents-{data.arrangement}.npy"
+        done = True
         if self.processes.first:
-            cache_latents(data, codec, path, device, self.watcher.say)
+            done = cache_latents(data, codec, path, device, say=self.watcher.say, stopping=self._told_to_stop)
         self.processes.wait()
-        return cached_batches(data, path, device)
+        return cached_batches(data, path, device) if self.processes.agree(done) else None
 
-    def _train_network(self, trainer: Trainer) -> None:
-        batches = self._batches()
+    def _train_network(self, trainer: Trainer, batches: Batches) -> None:
         first, rhythm, total = self.processes.first, self.rhythm, self.plan.steps
         meter = LossMeter()
         every = max(1, total // EMA_SNAPSHOTS)
         saved = pictured = time.monotonic()
         begun_at = trainer.step
         while trainer.step < total and not self._stopping():
-            meter.add(trainer.train_step(batches))
+            report = trainer.train_step(batches)
             if not first:
                 continue
+            meter.add(report)
             if trainer.step % every == 0 or trainer.step == total:
                 self._save_averages(trainer)
             self.watcher.advance("network", trainer.step, total, meter.words)
@@ -320,7 +279,7 @@ class Run:
             if now - pictured > rhythm.sheet:
                 self._picture(trainer)
                 pictured = time.monotonic()
-        if first and trainer.step > begun_at:
+        if first and (trainer.step > begun_at or not (self.folder / "model.safetensors").exists()):
             self._log(meter, trainer)
             self._save(trainer)
             self._picture(trainer)
@@ -348,13 +307,14 @@ class Run:
 
     def _save(self, trainer: Trainer) -> None:
         """Writes what the next call goes on from, and the checkpoint."""
-        save_snapshot(trainer.state(), self.folder / "snapshot.pt")
         weights = finished_weights(trainer.averages[FINISHED_STD].average)
         if self.autoencoder is not None:
             weights |= {f"codec.{name}": tensor.cpu() for name, tensor in self.autoencoder.state_dict().items()}
         # Weights have root mean square 1 and need float16's precision more than bfloat16's range.
         halves = {name: tensor.to(torch.float16) for name, tensor in weights.items()}
         save_checkpoint(self.folder / "model.safetensors", halves, self._config(trainer), overwrite=True)
+        # Last, as nothing is written anew for steps that a snapshot has.
+        save_snapshot(trainer.state(), self.folder / "snapshot.pt")
 
     def _config(self, trainer: Trainer) -> CheckpointConfig:
         plan = self.plan
@@ -387,38 +347,3 @@ class Run:
         for path, picture in pictures.items():
             with atomic_path(path, overwrite=True) as aside:
                 picture.save(aside, format="PNG")
-
-
-def check_same(path: Path, text: str, now: dict[str, Any]) -> None:
-    """Makes sure that a run goes on with what it was begun with.
-
-    Raises:
-        UsageError: something differs, and what.
-    """
-    try:
-        before = json.loads(text)
-        changed = [
-            f"{group}.{name} is {printable(now[group].get(name))}, was {printable(before[group].get(name))}"
-            for group in now
-            for name in {**before[group], **now[group]}
-            if before[group].get(name) != now[group].get(name)
-        ]
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise UsageError(
-            f"{printable(path)} is not the record of a run", hint="Give --out a new folder, or put the file back."
-        ) from error
-    if changed:
-        raise UsageError(
-            f"{printable(path.parent)} was begun with other settings: {'; '.join(changed[:3])}",
-            hint="Give the settings and the data that it was begun with; or --out another folder, and --init this one "
-            "to begin with its weights.",
-        )
-
-
-def recorded_dtype(folder: Path) -> str | None:
-    """The dtype that a run was begun with, or None if there is no such run."""
-    try:
-        dtype = json.loads((folder / "run.json").read_text("utf-8"))["recipe"]["dtype"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return dtype if isinstance(dtype, str) else None

@@ -4,11 +4,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mpvideo import menagerie
 from mpvideo.config import SamplingConfig
 from mpvideo.training import Say
+from mpvideo.training.cache import default_cache
 from mpvideo.training.data import Dataset
-from mpvideo.training.folder import ClipFormat, default_cache, open_folder
+from mpvideo.training.folder import ClipFormat, open_folder
 from mpvideo.training.world import MenagerieData
 
 
@@ -18,7 +18,6 @@ class Source:
 
     Attributes:
         data: the samples.
-        size, frames: of the videos.
         record: what they are, for the run's record.
         description: the same in a few words, for people.
         sampling: settings to sample a network with that was trained on them.
@@ -26,8 +25,6 @@ class Source:
     """
 
     data: Dataset
-    size: int
-    frames: int
     record: dict[str, Any]
     description: str
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
@@ -35,15 +32,12 @@ class Source:
     license: str | None = None
 
 
-def open_source(
-    name: str, *, size: int, frames: int, stride: int, gray: bool, cache: Path | None, seed: int, say: Say
-) -> Source:
+def open_source(name: str, clip: ClipFormat, *, cache: Path | None, seed: int, say: Say) -> Source:
     """Opens data by name.
 
     Args:
         name: 'menagerie', or a folder.
-        size, frames, stride: how clips are cut from a folder's videos; the menagerie's are what they are.
-        gray: whether a folder's videos lose their colours.
+        clip: how clips are cut from a folder's videos; the menagerie's are what they are.
         cache: where a folder's decoded videos are kept, or None for the default place.
         seed: of the order of a folder's clips.
         say: told how decoding goes.
@@ -55,26 +49,21 @@ def open_source(
     if name == "menagerie":
         return Source(
             data=MenagerieData(),
-            size=menagerie.SIZE,
-            frames=menagerie.FRAMES,
             record={"data": "menagerie"},
             description="the menagerie: endless renderings of 1,000 classes",
             sampling=SamplingConfig(guidance=2.0, s_churn=30.0),
             title="Menagerie: 1,000 classes of small animals, coats and motions",
             license="MIT",
         )
-    clip = ClipFormat(size=size, frames=frames, stride=stride, channels=1 if gray else 3)
     data = open_folder(Path(name), cache or default_cache(), clip, seed=seed, say=say)
     return Source(
         data=data,
-        size=size,
-        frames=frames,
         record={
             "data": Path(name).resolve().name,
             "videos": len(data),
-            "size": size,
-            "frames": frames,
-            "stride": stride,
+            "size": clip.size,
+            "frames": clip.frames,
+            "stride": clip.stride,
             "fingerprint": data.fingerprint,
         },
         description=data.description,

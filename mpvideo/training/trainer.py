@@ -73,7 +73,7 @@ class Trainer:
         check_shares(recipe, processes)
         self._objective: nn.Module = self.objective
         if processes.count > 1:
-            self._objective = DistributedDataParallel(self.objective, broadcast_buffers=False)
+            self._objective = DistributedDataParallel(self.objective)
 
     def train_step(self, batches: Batches) -> StepReport:
         """Takes one optimiser step."""

@@ -150,6 +150,7 @@ def test_signals_save_first(data: Path, whole: Path, tmp_path: Path, number: sig
     while steps_taken(run) < 2 and process.poll() is None:
         time.sleep(0.02)
     process.send_signal(number)
+    process.send_signal(number)  # as from the terminal, and from torchrun
     _, errors = process.communicate(timeout=100)
     assert process.returncode == code, errors
     assert "saving" in errors

@@ -219,7 +219,7 @@ def test_a_damaged_cache_is_made_anew_and_says_so(folder: Folder, damage: str) -
     elif damage == "no text":
         index.write_bytes(b"\xff\xfe")
     elif damage == "other format":
-        index.write_text(json.dumps({**content, "format": 2}))
+        index.write_text(json.dumps({**content, "format": 0}))
     elif damage == "gap":
         content["videos"]["b"]["first"] += 1
         index.write_text(json.dumps(content))

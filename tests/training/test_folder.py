@@ -1,5 +1,6 @@
 """Clips of a folder: which, from where, in what order, and what is said of the rest."""
 
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -58,6 +59,12 @@ def test_the_fingerprint_is_of_what_samples_are_cut_from(classes: Path) -> None:
     assert opened(classes).fingerprint != before
     (classes / "dogs" / "3.gif").unlink()
     assert opened(classes).fingerprint == before
+    save_gif(classes / "cats" / "b.gif", counting(12, start=61))
+    other = opened(classes)
+    assert other.fingerprint != before, "as long as before, with other frames"
+    shutil.rmtree(classes.parent / "cache")
+    assert opened(classes).fingerprint == other.fingerprint
+    assert opened(classes).arrangement != other.arrangement
     (classes / "dogs" / "2.gif").rename(classes / "cats" / "d.gif")
     assert opened(classes).fingerprint != before
 

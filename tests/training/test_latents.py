@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from mpvideo.config import AutoencoderConfig
-from mpvideo.errors import OutputError
+from mpvideo.errors import CheckpointError, OutputError
 from mpvideo.training.folder import ClipFormat, FolderData, open_folder
 from mpvideo.training.latents import cache_latents, cached_batches, encoded_batches
 from mpvideo.video.autoencoder import Autoencoder
@@ -49,7 +49,7 @@ def test_cached_latents_are_the_encoded_ones(
     data: FolderData, codec: LatentCodec, tmp_path: Path, frames: int | None
 ) -> None:
     said: list[str] = []
-    cache_latents(data, codec, tmp_path / "latents.npy", CPU, said.append)
+    assert cache_latents(data, codec, tmp_path / "latents.npy", CPU, say=said.append, stopping=lambda: False)
     assert said == ["encoding 18 frames"]
     numbers = range(100, 109)
     fresh, labels = encoded_batches(data, codec, CPU)(numbers, frames)
@@ -64,11 +64,34 @@ def test_cached_latents_are_the_encoded_ones(
 def test_latents_are_made_once(data: FolderData, codec: LatentCodec, tmp_path: Path) -> None:
     path = tmp_path / "latents.npy"
     path.write_bytes(b"as they were")
-    cache_latents(data, codec, path, CPU, lambda line: pytest.fail(line))
+    assert cache_latents(data, codec, path, CPU, say=lambda line: pytest.fail(line), stopping=lambda: True)
     assert path.read_bytes() == b"as they were"
 
 
 def test_latents_that_cannot_be_written(data: FolderData, codec: LatentCodec, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OutputError):
-        cache_latents(data, codec, tmp_path / "file" / "latents.npy", CPU, [].append)
+        cache_latents(data, codec, tmp_path / "file" / "latents.npy", CPU, say=[].append, stopping=lambda: False)
+
+
+def test_encoding_may_be_cut_short(data: FolderData, codec: LatentCodec, tmp_path: Path) -> None:
+    answers = iter([True])
+    path = tmp_path / "latents-2.npy"
+    (tmp_path / "latents-1.npy").write_bytes(b"of frames that were arranged in another way")
+    assert not cache_latents(data, codec, path, CPU, say=[].append, stopping=lambda: next(answers))
+    assert {each.name for each in tmp_path.iterdir()} == {"data", "cache"}
+
+
+@pytest.mark.parametrize("size", [0, 60, 200])
+def test_damaged_latents(data: FolderData, codec: LatentCodec, tmp_path: Path, size: int) -> None:
+    path = tmp_path / "latents.npy"
+    cache_latents(data, codec, path, CPU, say=[].append, stopping=lambda: False)
+    path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(CheckpointError, match=r"latents\.npy is not the latents of this run: "):
+        cached_batches(data, path, CPU)
+
+
+def test_latents_of_other_frames(data: FolderData, tmp_path: Path) -> None:
+    np.save(tmp_path / "latents.npy", np.zeros((5, 3, 4, 4), np.float16))
+    with pytest.raises(CheckpointError, match=r"it should have 18 frames, got 5$"):
+        cached_batches(data, tmp_path / "latents.npy", CPU)
