@@ -244,18 +244,16 @@ def _measure(
     """Measures all videos and returns the report, as JSON takes it."""
     import torch
 
-    from mpvideo.evaluation.folder import CUTTING, real_clips, video_files
+    from mpvideo.evaluation.folder import CUTTING
     from mpvideo.evaluation.judge import load_judge
     from mpvideo.evaluation.nearest import TrainingRenderings
-    from mpvideo.evaluation.world import WorldMeasure, fresh_renderings
+    from mpvideo.evaluation.world import WorldMeasure
 
-    # A folder without videos is told before hours of sampling.
-    real_files = None if data is None else video_files(data, "--data")
+    if distance is not None:  # what is wrong with the real videos is told before hours of sampling
+        _add_real(distance, measured, data, quiet=quiet)
     world = WorldMeasure(load_judge(), TrainingRenderings(), measured.repaint) if measured.of_menagerie else None
-    shape = (0, 0, 0, 0)
     with progress("measuring", measured.work, measured.unit, quiet=quiet) as ticker:
         for frames, class_index in zip(measured.frames(ticker), measured.classes, strict=True):
-            shape = frames.shape
             if world is not None and class_index is not None:
                 world.add(frames, class_index)
             if distance is not None:
@@ -264,14 +262,32 @@ def _measure(
     report["menagerie"] = None if world is None else world.report().to_dict()
     report["features"] = None
     if distance is not None:
-        known = [index for index in measured.classes if index is not None]
-        real = fresh_renderings(known) if real_files is None else real_clips(real_files, frames=shape[0], size=shape[1])
-        with progress(
-            "real videos", len(known) if real_files is None else len(real_files), "videos", quiet=quiet
-        ) as ticker:
-            for clip in real:
-                distance.add_real(clip)
-                ticker.advance(1)
         about = "menagerie" if data is None else {"name": data.resolve().name, "cut": CUTTING}
         report["features"] = {**distance.report().to_dict(), "real": about}
     return report
+
+
+def _add_real(distance: "DistanceMeasure", measured: "Measured", data: Path | None, *, quiet: bool) -> None:
+    """Measures the real videos: those of a folder, or renderings of the menagerie's classes."""
+    from mpvideo.evaluation.folder import real_clips
+    from mpvideo.evaluation.world import fresh_renderings
+    from mpvideo.training.layout import find_videos
+    from mpvideo.video.decode import Frames, UnreadableVideo
+
+    if data is None:
+        known = [index for index in measured.classes if index is not None]
+        number = len(known)
+        clips: Iterator[Frames | UnreadableVideo | None] = iter(fresh_renderings(known))
+    else:
+        videos = find_videos(data).videos
+        frames, size, _, channels = measured.shape
+        number = len(videos)
+        clips = real_clips(videos.values(), frames=frames, size=size, channels=1 if channels == 1 else 3)
+    with progress("real videos", number, "videos", quiet=quiet) as ticker:
+        for clip in clips:
+            if isinstance(clip, UnreadableVideo):
+                with ticker.paused():
+                    tell(f"skipped: {clip}", quiet=quiet)
+            distance.add_real(clip)
+            ticker.advance(1)
+    distance.check_real()

@@ -18,12 +18,13 @@ from mpvideo.config import SamplingConfig
 from mpvideo.device import Placement
 from mpvideo.errors import UsageError
 from mpvideo.evaluation.classes import balanced_classes
-from mpvideo.evaluation.folder import Frames, sampled_videos, video_files
+from mpvideo.evaluation.folder import sampled_videos, video_files
 from mpvideo.evaluation.world import VIDEO_SHAPE, Repaint
 from mpvideo.generate import Job, generate, load_model
 from mpvideo.text import printable
 from mpvideo.video import read_record
 from mpvideo.video.codec import LatentCodec
+from mpvideo.video.decode import Frames
 
 
 class Measured(Protocol):
@@ -34,6 +35,7 @@ class Measured(Protocol):
         of_menagerie: whether the judge can read them.
         classes: the class of each video, None for one without.
         protocol: how they are made, as JSON takes it.
+        shape: of a video, (T, H, W, C).
         repaint: the way through the autoencoder and back, if there is one.
         work, unit: how much there is to do, for a progress bar.
     """
@@ -42,6 +44,7 @@ class Measured(Protocol):
     of_menagerie: bool
     classes: list[int | None]
     protocol: dict[str, Any]
+    shape: tuple[int, ...]
     repaint: Repaint | None
     work: int
     unit: str
@@ -76,6 +79,8 @@ class Sampled:
             self.classes = [*balanced_classes(num, num_classes, seed)]
         self._jobs = [Job(seed=seed + n, class_index=index) for n, index in enumerate(self.classes)]
         self.work = sampling.num_evaluations * num
+        side = about.pixel_size
+        self.shape: tuple[int, ...] = (about.model.frames, side, side, about.video.pixel_channels)
         self.model = model = load_model(checkpoint, placement)
         self.repaint: Repaint | None = self._through_codec if isinstance(model.codec, LatentCodec) else None
         self.protocol = {
@@ -135,6 +140,8 @@ class Files:
                 hint="Put them into folders of their own.",
             )
         self.classes = known
+        first = next(sampled_videos(self._paths[:1], size=VIDEO_SHAPE[1] if self.of_menagerie else None))
+        self.shape: tuple[int, ...] = first.shape
         # What the files say of how they were made; the parts that are not the same in all of them are several.
         made_by = {str(record.get("checkpoint")): record.get("checkpoint") for record in records}
         settings = {str(record.get("sampling")): record.get("sampling") for record in records}

@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -12,8 +10,7 @@ from mpvideo.errors import UsageError
 from mpvideo.evaluation.frechet import frechet_distance
 from mpvideo.evaluation.network import RESIZING, FeatureNetwork
 from mpvideo.text import counted
-
-Frames = npt.NDArray[np.uint8]
+from mpvideo.video.decode import Frames, UnreadableVideo
 
 
 @dataclass(frozen=True)
@@ -23,7 +20,7 @@ class DistanceReport:
     Attributes:
         frechet: the distance; it compares only with distances of the same protocol.
         num_videos, num_real: how many videos of each kind there were.
-        too_short: how many real ones were left out because they have too few frames.
+        too_short, unreadable: how many real ones were left out because they have too few frames, or cannot be read.
         protocol: what else the distance depends on.
     """
 
@@ -31,12 +28,13 @@ class DistanceReport:
     num_videos: int
     num_real: int
     too_short: int
+    unreadable: int
     protocol: dict[str, Any]
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON takes it."""
-        counts = {"num_videos": self.num_videos, "num_real": self.num_real, "too_short": self.too_short}
-        return {"frechet": self.frechet, **counts, **self.protocol}
+        counted = {name: getattr(self, name) for name in ("num_videos", "num_real", "too_short", "unreadable")}
+        return {"frechet": self.frechet, **counted, **self.protocol}
 
 
 class DistanceMeasure:
@@ -46,7 +44,7 @@ class DistanceMeasure:
         self._network = network
         self._features: list[Tensor] = []
         self._real: list[Tensor] = []
-        self._too_short = 0
+        self._too_short = self._unreadable = 0
         self._shape: tuple[int, ...] | None = None
 
     def add(self, frames: Frames) -> None:
@@ -66,16 +64,30 @@ class DistanceMeasure:
             )
         self._features.append(self._network.features(frames))
 
-    def add_real(self, frames: Frames | None) -> None:
-        """Measures a real video, or counts one that is too short.
+    def add_real(self, frames: Frames | UnreadableVideo | None) -> None:
+        """Measures a real video, or counts one that cannot be read, or is too short (None).
 
         Raises:
             MPVideoError: the network fails on it.
         """
         if frames is None:
             self._too_short += 1
+        elif isinstance(frames, UnreadableVideo):
+            self._unreadable += 1
         else:
             self._real.append(self._network.features(frames))
+
+    def check_real(self) -> None:
+        """Makes sure that there are enough real videos.
+
+        Raises:
+            UsageError: there are fewer than two.
+        """
+        if len(self._real) < 2:
+            raise UsageError(
+                f"--data must have at least 2 videos that are long enough, got {len(self._real)}; "
+                f"{self._too_short} are too short, {self._unreadable} cannot be read"
+            )
 
     def report(self) -> DistanceReport:
         """Sums up.
@@ -83,11 +95,7 @@ class DistanceMeasure:
         Raises:
             UsageError: there are fewer than two videos, or than two real ones.
         """
-        if len(self._real) < 2:
-            raise UsageError(
-                f"--data must have at least 2 videos that are long enough, got {len(self._real)}; "
-                f"{self._too_short} are too short"
-            )
+        self.check_real()
         if len(self._features) < 2 or self._shape is None:
             raise UsageError(f"at least 2 videos must be compared, got {len(self._features)}")
         T, H, W, _ = self._shape
@@ -97,6 +105,7 @@ class DistanceMeasure:
             num_videos=len(self._features),
             num_real=len(self._real),
             too_short=self._too_short,
+            unreadable=self._unreadable,
             protocol={
                 "network": {"name": network.path.name, "sha256": network.sha256, "called_with": network.flags},
                 "frames": T,

@@ -1,21 +1,20 @@
 """Videos that lie in a folder: real ones to compare with, or sampled ones to judge."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
-import torch
-import torch.nn.functional as F
 
 from mpvideo.errors import UsageError
 from mpvideo.files import reason
 from mpvideo.text import printable
 from mpvideo.video import SUFFIXES, read_frames
+from mpvideo.video.decode import Frames, FrameStream, UnreadableVideo
+from mpvideo.video.square import square_frame
 
-Frames = npt.NDArray[np.uint8]
-
-CUTTING = "the first frames of each file, the square in the middle, bilinear and antialiased to the videos' own size"
+CUTTING = "the first frames of each, the square in the middle, resized to the videos' own size as for training"
 
 
 def video_files(folder: Path, option: str) -> tuple[Path, ...]:
@@ -39,28 +38,22 @@ def video_files(folder: Path, option: str) -> tuple[Path, ...]:
     return tuple(found)
 
 
-def real_clips(paths: tuple[Path, ...], *, frames: int, size: int) -> Iterator[Frames | None]:
-    """Reads files as clips to compare with: (frames, size, size, C) uint8 each, or None for one that is too short.
+def real_clips(
+    paths: Iterable[Path], *, frames: int, size: int, channels: Literal[1, 3]
+) -> Iterator[Frames | UnreadableVideo | None]:
+    """Reads videos as clips to compare with: (frames, size, size, channels) uint8 each.
 
-    A clip is a file's first frames, whatever their rate, cut to the square in the middle and resized to `size`, that of
-    the videos that it is compared with: so these are not blamed for having few pixels.
+    A clip is a video's first frames, whatever their rate, cut and resized as `mpvideo train` does, to the size and the
+    colours of the videos that it is compared with: so these are not blamed for having few pixels. Yields what is wrong
+    for a video that cannot be read, and None for one that is too short.
     """
     for path in paths:
-        video, _ = read_frames(path)
-        yield None if len(video) < frames else square(video[:frames], size)
-
-
-def square(video: Frames, size: int) -> Frames:
-    """The middle of a video (T, H, W, C) as (T, size, size, C), uint8; unchanged if it is of that size."""
-    _, H, W, _ = video.shape
-    side = min(H, W)
-    top, left = (H - side) // 2, (W - side) // 2
-    video = np.ascontiguousarray(video[:, top : top + side, left : left + side])
-    if side == size:
-        return video
-    x = torch.from_numpy(video).permute(0, 3, 1, 2).float()
-    x = F.interpolate(x, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
-    return x.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
+        try:
+            clip = [square_frame(frame, size, channels) for frame in islice(FrameStream(path), frames)]
+        except UnreadableVideo as error:
+            yield error
+        else:
+            yield np.stack(clip) if len(clip) == frames else None
 
 
 def sampled_videos(paths: tuple[Path, ...], *, size: int | None) -> Iterator[Frames]:

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from mpvideo.errors import UsageError
-from mpvideo.evaluation.folder import real_clips, sampled_videos, square, video_files
+from mpvideo.evaluation.folder import real_clips, sampled_videos, video_files
 from mpvideo.video import Encoding, VideoWriter
+from mpvideo.video.decode import UnreadableVideo
 
 
 def write(path: Path, frames: np.ndarray) -> Path:
@@ -44,19 +45,18 @@ def test_no_files(tmp_path: Path) -> None:
 
 def test_real_clips(tmp_path: Path) -> None:
     long, short = write(tmp_path / "long.gif", blocks(6, 32, 48)), write(tmp_path / "short.gif", blocks(3, 32, 48))
-    clip, missing = real_clips((long, short), frames=4, size=16)
+    damaged = tmp_path / "damaged.gif"
+    damaged.write_bytes(b"GIF89a")
+    clip, missing, unread = real_clips((long, short, damaged), frames=4, size=16, channels=3)
     assert missing is None
-    assert clip is not None
+    assert isinstance(unread, UnreadableVideo)
+    assert isinstance(clip, np.ndarray)
     assert clip.shape == (4, 16, 16, 3)
     assert np.abs(clip[:, :, :7].astype(int)).max() <= 8  # the left half of the middle square, away from the border
     assert np.abs(clip[:, :, 9:].astype(int) - 200).max() <= 8
-
-
-def test_the_square_in_the_middle() -> None:
-    video = np.arange(2 * 4 * 8, dtype=np.uint8).reshape(2, 4, 8, 1)
-    np.testing.assert_array_equal(square(video, 4), video[:, :, 2:6])
-    np.testing.assert_array_equal(square(video.transpose(0, 2, 1, 3), 4), video.transpose(0, 2, 1, 3)[:, 2:6])
-    assert square(video, 2).shape == (2, 2, 2, 1)
+    (gray,) = real_clips((long,), frames=4, size=16, channels=1)
+    assert isinstance(gray, np.ndarray)
+    assert gray.shape == (4, 16, 16, 1)
 
 
 def test_enlarged_pixels_shrink_again(tmp_path: Path) -> None:
