@@ -32,8 +32,9 @@ def first_ten(items: Sequence[str]) -> str:
 
 
 def counted(count: int, thing: str) -> str:
-    """A number and its noun: '1 tensor', '2 tensors'."""
-    return f"{count:,} {thing}" if count == 1 else f"{count:,} {thing}s"
+    """A number and its noun: '1 tensor', '2 tensors', '3 classes'."""
+    plural = "es" if thing.endswith("s") else "s"
+    return f"{count:,} {thing}" if count == 1 else f"{count:,} {thing}{plural}"
 
 
 def amount(value: float, unit: str) -> str:

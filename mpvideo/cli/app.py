@@ -52,7 +52,7 @@ def options(
         bool, typer.Option("--debug", help="Show a traceback with every error; works after a command too.")
     ] = False,
 ) -> None:
-    """Turn a KarrasUnet3D checkpoint into finished videos.
+    """Turn KarrasUnet3D checkpoints into finished videos; train, inspect and judge them.
 
     \b
     mpvideo sample --class 207 --frames 32 --out dog.mp4

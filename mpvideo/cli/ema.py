@@ -15,12 +15,10 @@ from mpvideo.cli.streams import tell, write_result
 from mpvideo.errors import UsageError
 from mpvideo.files import check_writable
 from mpvideo.text import counted, printable
+from mpvideo.training.recipe import NARROWEST_STD, WIDEST_STD
 
 if TYPE_CHECKING:
     from mpvideo.training.posthoc import EMASnapshot
-
-WIDEST_STD = 0.288675
-"""Relative width of the uniform average, the widest there is; it is itself not one of them."""
 
 CURVE_STDS = tuple(percent / 100 for percent in range(5, 21))
 """Widths that the table of errors shows."""
@@ -117,7 +115,7 @@ def _widths(texts: Sequence[str] | None) -> list[float]:
                 hint="For example --std 0.05,0.10,0.15.",
             ) from None
         with usage_errors("std"):
-            check_float("std", width, 0.0, WIDEST_STD, open_low=True, open_high=True)
+            check_float("std", width, NARROWEST_STD, WIDEST_STD, open_high=True)
         widths.append(width)
     return list(dict.fromkeys(widths))
 

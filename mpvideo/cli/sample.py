@@ -19,6 +19,7 @@ from mpvideo.cli.options import AsJson, ConfigFile, Quiet, Settings, parse_setti
 from mpvideo.cli.progress import progress
 from mpvideo.cli.recipe import Recipe
 from mpvideo.cli.sampling import (
+    MAX_VIDEOS,
     VIDEO_PANEL,
     BatchSize,
     CheckpointPath,
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
     from mpvideo.generate import Job, Video
     from mpvideo.video import Encoding
 
-MAX_VIDEOS = 100_000
 
 FILE_PANEL = "How to write the files"
 

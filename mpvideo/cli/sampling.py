@@ -15,6 +15,9 @@ SAMPLING_PANEL = "How to sample (what is left out comes from the checkpoint)"
 CHURN_PANEL = "Noise put back while sampling (also from the checkpoint)"
 COMPUTE_PANEL = "Where to compute"
 
+MAX_VIDEOS = 100_000
+"""The most that one command makes."""
+
 CheckpointPath = Annotated[
     Path | None,
     typer.Option(

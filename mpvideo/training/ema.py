@@ -13,6 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from mpvideo.training.recipe import WIDEST_STD
+
 Module = TypeVar("Module", bound=nn.Module)
 
 _RCOND = 1e-10
@@ -25,7 +27,7 @@ def gamma_from_std(ema_std: float) -> float:
     Raises:
         ValueError: ema_std is not in (0, 0.289): a profile wider than the uniform one does not exist.
     """
-    if not 0 < ema_std < 0.288675:
+    if not 0 < ema_std < WIDEST_STD:
         raise ValueError(f"ema_std must be in (0, 0.2887), got {ema_std}")
     width = ema_std**-2
     return float(np.roots([1, 7, 16 - width, 12 - width]).real.max())

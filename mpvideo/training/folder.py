@@ -101,7 +101,7 @@ class FolderData:
         rates = [video.fps for video, _ in videos if video.fps]
         fps = statistics.median(rates) / clip.stride if rates else UNKNOWN_FPS
         self.fps = min(max(fps, MIN_FPS), MAX_FPS)
-        kinds = "" if classes is None else f" in {len(classes)} {'class' if len(classes) == 1 else 'classes'}"
+        kinds = "" if classes is None else f" in {counted(len(classes), 'class')}"
         self.fingerprint = _hash(f"{video.digest} {video.count} {label}" for video, label in videos)
         self.arrangement = _hash(f"{video.digest} {video.first}" for video in cache.videos.values() if video.count)
         self.description = f"{printable(name)}: {counted(len(videos), 'video')}{kinds}"

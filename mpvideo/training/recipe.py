@@ -13,6 +13,13 @@ PresetName = Literal["tiny", "small", "base"]
 TrainedCodec = Literal["gray", "rgb", "latent"]
 
 
+WIDEST_STD = 0.288675
+"""Relative width of the uniform average of weights, the widest there is (EDM2, section 3.2); itself not one of them."""
+
+NARROWEST_STD = 0.01
+"""Of the averages that can be asked for: over the last hundredth of a training."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """How a network is trained. Two runs with the same data, network and recipe give the same weights.

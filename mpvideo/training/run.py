@@ -28,13 +28,14 @@ from mpvideo.config import CheckpointConfig, EDMConfig, ModelConfig, SamplingCon
 from mpvideo.files import atomic_path
 from mpvideo.nn import KarrasUnet3D
 from mpvideo.training.autoencoder import AutoencoderTrainer, load_autoencoder, save_autoencoder
+from mpvideo.training.contact_sheet import contact_sheet
 from mpvideo.training.data import Dataset
 from mpvideo.training.factored import FactoredClassEmbedding, finished_weights
 from mpvideo.training.folder import FolderData
 from mpvideo.training.initial import InitialWeights
 from mpvideo.training.latents import cache_latents, cached_batches, encoded_batches
 from mpvideo.training.log import append_record, read_log, truncate_log
-from mpvideo.training.pictures import contact_sheet, loss_curve
+from mpvideo.training.loss_curve import loss_curve
 from mpvideo.training.posthoc import forget_after, save_ema_snapshot
 from mpvideo.training.preview import preview
 from mpvideo.training.processes import ALONE, Processes

@@ -159,7 +159,7 @@ def test_the_curve(factored):
         (("--std", "wide"), r"--std must be a number, or several with commas, got 'wide'"),
         (("--std", "0.1,"), r"--std must be a number, or several with commas, got ''"),
         (("--std", "nan"), r"--std must be a finite number, got nan"),
-        (("--std", "0"), r"--std must be greater than 0, got 0\.0"),
+        (("--std", "0"), r"--std must be at least 0\.01, got 0\.0"),
         (("--std", "0.3"), r"--std must be less than 0\.288675, got 0\.3"),
         (("--std", "0.1", "--step", "0"), r"--step must be at least 1, got 0"),
         (("--std", "0.1", "--step", "9"), r"--step must be one that has snapshots \(2, 4, .*, 64\), got 9"),

@@ -29,7 +29,6 @@ from mpvideo.training.loss_curve import (
     smoothed,
     three_digits,
 )
-from mpvideo.training.pictures import loss_curve as offered
 
 
 def record(samples: Any, loss: Any, **ranges: Any) -> dict[str, Any]:
@@ -53,7 +52,7 @@ def near(pixels: npt.NDArray[np.int64], colour: tuple[int, int, int], tolerance:
 
 
 def test_size() -> None:
-    image = offered([record(100, 1.0)])
+    image = loss_curve([record(100, 1.0)])
     assert image.size == (900, 540)
     assert image.mode == "RGB"
 
