@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections import deque
 from itertools import pairwise
 from typing import Protocol
 
@@ -30,16 +31,25 @@ class Watcher(Protocol):
         ...
 
 
+_RECENT = 30.0
+"""Seconds over which a line of progress looks back; records of the log come more often."""
+
+
 class LossMeter:
     """Gathers the losses of steps until a record of them is asked for."""
 
     def __init__(self) -> None:
         self.began = time.monotonic()
         self._reports: list[StepReport] = []
+        self._recent: deque[tuple[float, int, float]] = deque([(self.began, 0, 0.0)])
 
     def add(self, report: StepReport) -> None:
         """Takes in one step."""
         self._reports.append(report)
+        now = time.monotonic()
+        self._recent.append((now, len(report.loss), float(report.loss.sum())))
+        while len(self._recent) > 2 and self._recent[1][0] <= now - _RECENT:
+            self._recent.popleft()
 
     @property
     def seconds(self) -> float:
@@ -48,9 +58,11 @@ class LossMeter:
 
     @property
     def words(self) -> str:
-        """The loss and the speed so far, for a line of progress."""
-        loss = torch.cat([report.loss for report in self._reports])
-        return f"loss {float(loss.mean()):.3f}, {len(loss) / max(self.seconds, 1e-9):.1f} samples/s"
+        """The loss and the speed of the last half minute, for a line of progress."""
+        (began, _, _), *steps = self._recent
+        samples = sum(count for _, count, _ in steps)
+        loss = sum(total for _, _, total in steps) / max(samples, 1)
+        return f"loss {loss:.3f}, {samples / max(self._recent[-1][0] - began, 1e-9):.1f} samples/s"
 
     def record(self, *, step: int, samples: int, rate: float) -> LogRecord | None:
         """What was gathered, as a line of the log, or None if nothing was; then it begins anew.
