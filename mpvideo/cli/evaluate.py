@@ -102,7 +102,8 @@ def evaluate(
         typer.Option(
             "--data",
             metavar="FOLDER",
-            help="The real videos, .mp4 or .gif. Without it, renderings of the menagerie, if that is what is measured.",
+            help="The real videos: any that `mpvideo train` takes. Without it, renderings of the menagerie, if that is "
+            "what is measured.",
             rich_help_panel=FEATURES_PANEL,
         ),
     ] = None,

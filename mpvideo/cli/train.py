@@ -76,10 +76,18 @@ def train(
     ] = None,
     size: Annotated[
         int | None,
-        typer.Option("--size", metavar="N", help="Height and width in pixels.", rich_help_panel=DATA_PANEL),
+        typer.Option(
+            "--size",
+            metavar="N",
+            help="Height and width in pixels; by default the preset's.",
+            rich_help_panel=DATA_PANEL,
+        ),
     ] = None,
     frames: Annotated[
-        int | None, typer.Option("--frames", metavar="N", help="Frames of a video.", rich_help_panel=DATA_PANEL)
+        int | None,
+        typer.Option(
+            "--frames", metavar="N", help="Frames of a video; by default the preset's.", rich_help_panel=DATA_PANEL
+        ),
     ] = None,
     stride: Annotated[
         int,
