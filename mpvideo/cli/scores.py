@@ -66,8 +66,9 @@ def _feature_lines(features: Mapping[str, Any]) -> list[str]:
         f"{features['width']}x{features['height']}, resized to {size}x{size} ({features['resizing']})",
         f"  network sha256 {network['sha256']}",
     ]
-    if features["too_short"]:
-        lines.append(f"  {counted(features['too_short'], 'real video')} left out: too short")
+    for name, why in (("too_short", "too short"), ("unreadable", "cannot be read")):
+        if features[name]:
+            lines.append(f"  {counted(features[name], 'real video')} left out: {why}")
     return lines
 
 

@@ -144,7 +144,10 @@ PRESETS: Mapping[PresetName, Preset] = MappingProxyType(
         "small": Preset(
             size=64, frames=32, dim=64, dim_max=128, num_blocks_per_stage=1, attn_dim_head=32, smallest=2,
             attn_res=(4, 2), steps=20_000,
-            recipe={"P_mean": 0.8, "P_std": 1.4, "peak_rate": 0.008, "decay_steps": 2000, "clip_frames": 8},
+            recipe={
+                "batch_size": 8, "micro_batch": 8, "P_mean": 1.0, "P_std": 1.4, "peak_rate": 0.016,
+                "decay_steps": 3000, "clip_frames": 8,
+            },
         ),
         "base": Preset(
             size=64, frames=32, dim=64, dim_max=256, num_blocks_per_stage=2, attn_dim_head=64, smallest=2,
@@ -156,7 +159,7 @@ PRESETS: Mapping[PresetName, Preset] = MappingProxyType(
         ),
     }
 )  # fmt: skip
-"""Sizes to choose from; none of the numbers is the outcome of a sweep."""
+"""Sizes to choose from. What of it was swept, and what was not, stands in weights.md."""
 
 AUTOENCODER = AutoencoderConfig(width=24, latent_channels=16, num_downsamples=4)
 """Latents of 16 channels, a sixteenth of the size: few places leave a small network wide at each of them."""

@@ -153,13 +153,13 @@ class Run:
             CheckpointError: a file of the run is damaged.
             OutputError: the folder cannot be written to; the last snapshot is intact.
         """
-        with alone_in(self.folder, "sheets", "ema") if self.processes.first else nullcontext():
-            return self._train()
-
-    def _train(self) -> bool:
         initial = None
         if self.init is not None and not (self.folder / "snapshot.pt").exists():
             initial = InitialWeights(self.init, self.plan.model, self.plan.video, sigma_data=self.plan.edm.sigma_data)
+        with alone_in(self.folder, "sheets", "ema") if self.processes.first else nullcontext():
+            return self._train(initial)
+
+    def _train(self, initial: InitialWeights | None) -> bool:
         if self.processes.first:
             check_record(self.folder, self.plan.begun_with())
         if self.plan.video.autoencoder is not None and not self._prepare_autoencoder(initial):

@@ -204,6 +204,15 @@ def test_other_videos_are_refused(whole: Path, tmp_path: Path):
     assert "source.videos is 9, was 8" in done.stderr
 
 
+def test_weights_of_another_network_to_begin_with(data: Path, whole: Path, tmp_path: Path):
+    """They are refused before anything is made."""
+    run = tmp_path / "run"
+    options = (data, "--out", run, "--codec", "rgb", "--size", "16", "--frames", "4", "--cache", data.parent / "cache")
+    done = train(tmp_path, *options, "--init", whole, code=ExitCode.USAGE)
+    assert "--init must be a checkpoint of the network to train, with image_size 16, but " in done.stderr
+    assert not run.exists()
+
+
 def test_a_second_call_at_the_same_time_is_refused(data: Path, tmp_path: Path):
     run = tmp_path / "run"
     options = (data, "--out", run, *SMALL, "--steps", 10_000, "--cache", data.parent / "cache")
