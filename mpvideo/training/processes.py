@@ -114,6 +114,7 @@ def join_processes() -> Iterator[Processes]:
     dist.init_process_group(backend, timeout=_PATIENCE)
     try:
         yield processes
+        dist.barrier()  # whoever leaves first would cut the others off
     except RuntimeError as error:
         if not isinstance(error, dist.DistError) and "gloo" not in str(error):
             raise
