@@ -283,11 +283,13 @@ def train(
     # The options are known to be right before torch, which takes a second, is imported.
     from mpvideo.device import choose_placement, memory_errors
     from mpvideo.training.cost import faster_dtype
+    from mpvideo.training.memory import keep_freed_memory
     from mpvideo.training.processes import join_processes
     from mpvideo.training.record import recorded_dtype
     from mpvideo.training.run import Rhythm, Run
 
     began = time.monotonic()
+    keep_freed_memory()
     place = choose_placement(device).device
     with (
         join_processes() as processes,

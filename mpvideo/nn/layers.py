@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from einops import rearrange, repeat
 from torch import Tensor, nn
 
+from mpvideo.nn.convolution import conv3d_same
+
 EPS = 1e-4
 """Lower bound of every norm that is divided by."""
 
@@ -152,17 +154,12 @@ class MPConv3d(ForcedWeightNorm):
             fan_in=dim_in * kernel_size ** (2 if legacy_fan_in else 3),
         )
         self.concat_ones = concat_ones
-        self.padding = kernel_size // 2
 
     def forward(self, x: Tensor) -> Tensor:
         """Applies the layer."""
         if self.concat_ones:
             x = F.pad(x, (0, 0, 0, 0, 0, 0, 1, 0), value=1.0)
-        padding = (self.padding,) * 3
-        # With two frames, padded by it, oneDNN's bfloat16 gradient of the weight is garbage (torch 2.13.0, AVX-512).
-        if self.padding == 1 and x.shape[2] == 2 and x.dtype == torch.bfloat16 and x.device.type == "cpu":
-            x, padding = F.pad(x, (0, 0, 0, 0, 1, 1)), (0, 1, 1)
-        return F.conv3d(x, self.effective_weight(x.dtype), padding=padding)
+        return conv3d_same(x, self.effective_weight(x.dtype))
 
 
 class MPSiLU(nn.Module):

@@ -1,0 +1,59 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mpvideo.nn.convolution import conv3d_same, weight_gradient
+
+
+def operands(B: int, C: int, O: int, T: int, H: int, W: int, k: int) -> tuple[torch.Tensor, ...]:
+    generator = torch.Generator().manual_seed(0)
+    return (
+        torch.randn(B, C, T, H, W, generator=generator, dtype=torch.float64),
+        torch.randn(O, C, k, k, k, generator=generator, dtype=torch.float64),
+        torch.randn(B, O, T, H, W, generator=generator, dtype=torch.float64),
+    )
+
+
+small = st.integers(1, 4)
+
+
+@settings(max_examples=60, deadline=None)
+@given(B=small, C=small, O=small, T=small, H=st.integers(1, 5), W=st.integers(1, 5), k=st.sampled_from([1, 3]))
+def test_weight_gradient_is_autograds(B, C, O, T, H, W, k):
+    x, weight, gradient = operands(B, C, O, T, H, W, k)
+    F.conv3d(x, weight.requires_grad_(), padding=k // 2).backward(gradient)
+    torch.testing.assert_close(weight_gradient(x, gradient, k).double(), weight.grad, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("size", [1, 2, 4, 5])
+@pytest.mark.parametrize("frames", [1, 2, 3])
+@pytest.mark.parametrize("k", [1, 3])
+def test_bfloat16_training_is_float32s(size, frames, k):
+    x, weight, gradient = operands(3, 16, 24, frames, size, size, k)
+    results = []
+    for dtype in (torch.float32, torch.bfloat16):
+        inputs = [x.to(dtype).requires_grad_(), weight.to(dtype).requires_grad_()]
+        y = conv3d_same(*inputs)
+        y.backward(gradient.to(dtype))
+        results.append([y.detach().float(), *(value.grad.float() for value in inputs)])
+    for exact, rounded in zip(*results, strict=True):
+        assert (exact - rounded).norm() < 0.01 * exact.norm()
+
+
+def test_bfloat16_is_channels_last():
+    x, weight, _ = (value.bfloat16() for value in operands(2, 4, 3, 2, 4, 4, 3))
+    assert conv3d_same(x, weight).is_contiguous(memory_format=torch.channels_last_3d)
+
+
+def test_an_input_without_gradient_gets_none():
+    x, weight, gradient = (value.bfloat16() for value in operands(2, 4, 3, 2, 4, 4, 3))
+    conv3d_same(x, weight.requires_grad_()).backward(gradient)
+    assert x.grad is None
+    assert weight.grad is not None
+
+
+def test_other_dtypes_are_the_librarys_own():
+    x, weight, _ = (value.float() for value in operands(2, 4, 3, 3, 4, 4, 3))
+    assert torch.equal(conv3d_same(x, weight), F.conv3d(x, weight, padding=1))
