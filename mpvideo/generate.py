@@ -8,7 +8,6 @@ for video in generate(model, [Job(seed=0, class_index=207)], checkpoint.config.s
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +17,7 @@ from torch import Tensor
 from mpvideo.checkpoint import Checkpoint
 from mpvideo.checkpoint.load import load_tensors
 from mpvideo.checks import check_int
-from mpvideo.config import CheckpointConfig, SamplingConfig
+from mpvideo.config import AutoencoderConfig, CheckpointConfig, SamplingConfig
 from mpvideo.device import Placement, memory_errors
 from mpvideo.diffusion import (
     Churn,
@@ -28,16 +27,15 @@ from mpvideo.diffusion import (
     karras_sigmas,
     sample_euler,
     sample_heun,
+    visited_levels,
 )
 from mpvideo.errors import MPVideoError
-from mpvideo.nn import KarrasUnet3D
+from mpvideo.nn import InferenceUnet3D
 from mpvideo.video.autoencoder import Autoencoder
 from mpvideo.video.codec import Codec, LatentCodec, PixelCodec
 
 _SAMPLERS = {"euler": sample_euler, "heun": sample_heun}
 _CODEC_PREFIX = "codec."
-
-Module = TypeVar("Module", bound=torch.nn.Module)
 
 OnEvaluation = Callable[[int], None]
 """`on_evaluation(samples)`, called after each evaluation of the network with the number of samples it advanced."""
@@ -77,14 +75,14 @@ class Model:
 
     Attributes:
         config: what the checkpoint says of itself.
-        net: the raw network, in evaluation mode, its weights in float32 on the placement's device.
+        net: the raw network in its inference form, on the placement's device and in its dtype.
         codec: between the network's tensor and pixels, on the same device.
         placement: the device, and the dtype that the network computes in.
         sha256: of the weights that were read, in hex; see `mpvideo.checkpoint.load.load_tensors`.
     """
 
     config: CheckpointConfig
-    net: KarrasUnet3D
+    net: InferenceUnet3D
     codec: Codec
     placement: Placement
     sha256: str
@@ -107,23 +105,24 @@ def load_model(checkpoint: Checkpoint, placement: Placement) -> Model:
                 for name in list(tensors)
                 if name.startswith(_CODEC_PREFIX)
             }
-            autoencoder = _build(lambda: Autoencoder(shape), parts, placement.device)
-            codec = LatentCodec(autoencoder, config.edm.sigma_data)
-        net = _build(
-            lambda: KarrasUnet3D(legacy_fan_in=config.edm.legacy_fan_in, **vars(config.model)),
+            codec = LatentCodec(_build_autoencoder(shape, parts, placement.device), config.edm.sigma_data)
+        net = InferenceUnet3D(
+            config.model,
             tensors,
-            placement.device,
+            legacy_fan_in=config.edm.legacy_fan_in,
+            device=placement.device,
+            dtype=placement.dtype,
         )
     return Model(config=config, net=net, codec=codec, placement=placement, sha256=sha256)
 
 
-def _build(make: Callable[[], Module], tensors: dict[str, Tensor], device: torch.device) -> Module:
-    """Builds a module around tensors that are already there, so that weights are never held twice."""
+def _build_autoencoder(shape: AutoencoderConfig, tensors: dict[str, Tensor], device: torch.device) -> Autoencoder:
+    """Builds an autoencoder around tensors that are already there, so that weights are never held twice."""
     with torch.device("meta"):
-        module = make()
+        autoencoder = Autoencoder(shape)
     floats = {name: tensors.pop(name).to(device, torch.float32) for name in list(tensors)}
-    module.load_state_dict(floats, assign=True)
-    return module.eval().requires_grad_(False)
+    autoencoder.load_state_dict(floats, assign=True)
+    return autoencoder.eval().requires_grad_(False)
 
 
 def drawn_class(seed: int, num_classes: int) -> int:
@@ -227,5 +226,7 @@ def _sample(
 
     sigmas = karras_sigmas(sampling.steps, sampling.sigma_min, sampling.sigma_max, sampling.rho)
     churn = Churn(s_churn=sampling.s_churn, s_tmin=sampling.s_tmin, s_tmax=sampling.s_tmax, s_noise=sampling.s_noise)
+    levels = visited_levels(sigmas.tolist(), churn)
+    model.net.prepare(denoiser.noise_embeddings(levels), denoiser.branch_labels)
     x = noise.randn(shape.channels, shape.frames, shape.image_size, shape.image_size) * sigmas[0].item()
     return _SAMPLERS[sampling.sampler](counted, x, sigmas, churn=churn, noise=noise.randn_like), classes

@@ -191,9 +191,24 @@ def test_half_precision_weights_load(tmp_path: Path) -> None:
     halves = {name: tensor.half() for name, tensor in load_file(path).items()}
     save_file(halves, tmp_path / "half.safetensors", metadata={"mpvideo": tiny_config().to_json()})
     half = load(tmp_path / "half.safetensors")
-    assert all(tensor.dtype == torch.float32 for tensor in half.net.state_dict().values())
+    assert half.net.dtype == torch.float32
     difference = pixels(half, [Job(seed=0)]).astype(int) - pixels(load(path), [Job(seed=0)])
     assert np.abs(difference).mean() < 2
+
+
+def test_embeddings_are_tabulated_before_the_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = load(save_tiny(tmp_path / "x.safetensors", tiny_config()))
+    asked = []
+    embedding = model.net._embedding
+
+    def counted(time: torch.Tensor, labels: torch.Tensor | None) -> torch.Tensor:
+        asked.append(len(time))
+        return embedding(time, labels)
+
+    monkeypatch.setattr(model.net, "_embedding", counted)
+    sampling = SamplingConfig(sampler="heun", steps=3, s_churn=1.0, guidance=2.0)
+    list(generate(model, [Job(seed=0), Job(seed=1)], sampling, batch_size=2))
+    assert asked == [5 * 4], "once: the five levels of three churned steps, for two branches of two videos"
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")

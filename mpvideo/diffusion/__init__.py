@@ -12,7 +12,7 @@ Nothing here prints, opens files, picks a device or shows progress. Put together
 
 from mpvideo.diffusion.denoiser import Denoiser, EDMDenoiser, Network, class_rows, preconditioning
 from mpvideo.diffusion.noise import SeededNoise
-from mpvideo.diffusion.samplers import Churn, Noise, OnStep, sample_euler, sample_heun
+from mpvideo.diffusion.samplers import Churn, Noise, OnStep, sample_euler, sample_heun, visited_levels
 from mpvideo.diffusion.schedules import karras_sigmas
 
 __all__ = [
@@ -28,4 +28,5 @@ __all__ = [
     "preconditioning",
     "sample_euler",
     "sample_heun",
+    "visited_levels",
 ]

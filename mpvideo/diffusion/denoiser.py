@@ -5,6 +5,7 @@ Letters: B batch, C channels, T frames, H W height and width. Nothing depends on
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Protocol, TypeVar
 
@@ -21,7 +22,7 @@ class Network(Protocol):
     def __call__(
         self, x: Tensor, time: Tensor, *, self_cond: Tensor | None = None, class_labels: Tensor | None = None
     ) -> Tensor:
-        """Maps x (B, C, T, H, W) of unit variance at the noise embedding time (B,) to a tensor like x."""
+        """Maps x (B, C, T, H, W) of unit variance at the noise embedding time (B,), on any device, to one like x."""
         ...
 
 
@@ -90,6 +91,7 @@ class EDMDenoiser:
         dtype: what the network's input is cast to; its output is cast back. None for the dtype of x. The noise
             embedding stays in float32 or better: bfloat16 could not tell neighbouring noise levels apart.
         guided: whether both branches are evaluated; it follows from guidance.
+        branch_labels: class_labels of the network's whole batch: of both branches, where both are evaluated.
 
     Raises:
         ValueError: an attribute is out of range, or guidance is asked for without rows of labels.
@@ -104,6 +106,7 @@ class EDMDenoiser:
     guidance: float | Tensor = 1.0
     dtype: torch.dtype | None = None
     guided: bool = field(init=False)
+    branch_labels: Tensor | None = field(init=False)
 
     def __post_init__(self) -> None:
         if not 0 < self.sigma_data < math.inf:
@@ -115,6 +118,7 @@ class EDMDenoiser:
             raise ValueError(f"guidance must be finite, got {self.guidance}")
         # Decided once: to ask a tensor on an accelerator at every evaluation would wait for it each time.
         object.__setattr__(self, "guided", bool((guidance != 1).any()))
+        object.__setattr__(self, "branch_labels", self.class_labels)
         if not self.guided:
             return
         if self.class_labels is None:
@@ -124,6 +128,8 @@ class EDMDenoiser:
                 "class_labels must be float rows (B, num_classes) under guidance (see class_rows), "
                 f"got {self.class_labels.dtype} of shape {tuple(self.class_labels.shape)}"
             )
+        both = torch.cat((self.class_labels, torch.zeros_like(self.class_labels)))
+        object.__setattr__(self, "branch_labels", both)
 
     def __call__(self, x: Tensor, sigma: float | Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Evaluates the network once.
@@ -143,32 +149,34 @@ class EDMDenoiser:
         """
         self._check(x, sigma, state)
         if not self.guided:
-            denoised = self._estimate(x, sigma, state, self.class_labels)
+            denoised = self._estimate(x, sigma, state)
             return denoised, denoised if self.self_condition else None
-        assert self.class_labels is not None
         if isinstance(sigma, Tensor):
             sigma = sigma.expand(len(x)).repeat(2)
-        labels = torch.cat((self.class_labels, torch.zeros_like(self.class_labels)))
-        branches = self._estimate(torch.cat((x, x)), sigma, state, labels)
+        branches = self._estimate(torch.cat((x, x)), sigma, state)
         cond, uncond = branches.chunk(2)
         # lerp is exact at 0 and at 1: a sample that wants no guidance is not touched by its neighbours that do.
         denoised = self._clamped(torch.lerp(uncond, cond, self._strength(x)))
         return denoised, branches if self.self_condition else None
 
-    def _estimate(self, x: Tensor, sigma: float | Tensor, state: Tensor | None, labels: Tensor | None) -> Tensor:
+    def noise_embeddings(self, sigmas: Sequence[float]) -> Tensor:
+        """The c_noise that the network is given at each of the noise levels: (N,) float32 on the CPU."""
+        return preconditioning(torch.tensor(sigmas, dtype=torch.float64), self.sigma_data)[3].float()
+
+    def _estimate(self, x: Tensor, sigma: float | Tensor, state: Tensor | None) -> Tensor:
         """One branch, or several stacked: c_skip x + c_out F(c_in x; c_noise)."""
         c_skip, c_out, c_in, c_noise = self._coefficients(x, sigma)
         dtype = self.dtype or x.dtype
         self_cond = None
         if self.self_condition:
             self_cond = (torch.zeros_like(x) if state is None else state).to(dtype)
-        out = self.net((c_in * x).to(dtype), c_noise, self_cond=self_cond, class_labels=labels)
+        out = self.net((c_in * x).to(dtype), c_noise, self_cond=self_cond, class_labels=self.branch_labels)
         return self._clamped(c_skip * x + c_out * out.to(x.dtype))
 
     def _coefficients(
         self, x: Tensor, sigma: float | Tensor
     ) -> tuple[float | Tensor, float | Tensor, float | Tensor, Tensor]:
-        """c_skip, c_out, c_in ready to multiply x with, and c_noise (B,)."""
+        """c_skip, c_out, c_in ready to multiply x with, and c_noise (B,): of a float, on the CPU."""
         time_dtype = torch.promote_types(x.dtype, torch.float32)
         if isinstance(sigma, Tensor):
             levels = sigma.to(time_dtype).to(x.device)  # the dtype first: MPS cannot hold float64
@@ -178,7 +186,7 @@ class EDMDenoiser:
         # Python floats: MPS has no float64, and a scalar on an accelerator would be one more copy.
         level = torch.tensor(sigma, dtype=torch.float64)
         skip, out, in_, noise = (c.item() for c in preconditioning(level, self.sigma_data))
-        return skip, out, in_, torch.full((len(x),), noise, dtype=time_dtype, device=x.device)
+        return skip, out, in_, torch.full((len(x),), noise, dtype=time_dtype)
 
     def _clamped(self, denoised: Tensor) -> Tensor:
         return denoised.clamp(-1, 1) if self.clamp else denoised

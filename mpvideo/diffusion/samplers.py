@@ -6,7 +6,7 @@ neither waits for an accelerator nor needs float64 on it. Randomness is handed i
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
@@ -125,6 +125,13 @@ def sample_heun(
         if on_step is not None:
             on_step(i, len(steps), step.sigma, denoised)
     return x
+
+
+def visited_levels(sigmas: Sequence[float], churn: Churn) -> list[float]:
+    """The noise levels, in descending order, that a sampler may ask its denoiser for: after churn and between steps."""
+    num_steps = len(sigmas) - 1
+    raised = [sigma * (1 + churn.gamma(sigma, num_steps)) for sigma in sigmas[:-1]]
+    return sorted({*raised, *sigmas[1:]} - {0.0}, reverse=True)
 
 
 class _Step(NamedTuple):

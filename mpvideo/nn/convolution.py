@@ -1,6 +1,6 @@
 """3D convolution as the layers use it, with a gradient of the weight that a CPU with bfloat16 units computes fast.
 
-Letters: B batch, C channels in, O channels out, T frames, H W height and width.
+Letters: B batch, C channels in, D channels out, T frames, H W height and width.
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ _WIDEST_PLANE = 4
 
 
 def conv3d_same(x: Tensor, weight: Tensor) -> Tensor:
-    """Convolution with 'same' zero padding: x (B, C, T, H, W), weight (O, C, k, k, k), k 1 or 3 -> (B, O, T, H, W).
+    """Convolution with 'same' zero padding: x (B, C, T, H, W), weight (D, C, k, k, k), k 1 or 3 -> (B, D, T, H, W).
 
     In bfloat16 on a CPU the result is laid out channels last, as the fast kernels there want it.
     """
@@ -27,7 +27,7 @@ def conv3d_same(x: Tensor, weight: Tensor) -> Tensor:
             result: Tensor = _ByProducts.apply(x, weight)  # type: ignore[no-untyped-call]
             return result
         if x.shape[2] == 2:
-            # With two frames, padded by it, oneDNN's bfloat16 gradient of the weight is garbage (torch 2.13.0, AVX-512).
+            # With two frames, padded by it, oneDNN's bfloat16 gradient of the weight is garbage (torch 2.13.0).
             x, padding = F.pad(x, (0, 0, 0, 0, 1, 1)), (0, *padding[1:])
     return F.conv3d(x, weight, padding=padding)
 
@@ -35,8 +35,8 @@ def conv3d_same(x: Tensor, weight: Tensor) -> Tensor:
 class _ByProducts(torch.autograd.Function):
     """Convolution whose gradient of the weight is made of matrix products.
 
-    oneDNN's own takes 60 % of a training step on small planes: measured with AMX, from 1.3 times (64 channels on 4x4) to
-    13 times (256 to 128 on 2x2) as long as the products do.
+    oneDNN's own takes from 1.3 times (64 channels on 4x4) to 13 times (256 to 128 on 2x2) as long as the products do,
+    measured with AMX, and was most of a training step.
     """
 
     @staticmethod
@@ -58,17 +58,17 @@ class _ByProducts(torch.autograd.Function):
 
 
 def weight_gradient(x: Tensor, gradient: Tensor, kernel_size: int) -> Tensor:
-    """Gradient (O, C, k, k, k) of the weight, from the input x (B, C, T, H, W) and that of the output (B, O, T, H, W).
+    """Gradient (D, C, k, k, k) of the weight, from the input x (B, C, T, H, W) and that of the output (B, D, T, H, W).
 
     The sum over places is one matrix product for each tap of the kernel. Here a product takes in all pairs of places
     of a row, or of a whole plane of 2x2, at once, and the pairs that are one tap apart are added up afterwards: fewer
     and larger products, with nothing copied for each tap.
     """
     x, gradient = x.permute(2, 3, 0, 4, 1), gradient.permute(2, 3, 0, 4, 1)  # (T, H, B, W, channels)
-    C, O = x.shape[-1], gradient.shape[-1]
+    C, D = x.shape[-1], gradient.shape[-1]
     if kernel_size == 1:
-        product = gradient.reshape(-1, O).mT @ x.reshape(-1, C)
-        return product.view(O, C, 1, 1, 1)
+        product = gradient.reshape(-1, D).mT @ x.reshape(-1, C)
+        return product.view(D, C, 1, 1, 1)
     T, H, B, W, _ = x.shape
     whole = H * W <= 4
     if whole:
@@ -82,15 +82,9 @@ def weight_gradient(x: Tensor, gradient: Tensor, kernel_size: int) -> Tensor:
     outputs = outputs.view(T * rows * B, -1)
     taps = [(frame, row) for frame in range(3) for row in ((1,) if whole else range(3))]
     products = torch.stack(
-        [
-            inputs[frame * rows + row :][: T * rows].flatten(2).flatten(0, 1).mT @ outputs
-            for frame, row in taps
-        ]
+        [inputs[frame * rows + row :][: T * rows].flatten(2).flatten(0, 1).mT @ outputs for frame, row in taps]
     )
-    if whole:
-        by_row = _fold(products.view(3, H, W, C, H, W, O), 1, 4)
-    else:
-        by_row = products.view(3, 3, W, C, W, O)
+    by_row = _fold(products.view(3, H, W, C, H, W, D), 1, 4) if whole else products.view(3, 3, W, C, W, D)
     return _fold(by_row, 2, 4).permute(4, 3, 0, 1, 2)
 
 

@@ -140,7 +140,7 @@ class KarrasUnet3D(nn.Module):
 
         Args:
             x: (B, C, T, H, W), noisy input scaled to unit variance.
-            time: (B,), the noise level's c_noise = ln(sigma) / 4.
+            time: (B,), the noise level's c_noise = ln(sigma) / 4, on any device.
             self_cond: (B, C, T, H, W), a previous estimate; zeros when left out. Only with `self_condition`.
             class_labels: (B,) integers, or (B, num_classes) weights: one-hot, a blend, or all zeros for no class.
                 Demanded by, and only taken by, a network with classes.
@@ -148,7 +148,7 @@ class KarrasUnet3D(nn.Module):
         Raises:
             ValueError: an argument is missing, unwanted, misshapen or out of range.
         """
-        self._check_input(x, time, self_cond)
+        check_input(self.config, x, time, self_cond)
         emb = self.embed(time, class_labels)
         if self.config.self_condition:
             x = torch.cat((torch.zeros_like(x) if self_cond is None else self_cond.to(x), x), dim=1)
@@ -171,49 +171,59 @@ class KarrasUnet3D(nn.Module):
         Raises:
             ValueError: labels missing, unwanted, misshapen or out of range.
         """
-        emb: Tensor = self.to_time_emb(time)
-        if self.to_class_emb is None:
-            if class_labels is not None:
-                raise ValueError("class_labels must be None for a network without classes (num_classes is None)")
-        else:
-            rows = self._label_rows(class_labels, time.shape[0]).to(emb)
-            class_emb = self.to_class_emb(rows * math.sqrt(rows.shape[1]))
+        emb: Tensor = self.to_time_emb(time.to(self.input_block.weight.device))
+        rows = label_rows(class_labels, len(time), self.config.num_classes)
+        if rows is not None and self.to_class_emb is not None:
+            class_emb = self.to_class_emb(rows.to(emb) * math.sqrt(rows.shape[1]))
             emb = mp_sum(emb, class_emb, self.config.mp_add_emb_t)
         return mp_silu(emb)
 
-    def _label_rows(self, labels: Tensor | None, batch: int) -> Tensor:
-        num_classes = self.config.num_classes
-        assert num_classes is not None
-        if labels is None:
-            raise ValueError(f"class_labels must be given: the network has {num_classes} classes")
-        if labels.is_floating_point():
-            if labels.shape != (batch, num_classes):
-                raise ValueError(
-                    f"class_labels must have the shape {(batch, num_classes)} as weights, got {tuple(labels.shape)}"
-                )
-            return labels
-        if labels.shape != (batch,):
-            raise ValueError(f"class_labels must have the shape {(batch,)} as integers, got {tuple(labels.shape)}")
-        low, high = int(labels.min()), int(labels.max())
-        if low < 0 or high >= num_classes:
-            raise ValueError(f"class_labels must be in 0..{num_classes - 1}, got {low if low < 0 else high}")
-        return F.one_hot(labels.long(), num_classes)
 
-    def _check_input(self, x: Tensor, time: Tensor, self_cond: Tensor | None) -> None:
-        model = self.config
-        C, T, S = model.channels, model.frames, model.image_size
-        if x.ndim != 5 or x.shape[0] < 1 or (x.shape[1], *x.shape[3:]) != (C, S, S):
-            raise ValueError(f"x must have the shape (B, {C}, {T}, {S}, {S}), got {tuple(x.shape)}")
-        if not 0 < x.shape[2] <= T or x.shape[2] % model.frames_multiple:
-            multiple = f", a multiple of {model.frames_multiple}," if model.frames_multiple > 1 else ""
-            raise ValueError(f"x must have up to {T} frames{multiple} in its shape, got {tuple(x.shape)}")
-        if not x.is_floating_point():
-            raise ValueError(f"x must be floating point, got {x.dtype}")
-        if time.shape != x.shape[:1]:
-            raise ValueError(f"time must have the shape {tuple(x.shape[:1])}, got {tuple(time.shape)}")
-        if self_cond is None:
-            return
-        if not model.self_condition:
-            raise ValueError("self_cond must be None for a network without self_condition")
-        if self_cond.shape != x.shape:
-            raise ValueError(f"self_cond must have the shape of x, {tuple(x.shape)}, got {tuple(self_cond.shape)}")
+def label_rows(labels: Tensor | None, batch: int, num_classes: int | None) -> Tensor | None:
+    """Class labels as weights of the classes, (batch, num_classes), however they are given; None without classes.
+
+    Raises:
+        ValueError: labels missing, unwanted, misshapen or out of range.
+    """
+    if num_classes is None:
+        if labels is not None:
+            raise ValueError("class_labels must be None for a network without classes (num_classes is None)")
+        return None
+    if labels is None:
+        raise ValueError(f"class_labels must be given: the network has {num_classes} classes")
+    if labels.is_floating_point():
+        if labels.shape != (batch, num_classes):
+            raise ValueError(
+                f"class_labels must have the shape {(batch, num_classes)} as weights, got {tuple(labels.shape)}"
+            )
+        return labels
+    if labels.shape != (batch,):
+        raise ValueError(f"class_labels must have the shape {(batch,)} as integers, got {tuple(labels.shape)}")
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= num_classes:
+        raise ValueError(f"class_labels must be in 0..{num_classes - 1}, got {low if low < 0 else high}")
+    return F.one_hot(labels.long(), num_classes)
+
+
+def check_input(model: ModelConfig, x: Tensor, time: Tensor, self_cond: Tensor | None) -> None:
+    """Makes sure that tensors fit a network.
+
+    Raises:
+        ValueError: they do not.
+    """
+    C, T, S = model.channels, model.frames, model.image_size
+    if x.ndim != 5 or x.shape[0] < 1 or (x.shape[1], *x.shape[3:]) != (C, S, S):
+        raise ValueError(f"x must have the shape (B, {C}, {T}, {S}, {S}), got {tuple(x.shape)}")
+    if not 0 < x.shape[2] <= T or x.shape[2] % model.frames_multiple:
+        multiple = f", a multiple of {model.frames_multiple}," if model.frames_multiple > 1 else ""
+        raise ValueError(f"x must have up to {T} frames{multiple} in its shape, got {tuple(x.shape)}")
+    if not x.is_floating_point():
+        raise ValueError(f"x must be floating point, got {x.dtype}")
+    if time.shape != x.shape[:1]:
+        raise ValueError(f"time must have the shape {tuple(x.shape[:1])}, got {tuple(time.shape)}")
+    if self_cond is None:
+        return
+    if not model.self_condition:
+        raise ValueError("self_cond must be None for a network without self_condition")
+    if self_cond.shape != x.shape:
+        raise ValueError(f"self_cond must have the shape of x, {tuple(x.shape)}, got {tuple(self_cond.shape)}")

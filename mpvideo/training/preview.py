@@ -7,7 +7,8 @@ from torch import Tensor
 
 from mpvideo.config import EDMConfig, SamplingConfig
 from mpvideo.diffusion import EDMDenoiser, SeededNoise, class_rows, karras_sigmas, sample_heun
-from mpvideo.nn import KarrasUnet3D
+from mpvideo.nn import InferenceUnet3D, KarrasUnet3D
+from mpvideo.training.factored import finished_weights
 from mpvideo.video.codec import Codec
 
 NUM_VIDEOS = 8
@@ -39,7 +40,7 @@ def preview(
         names = classes or tuple(f"class {index}" for index in range(model.num_classes))
         captions = [names[index] for index in indices]
     denoiser = EDMDenoiser(
-        net=net,
+        net=InferenceUnet3D(model, finished_weights(net), device=device),
         sigma_data=edm.sigma_data,
         clamp=edm.clamp,
         self_condition=model.self_condition,

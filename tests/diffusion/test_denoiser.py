@@ -229,3 +229,17 @@ def test_arguments_that_do_not_fit_the_batch(recording_net):
     with pytest.raises(ValueError, match=r"state must have the shape \(6, 2, 3, 4, 4\), got \(3, 2, 3, 4, 4\)"):
         denoiser(x, 1.0, x)
     assert not recording_net.calls
+
+
+def test_noise_embeddings_are_what_the_network_is_given():
+    seen = []
+
+    def net(x, time, *, self_cond=None, class_labels=None):
+        seen.append(time)
+        return x
+
+    denoiser = EDMDenoiser(net, sigma_data=0.7)
+    levels = [80.0, 1.3, 0.002]
+    for sigma in levels:
+        denoiser(torch.zeros(2, 1), sigma)
+    assert denoiser.noise_embeddings(levels).tolist() == [time[1].item() for time in seen]

@@ -12,6 +12,7 @@ from mpvideo.diffusion import (
     karras_sigmas,
     sample_euler,
     sample_heun,
+    visited_levels,
 )
 from tests.diffusion.conftest import GaussianDenoiser, RecordingNet
 
@@ -311,3 +312,21 @@ def test_bad_arguments(sample, x, sigmas, message):
 def test_bad_churn(attributes, message):
     with pytest.raises(ValueError, match=message):
         Churn(**attributes)
+
+
+@both_samplers
+@pytest.mark.parametrize("churn", [Churn(), Churn(s_churn=2.0, s_tmin=0.1, s_tmax=20.0)])
+def test_visited_levels_are_those_that_are_asked_for(sample, churn):
+    sigmas = karras_sigmas(6, 0.02, 80.0)
+    asked = []
+
+    def denoiser(x, sigma, state):
+        asked.append(sigma)
+        return torch.zeros_like(x), None
+
+    sample(denoiser, torch.zeros(1, 2), sigmas, churn=churn, noise=torch.randn_like)
+    levels = visited_levels(sigmas.tolist(), churn)
+    assert set(asked) <= set(levels)
+    assert levels == sorted(set(levels), reverse=True)
+    if sample is sample_heun:
+        assert set(asked) == set(levels)

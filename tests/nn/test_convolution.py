@@ -7,12 +7,14 @@ from hypothesis import strategies as st
 from mpvideo.nn.convolution import conv3d_same, weight_gradient
 
 
-def operands(B: int, C: int, O: int, T: int, H: int, W: int, k: int) -> tuple[torch.Tensor, ...]:
+def operands(
+    batch: int, dim_in: int, dim_out: int, frames: int, height: int, width: int, k: int
+) -> tuple[torch.Tensor, ...]:
     generator = torch.Generator().manual_seed(0)
     return (
-        torch.randn(B, C, T, H, W, generator=generator, dtype=torch.float64),
-        torch.randn(O, C, k, k, k, generator=generator, dtype=torch.float64),
-        torch.randn(B, O, T, H, W, generator=generator, dtype=torch.float64),
+        torch.randn(batch, dim_in, frames, height, width, generator=generator, dtype=torch.float64),
+        torch.randn(dim_out, dim_in, k, k, k, generator=generator, dtype=torch.float64),
+        torch.randn(batch, dim_out, frames, height, width, generator=generator, dtype=torch.float64),
     )
 
 
@@ -20,9 +22,9 @@ small = st.integers(1, 4)
 
 
 @settings(max_examples=60, deadline=None)
-@given(B=small, C=small, O=small, T=small, H=st.integers(1, 5), W=st.integers(1, 5), k=st.sampled_from([1, 3]))
-def test_weight_gradient_is_autograds(B, C, O, T, H, W, k):
-    x, weight, gradient = operands(B, C, O, T, H, W, k)
+@given(sizes=st.tuples(small, small, small, small, st.integers(1, 5), st.integers(1, 5)), k=st.sampled_from([1, 3]))
+def test_weight_gradient_is_autograds(sizes, k):
+    x, weight, gradient = operands(*sizes, k)
     F.conv3d(x, weight.requires_grad_(), padding=k // 2).backward(gradient)
     torch.testing.assert_close(weight_gradient(x, gradient, k).double(), weight.grad, atol=1e-4, rtol=1e-4)
 

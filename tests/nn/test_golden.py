@@ -79,7 +79,8 @@ def test_training_pass(name: str) -> None:
         elif kind == "train_grad":
             gradient = parameters[parameter].grad
             assert gradient is not None
-            assert relative_error(gradient, expected) <= 1e-5, key
+            # Both are float32, and how they round differs with the processor and the number of threads.
+            assert relative_error(gradient, expected) <= 3e-5, key
         checked += kind in ("train_weight", "train_grad")
     assert checked == 8
 
