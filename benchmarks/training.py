@@ -15,43 +15,28 @@ turns, so that whatever else slows the machine slows them all, and what is quote
 
 import argparse
 import copy
-import importlib
-import importlib.util
 import os
 import statistics
 import subprocess
 import sys
 import time
-import types
 from collections.abc import Callable
 from dataclasses import replace
 
 import torch
+from package import package_network
 from torch import Tensor
 
 from mpvideo.config import ModelConfig
 from mpvideo.diffusion import preconditioning
 from mpvideo.nn import KarrasUnet3D
 from mpvideo.training.cost import faster_dtype
+from mpvideo.training.memory import keep_freed_memory
 from mpvideo.training.processes import Processes, join_processes
 from mpvideo.training.recipe import PRESETS, Recipe, codec_config
 from mpvideo.training.trainer import Trainer
 
-PACKAGE = "denoising_diffusion_pytorch"
 SIGMA_DATA = 0.5
-
-
-def package_network(model: ModelConfig) -> torch.nn.Module:
-    """The package's module with the same arguments; what the rest of the package needs is not installed."""
-    found = importlib.util.find_spec(PACKAGE)
-    if found is None or not found.submodule_search_locations:
-        raise SystemExit("install the package first: pip install --no-deps denoising-diffusion-pytorch==2.3.4")
-    package = types.ModuleType(PACKAGE)
-    package.__path__ = list(found.submodule_search_locations)
-    sys.modules[PACKAGE] = package
-    module = importlib.import_module(f"{PACKAGE}.karras_unet_3d")
-    net: torch.nn.Module = module.KarrasUnet3D(**vars(model))
-    return net
 
 
 def plain_step(model: ModelConfig, recipe: Recipe, dtype: torch.dtype) -> Callable[[], None]:
@@ -81,6 +66,7 @@ def plain_step(model: ModelConfig, recipe: Recipe, dtype: torch.dtype) -> Callab
 
 def trainer_step(model: ModelConfig, recipe: Recipe, processes: Processes) -> Callable[[], None]:
     """A step of mpvideo's trainer, shared by the processes."""
+    keep_freed_memory()  # as `mpvideo train` does
     recipe = replace(recipe, dtype=faster_dtype(model, recipe))
     print(f"dtype {recipe.dtype}", flush=True)
     trainer = Trainer(KarrasUnet3D(**vars(model)), recipe, sigma_data=SIGMA_DATA, processes=processes)

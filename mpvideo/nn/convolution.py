@@ -82,13 +82,14 @@ def weight_gradient(x: Tensor, gradient: Tensor, kernel_size: int) -> Tensor:
     outputs = outputs.view(T * rows * B, -1)
     taps = [(frame, row) for frame in range(3) for row in ((1,) if whole else range(3))]
     products = torch.stack(
-        [inputs[frame * rows + row :][: T * rows].flatten(2).flatten(0, 1).mT @ outputs for frame, row in taps]
+        [outputs.mT @ inputs[frame * rows + row :][: T * rows].flatten(2).flatten(0, 1) for frame, row in taps]
     )
-    by_row = _fold(products.view(3, H, W, C, H, W, D), 1, 4) if whole else products.view(3, 3, W, C, W, D)
-    return _fold(by_row, 2, 4).permute(4, 3, 0, 1, 2)
+    by_row = _fold(products.view(3, H, W, D, H, W, C), 4, 1) if whole else products.view(3, 3, W, D, W, C)
+    # Laid out as the weight is, or whatever is done with it afterwards takes several times as long.
+    return _fold(by_row, 4, 2).permute(3, 4, 0, 1, 2).contiguous()
 
 
 def _fold(products: Tensor, place_in: int, place_out: int) -> Tensor:
     """Adds up pairs of places by how far they are apart, -1, 0 or 1: two axes of places become one of taps."""
     taps = [products.diagonal(1 - tap, place_in, place_out).sum(-1, dtype=torch.float32) for tap in range(3)]
-    return torch.stack(taps, dim=place_in)
+    return torch.stack(taps, dim=min(place_in, place_out))

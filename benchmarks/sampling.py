@@ -1,0 +1,195 @@
+"""Evaluations of the network: mpvideo's inference form against the published package's module, on the same weights.
+
+    pip install --no-deps denoising-diffusion-pytorch==2.3.4
+    python benchmarks/sampling.py
+
+All contenders hold the same weights and see the same input, in one process, and take turns in alternating order, so
+that whatever else slows the machine slows them all. Times are medians; ratios are medians of the turns' ratios.
+Operations are those of the direct convolution, whatever is computed instead; the limit is a product of two 2048x2048
+matrices in the same dtype. The error is relative to the package's float32 output. Peak memory is measured in processes
+of their own and counts from before the weights are there; behind it stands what the weights and 1.3 times the tensors
+alive at the network's fattest point take.
+"""
+
+import argparse
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from package import package_network
+from torch import Tensor
+
+from mpvideo.architecture import activation_bytes, network_flops, network_shapes
+from mpvideo.checkpoint import bundled_checkpoint, open_checkpoint
+from mpvideo.checkpoint.load import load_tensors
+from mpvideo.config import ModelConfig
+from mpvideo.diffusion import class_rows
+from mpvideo.nn import InferenceUnet3D
+
+_SMALL = {"frames": 16, "image_size": 32, "num_blocks_per_stage": 2, "channels": 3, "num_classes": 10}
+NETS = {
+    "bundled": open_checkpoint(bundled_checkpoint()).config.model,
+    "32-wide": ModelConfig(**_SMALL, dim=32, dim_max=128, num_downsamples=2, attn_res=(8,), attn_dim_head=32),
+    "64-wide": ModelConfig(**_SMALL, dim=64, dim_max=256, num_downsamples=3, attn_res=(8, 4), attn_dim_head=64),
+    "example": ModelConfig(
+        frames=32, image_size=64, dim=8, dim_max=768, num_classes=1000, num_downsamples=6, attn_dim_head=8,
+        num_blocks_per_stage=(4, 3, 2, 2, 2, 2), downsample_types=("image", "frame") * 3,
+        factorize_space_time_attn=True,
+    ),
+}  # fmt: skip
+"""The bundled model, two nets of ordinary widths, and the example of the package's own page."""
+
+Evaluate = Callable[[], Tensor]
+
+CONTENDERS = ("package float32", "package bfloat16", "mpvideo float32", "mpvideo bfloat16")
+"""The package's module as it is and under bfloat16 autocast, and ours in both."""
+
+
+def weights(name: str) -> dict[str, Tensor]:
+    """The bundled weights, or random ones, by their names in the state dict."""
+    if name == "bundled":
+        tensors, _ = load_tensors(open_checkpoint(bundled_checkpoint()).header)
+        return {key: tensor.float() for key, tensor in tensors.items() if not key.startswith("codec.")}
+    generator = torch.Generator().manual_seed(0)
+    shapes = network_shapes(NETS[name])
+    return {
+        key: torch.full((), 0.5) if key.endswith("gain") else torch.randn(shape, generator=generator)
+        for key, shape in shapes.items()
+    }
+
+
+def contender(role: str, name: str, batch: int, *, compiled: bool = False) -> Evaluate:
+    """One evaluation of a network of that kind, ready to be called."""
+    model = NETS[name]
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(batch, model.channels, model.frames, model.image_size, model.image_size, generator=generator)
+    labels, time = torch.arange(batch), torch.full((batch,), 0.1)
+    dtype = torch.bfloat16 if role.endswith("bfloat16") else torch.float32
+    if role.startswith("mpvideo"):
+        net = InferenceUnet3D(model, weights(name), dtype=dtype)
+        rows = class_rows(labels, model.num_classes or 0)
+        net.prepare(time[:1], rows)
+        return lambda: net(x, time, class_labels=rows)
+    package = package_network(model).eval()
+    package.load_state_dict(weights(name))
+    run = torch.compile(package) if compiled else package
+
+    def evaluate() -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+            return run(x, time=time, class_labels=labels)  # type: ignore[no-any-return]
+
+    return evaluate
+
+
+def matmul(dtype: torch.dtype) -> Evaluate:
+    """The product that stands for what the machine can do."""
+    a, b = torch.randn(2, 2048, 2048).to(dtype)
+    return lambda: a @ b
+
+
+def seconds(evaluate: Evaluate) -> float:
+    """How long one call takes."""
+    began = time.perf_counter()
+    evaluate()
+    return time.perf_counter() - began
+
+
+def measure(contenders: dict[str, Evaluate], turns: int) -> list[dict[str, float]]:
+    """Seconds of each contender in each turn; every second turn runs backwards."""
+    for evaluate in contenders.values():
+        evaluate()
+    taken = []
+    for turn in range(turns):
+        order = list(contenders)[:: 1 if turn % 2 else -1]
+        taken.append({role: seconds(contenders[role]) for role in order})
+    return taken
+
+
+def peak_megabytes(role: str, name: str, batch: int) -> float:
+    """Peak resident memory of two evaluations in a process of their own, from before the weights are there."""
+    command = [sys.executable, __file__, "--memory", role, "--nets", name, "--batches", str(batch)]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def tell_peak(role: str, name: str, batch: int) -> None:
+    """What `peak_megabytes` runs."""
+    torch.randn(256, 256) @ torch.randn(256, 256)  # what the libraries take at their first use
+    before = _status("VmRSS")
+    evaluate = contender(role, name, batch)
+    for _ in range(2):
+        evaluate()
+    print(_status("VmHWM") - before)
+
+
+def _status(field: str) -> float:
+    """What Linux says of this process's memory, in MiB. (getrusage would count the parent's from before exec.)"""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(field)).split()[1]) / 1024
+
+
+def report(name: str, batch: int, turns: int, *, compiled: bool, limits: dict[str, float]) -> None:
+    """Measures one net at one batch size and prints a row for each contender."""
+    model = NETS[name]
+    contenders = {role: contender(role, name, batch) for role in CONTENDERS}
+    if compiled:
+        contenders |= {
+            f"{role} compiled": contender(role, name, batch, compiled=True) for role in CONTENDERS[:2]
+        }  # fmt: skip
+    reference = contenders["package float32"]().float()
+    errors = {
+        role: float((evaluate().float() - reference).norm() / reference.norm()) for role, evaluate in contenders.items()
+    }
+    taken = measure(contenders, turns)
+    median = {role: statistics.median(turn[role] for turn in taken) for role in contenders}
+    best = min((role for role in contenders if role.startswith("package")), key=median.__getitem__)
+    flops = network_flops(model) * batch
+    parameters = sum(tensor.numel() for tensor in weights(name).values())
+    for role in contenders:
+        rate = flops / median[role] / 1e9
+        against = {other: statistics.median(turn[other] / turn[role] for turn in taken) for other in contenders}
+        share = rate / limits["bfloat16" if "bfloat16" in role else "float32"]
+        width = 2 if role == "mpvideo bfloat16" else 4
+        wanted = (parameters * width + 1.3 * batch * activation_bytes(model, width)) / 2**20
+        memory = "" if "compiled" in role else f"{peak_megabytes(role, name, batch):.0f}"
+        if role.startswith("mpvideo"):
+            memory += f" of {wanted:.0f}"
+        print(
+            f"| {name} | {batch} | {role} | {1e3 * median[role]:.1f} | {against['package float32']:.2f} | "
+            f"{against[best]:.2f} | {rate:.0f} | {share:.2f} | {errors[role]:.1e} | {memory} |",
+            flush=True,
+        )
+
+
+@torch.no_grad()
+def main() -> None:
+    """Measures and prints a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--nets", default=",".join(NETS), help="which nets, of " + ", ".join(NETS))
+    parser.add_argument("--batches", default="1,4", help="batch sizes")
+    parser.add_argument("--turns", type=int, default=5, help="how often each contender is timed")
+    parser.add_argument("--no-compile", action="store_true", help="leave out the package under torch.compile")
+    parser.add_argument("--memory", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    nets, batches = arguments.nets.split(","), [int(word) for word in arguments.batches.split(",")]
+    if arguments.memory:
+        tell_peak(arguments.memory, nets[0], batches[0])
+        return
+    products = {name: matmul(getattr(torch, name)) for name in ("float32", "bfloat16")}
+    taken = measure(products, 20)
+    limits = {name: 2 * 2048**3 / statistics.median(turn[name] for turn in taken) / 1e9 for name in products}
+    print(f"{torch.get_num_threads()} threads, torch {torch.__version__}; a product of 2048x2048 matrices: ", end="")
+    print(", ".join(f"{name} {rate:.0f} GFLOP/s" for name, rate in limits.items()))
+    print()
+    print("| net | batch | | ms | times package float32 | times package's best | GFLOP/s | of the limit | error | MB |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |", flush=True)
+    for name in nets:
+        for batch in batches:
+            report(name, batch, arguments.turns, compiled=not arguments.no_compile, limits=limits)
+
+
+if __name__ == "__main__":
+    main()
