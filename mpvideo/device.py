@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from mpvideo.config import DeviceName, DtypeName
-from mpvideo.errors import DeviceError
+from mpvideo.errors import DeviceError, OutOfMemoryError
 from mpvideo.text import counted
 
 # How RuntimeErrors say it that have no type of their own: the CPU's on Linux and on Windows, C++'s, and Metal's.
@@ -71,7 +71,7 @@ def choose_placement(device: DeviceName = "auto", dtype: DtypeName = "auto") -> 
 
 @contextmanager
 def memory_errors(what: str, hint: str) -> Iterator[None]:
-    """Turns running out of memory, on any device, into a DeviceError: there was not enough for `what`."""
+    """Turns running out of memory, on any device, into an OutOfMemoryError: there was not enough for `what`."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
@@ -79,4 +79,4 @@ def memory_errors(what: str, hint: str) -> Iterator[None]:
         known = isinstance(error, MemoryError | torch.OutOfMemoryError)
         if not known and not any(phrase in words for phrase in _NO_MEMORY):
             raise
-        raise DeviceError(f"not enough memory for {what}", hint=hint) from error
+        raise OutOfMemoryError(f"not enough memory for {what}", hint=hint) from error

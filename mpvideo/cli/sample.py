@@ -16,7 +16,7 @@ from mpvideo.classes import find_class
 from mpvideo.cli.again import command_again
 from mpvideo.cli.naming import Names
 from mpvideo.cli.options import AsJson, ConfigFile, Quiet, Settings, parse_settings, usage_errors
-from mpvideo.cli.progress import progress
+from mpvideo.cli.progress import progress, smaller_batch_warning
 from mpvideo.cli.recipe import Recipe
 from mpvideo.cli.sampling import (
     MAX_VIDEOS,
@@ -180,7 +180,13 @@ def sample(
     total = recipe.sampling.num_evaluations * len(jobs)
     with progress("sampling", total, "evaluations", quiet=quiet) as ticker:
         videos = generate(
-            model, jobs, recipe.sampling, clamp=recipe.clamp, batch_size=batch_size, on_evaluation=ticker.advance
+            model,
+            jobs,
+            recipe.sampling,
+            clamp=recipe.clamp,
+            batch_size=batch_size,
+            on_evaluation=ticker.advance,
+            on_smaller_batch=smaller_batch_warning(ticker),
         )
         for path, video in zip(paths, videos, strict=True):
             record = recipe.record(video, model, command_again(context, video))
