@@ -136,8 +136,8 @@ def sample(
     """Sample videos from a checkpoint.
 
     The paths of finished files go to standard output, everything else to standard error. The same command makes the
-    same bytes again on the same machine. With every file comes a command that makes it alone, the same up to rounding;
-    it leaves an existing file as it is, so give it another --out, or -y.
+    same bytes again on the same machine in the same dtype. With every file comes a command that makes it alone, the
+    same up to rounding; it leaves an existing file as it is, so give it another --out, or -y.
 
     \b
     mpvideo sample --class 207 --frames 32 --out dog.mp4
@@ -174,8 +174,11 @@ def sample(
     for warning in _check_files(paths, recipe, overwrite=overwrite):
         tell(f"warning: {warning}", quiet=quiet)
 
-    model = load_model(checkpoint, choose_placement(device, dtype))
-    tell(f"{printable(checkpoint.name)} on {model.placement}", quiet=quiet)
+    placement = choose_placement(device, dtype)
+    for warning in placement.warnings:
+        tell(f"warning: {warning}", quiet=quiet)
+    model = load_model(checkpoint, placement)
+    tell(f"{printable(checkpoint.name)} on {placement}", quiet=quiet)
 
     total = recipe.sampling.num_evaluations * len(jobs)
     with progress("sampling", total, "evaluations", quiet=quiet) as ticker:
@@ -189,10 +192,10 @@ def sample(
             on_smaller_batch=smaller_batch_warning(ticker),
         )
         for path, video in zip(paths, videos, strict=True):
-            record = recipe.record(video, model, command_again(context, video))
+            record = recipe.record(video, model, command_again(context, video, placement.dtype_name))
             size = _write(path, video, recipe, record, overwrite=overwrite)
             with ticker.paused():
-                record["command"] = command_again(context, video, path)
+                record["command"] = command_again(context, video, placement.dtype_name, path)
                 _report_file(path, size, recipe, record, as_json=as_json, quiet=quiet)
     tell(f"done in {time.monotonic() - began:.1f} s", quiet=quiet)
 
