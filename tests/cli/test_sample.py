@@ -282,7 +282,7 @@ def test_wrong_options_are_told_without_torch(ckpt: Path, tmp_path: Path) -> Non
     )
     sample = ["sample", "--ckpt", str(ckpt), "--out", "a.mp4"]
     wrong = (["--help"], ["--steps", "0"], ["--class", "zebra"], ["--frames", "77"], ["--num", "2"])
-    pages = ([], ["--help"], ["--version"])
+    pages = ([], ["--help"], ["--version"], ["doctor", "--help"], ["doctor", "--color"])
     for arguments in (*pages, *(sample + words for words in wrong)):
         command = [sys.executable, "-c", code, *arguments]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
@@ -427,7 +427,7 @@ def test_version_and_help(program: Program) -> None:
     overview = program("--help").stdout
     assert "  sample   Sample videos from a checkpoint.\n" in overview
     assert "  inspect  Say what a checkpoint is and whether it would load.\n" in overview
-    for command in ("sample", "inspect"):
+    for command in ("sample", "inspect", "doctor"):
         page = program(command, "--help")
         assert page.code == 0
         assert page.stdout.startswith(f"Usage: mpvideo {command} ")
