@@ -49,9 +49,13 @@ class CheckpointError(MPVideoError):
 
 
 class DeviceError(MPVideoError):
-    """The device is missing or out of memory."""
+    """The device is missing, does not compute well, or is out of memory."""
 
     exit_code = ExitCode.DEVICE
+
+
+class OutOfMemoryError(DeviceError):
+    """There is not enough memory, on whatever device."""
 
 
 class OutputError(MPVideoError):

@@ -29,7 +29,7 @@ from mpvideo.diffusion import (
     sample_heun,
     visited_levels,
 )
-from mpvideo.errors import MPVideoError
+from mpvideo.errors import MPVideoError, OutOfMemoryError
 from mpvideo.nn import InferenceUnet3D
 from mpvideo.video.autoencoder import Autoencoder
 from mpvideo.video.codec import Codec, LatentCodec, PixelCodec
@@ -38,7 +38,13 @@ _SAMPLERS = {"euler": sample_euler, "heun": sample_heun}
 _CODEC_PREFIX = "codec."
 
 OnEvaluation = Callable[[int], None]
-"""`on_evaluation(samples)`, called after each evaluation of the network with the number of samples it advanced."""
+"""`on_evaluation(samples)`, called after each evaluation of the network with the number of samples it advanced.
+
+A negative number takes back what a batch had counted that ran out of memory and is made anew in smaller ones.
+"""
+
+OnSmallerBatch = Callable[[int, int], None]
+"""`on_smaller_batch(tried, size)`: memory did not suffice for `tried` videos at once; from now on it is `size`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,10 +156,12 @@ def generate(
     clamp: bool | None = None,
     batch_size: int = 1,
     on_evaluation: OnEvaluation | None = None,
+    on_smaller_batch: OnSmallerBatch | None = None,
 ) -> Iterator[Video]:
     """Samples videos batch by batch and yields them in the order of the jobs.
 
-    A seed gives the same video at any batch size, up to rounding.
+    A seed gives the same video at any batch size, up to rounding. So a batch that runs out of memory is made anew in
+    halves, and all that follow have the size of the half.
 
     Args:
         model: the checkpoint.
@@ -162,23 +170,56 @@ def generate(
         clamp: whether denoised estimates are clamped to [-1, 1]; None for what the checkpoint says.
         batch_size: how many videos are sampled at once.
         on_evaluation: told of each evaluation of the network; in all, every video takes sampling.num_evaluations.
+        on_smaller_batch: told when memory does not suffice, once for each size tried.
 
     Raises:
         ValueError: batch_size, a seed or a class_index out of range, or a class_index for a network without classes.
-        DeviceError: out of memory.
+        OutOfMemoryError: there is not enough memory for a single video.
         MPVideoError: a video came out as NaN or infinity.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    for start in range(0, len(jobs), batch_size):
+    start = 0
+    while start < len(jobs):
         batch = jobs[start : start + batch_size]
-        smaller = "Try a smaller --batch-size." if len(batch) > 1 else "Try another --dtype or --device."
-        with memory_errors(f"a batch of {len(batch)}", smaller):
-            x, classes = _sample(model, batch, sampling, clamp, on_evaluation)
-        for job, index, latent in zip(batch, classes, x, strict=True):
+        sampled = _try_batch(model, batch, sampling, clamp, on_evaluation)
+        if sampled is None:
+            batch_size = len(batch) // 2
+            if on_smaller_batch is not None:
+                on_smaller_batch(len(batch), batch_size)
+            continue
+        start += len(batch)
+        for job, latent, index in zip(batch, *sampled, strict=True):
             with memory_errors("one decoded video", "Close other programs, or try another --device."):
                 frames = _decode(model, latent)
             yield Video(seed=job.seed, class_index=index, frames=frames)
+
+
+def _try_batch(
+    model: Model,
+    jobs: Sequence[Job],
+    sampling: SamplingConfig,
+    clamp: bool | None,
+    on_evaluation: OnEvaluation | None,
+) -> tuple[Tensor, Sequence[int | None]] | None:
+    """Samples one batch; None if there is not enough memory for more than one video."""
+    passed_on = 0
+
+    def count(samples: int) -> None:
+        nonlocal passed_on
+        if on_evaluation is not None:
+            on_evaluation(samples)
+            passed_on += samples
+
+    try:
+        with memory_errors("one video", "Try another --dtype or --device."):
+            return _sample(model, jobs, sampling, clamp, count)
+    except OutOfMemoryError:
+        if len(jobs) == 1:
+            raise
+    if passed_on and on_evaluation is not None:
+        on_evaluation(-passed_on)
+    return None
 
 
 def _decode(model: Model, x: Tensor) -> npt.NDArray[np.uint8]:

@@ -1,6 +1,7 @@
 """From a checkpoint to frames."""
 
 import dataclasses
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +11,16 @@ import torch
 from mpvideo.checkpoint import open_checkpoint
 from mpvideo.config import SamplingConfig
 from mpvideo.device import choose_placement
-from mpvideo.errors import DeviceError
+from mpvideo.diffusion import EDMDenoiser
+from mpvideo.errors import ExitCode, OutOfMemoryError
 from mpvideo.generate import Job, Model, drawn_class, generate, load_model
 from tests.checkpoints import save_tiny, tiny_config
 
 HEUN = SamplingConfig(steps=4, s_churn=2.0)
+PLAIN = SamplingConfig(steps=4)
 
 
-def load(path: Path, dtype: str = "auto") -> Model:
+def load(path: Path, dtype: str = "float32") -> Model:
     return load_model(open_checkpoint(path), choose_placement("cpu", dtype))  # type: ignore[arg-type]
 
 
@@ -148,22 +151,83 @@ def test_out_of_memory_is_a_device_error(
         raise error
 
     jobs = [Job(seed=0), Job(seed=1)]
-    with pytest.raises(DeviceError, match="not enough memory for a batch of 2") as caught:
-        list(generate(model, jobs, HEUN, batch_size=2, on_evaluation=no_memory))
-    assert caught.value.hint == "Try a smaller --batch-size."
-    with pytest.raises(DeviceError, match="not enough memory for a batch of 1") as caught:
-        list(generate(model, jobs, HEUN, on_evaluation=no_memory))
+    smaller: list[tuple[int, int]] = []
+    with pytest.raises(OutOfMemoryError, match="not enough memory for one video") as caught:
+        list(
+            generate(
+                model,
+                jobs,
+                HEUN,
+                batch_size=2,
+                on_evaluation=no_memory,
+                on_smaller_batch=lambda *sizes: smaller.append(sizes),
+            )
+        )
+    assert caught.value.exit_code == ExitCode.DEVICE
     assert caught.value.hint == "Try another --dtype or --device."
+    assert smaller == [(2, 1)]
     with monkeypatch.context() as patch:
         patch.setattr(type(model.codec), "decode", no_memory)
-        with pytest.raises(DeviceError, match="not enough memory for one decoded video") as caught:
+        with pytest.raises(OutOfMemoryError, match="not enough memory for one decoded video") as caught:
             pixels(model, jobs)
     assert "--batch-size" not in (caught.value.hint or "--batch-size")
     monkeypatch.setattr("mpvideo.generate.load_tensors", no_memory)
     path = save_tiny(tmp_path / "x.safetensors", tiny_config())
-    with pytest.raises(DeviceError, match="not enough memory for the weights") as caught:
+    with pytest.raises(OutOfMemoryError, match="not enough memory for the weights") as caught:
         load(path)
     assert "--batch-size" not in (caught.value.hint or "--batch-size")
+
+
+@dataclasses.dataclass
+class Memory:
+    """Memory for so many videos at once, and no more: installed before the sampling of `generate`."""
+
+    videos: int
+    tried: list[int] = dataclasses.field(default_factory=list)
+    held: list[weakref.ref[torch.Tensor]] = dataclasses.field(default_factory=list)
+
+    def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def sample(net: EDMDenoiser, x: torch.Tensor, sigma: float, state: object = None) -> object:
+            if sigma == PLAIN.sigma_max:
+                assert all(batch() is None for batch in self.held), "what did not fit is still held"
+                self.tried.append(len(x))
+            if len(x) > self.videos and sigma < 1:
+                self.held.append(weakref.ref(x))
+                raise torch.OutOfMemoryError("out of memory")
+            return call(net, x, sigma, state)  # type: ignore[arg-type]
+
+        call = EDMDenoiser.__call__
+        monkeypatch.setattr(EDMDenoiser, "__call__", sample)
+
+
+def test_a_batch_that_does_not_fit_is_made_in_halves(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = dataclasses.replace(model, codec=Untouched())
+    jobs = [Job(seed=seed) for seed in range(11)]
+    alone = pixels(raw, jobs, PLAIN)
+    memory = Memory(videos=2)
+    memory.install(monkeypatch)
+    evaluations: list[int] = []
+    smaller: list[tuple[int, int]] = []
+    halved = pixels(
+        raw,
+        jobs,
+        PLAIN,
+        batch_size=7,
+        on_evaluation=evaluations.append,
+        on_smaller_batch=lambda *sizes: smaller.append(sizes),
+    )
+    assert memory.tried == [7, 3, *11 * [1]]
+    assert smaller == [(7, 3), (3, 1)]
+    assert sum(evaluations) == len(jobs) * PLAIN.num_evaluations
+    assert min(evaluations) < 0
+    np.testing.assert_allclose(halved, alone, rtol=0, atol=1e-4)
+
+
+def test_the_smaller_batch_is_kept(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = Memory(videos=2)
+    memory.install(monkeypatch)
+    assert len(pixels(model, [Job(seed=seed) for seed in range(9)], PLAIN, batch_size=4)) == 9
+    assert memory.tried == [4, 2, 2, 2, 2, 1]
 
 
 @pytest.mark.parametrize("error", [NotImplementedError("no kernel"), RuntimeError("shapes differ")])
@@ -216,7 +280,7 @@ def test_cuda_makes_the_same_video(tmp_path: Path) -> None:
     checkpoint = open_checkpoint(save_tiny(tmp_path / "x.safetensors", tiny_config(self_condition=True)))
     jobs = [Job(seed=seed) for seed in range(3)]
     on_cpu, on_cuda = (
-        pixels(load_model(checkpoint, choose_placement(device)), jobs, batch_size=3)  # type: ignore[arg-type]
+        pixels(load_model(checkpoint, choose_placement(device, "float32")), jobs, batch_size=3)  # type: ignore[arg-type]
         for device in ("cpu", "cuda")
     )
     assert np.abs(on_cpu.astype(int) - on_cuda).max() <= 2

@@ -21,7 +21,10 @@ BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, flags=re.DOTALL)
 
 def shell_lines() -> list[str]:
     text = "\n".join(block for kind, block in BLOCKS if kind == "sh")
-    return [line.strip() for line in re.findall(r"(?:^|\s|/)mpvideo ((?:sample|inspect|train|ema|eval)[^\n|]*)", text)]
+    return [
+        line.strip()
+        for line in re.findall(r"(?:^|\s|/)mpvideo ((?:sample|inspect|train|ema|eval|doctor)[^\n|]*)", text)
+    ]
 
 
 def test_every_command_is_described() -> None:

@@ -18,7 +18,7 @@ NOT_ABOUT_THE_VIDEO = frozenset({"num", "overwrite", "batch_size", "quiet", "as_
 _PATHS = frozenset({"ckpt", "config"})
 
 
-def command_again(context: typer.Context, video: "Video", out: Path | None = None) -> str:
+def command_again(context: typer.Context, video: "Video", dtype: str, out: Path | None = None) -> str:
     """The command, for a POSIX shell, that makes one video of this run alone: the same up to rounding.
 
     Every option that was given is repeated unless it is listed above, so a new one cannot be forgotten.
@@ -26,11 +26,12 @@ def command_again(context: typer.Context, video: "Video", out: Path | None = Non
     Args:
         context: of the run.
         video: the video.
+        dtype: what it was computed in; another machine might choose another.
         out: its file. None for the command that the file itself is to carry: without --out, so that the same video has
             the same bytes under any name, and without folders, because what is shared should not tell whose they are.
     """
     words = ["mpvideo", "sample"]
-    each = {"seed": video.seed, "class_text": video.class_index}
+    each = {"seed": video.seed, "class_text": video.class_index, "dtype": dtype}
     for parameter in context.command.params:
         name = str(parameter.name)
         if name in NOT_ABOUT_THE_VIDEO or name == "out":

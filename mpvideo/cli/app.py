@@ -11,6 +11,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from mpvideo import __version__
+from mpvideo.cli.doctor import doctor
 from mpvideo.cli.ema import ema
 from mpvideo.cli.evaluate import evaluate
 from mpvideo.cli.help import GroupedCommand
@@ -35,6 +36,7 @@ app.command(cls=GroupedCommand)(inspect)
 app.command("eval", cls=GroupedCommand)(evaluate)
 app.command(cls=GroupedCommand, options_metavar="--out RUN [OPTIONS]")(train)
 app.command(cls=GroupedCommand)(ema)
+app.command(cls=GroupedCommand)(doctor)
 
 
 def _print_version(wanted: bool) -> None:

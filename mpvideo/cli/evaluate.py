@@ -176,6 +176,8 @@ def evaluate(
     from mpvideo.device import choose_placement
 
     placement = choose_placement(device, dtype)
+    for warning in placement.warnings:
+        tell(f"warning: {warning}", quiet=quiet)
     measured: Measured
     if checkpoint is None:
         assert videos is not None

@@ -2,13 +2,11 @@
 
 import dataclasses
 import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from mpvideo.checkpoint import Header, bundled_checkpoint, read_header
@@ -16,6 +14,7 @@ from mpvideo.checkpoint.container import WEIGHT_DTYPES
 from mpvideo.checkpoint.report import Report, describe, unreadable, with_problems
 from mpvideo.cli.options import AsJson, ConfigFile, Settings, parse_settings
 from mpvideo.cli.streams import write_result
+from mpvideo.cli.tables import problem_list, rendered, section, table
 from mpvideo.errors import CheckpointError, ExitCode
 from mpvideo.text import amount, counted, first_ten, printable
 
@@ -74,7 +73,7 @@ def inspect(
             report["classes"]["names"] = None
         write_result(json.dumps(report, indent=2) + "\n")
     else:
-        _print(report, tensors=tensors, classes=classes)
+        write_result(rendered(lambda console: show(report, console, tensors=tensors, classes=classes)))
     if not report["loads"]:
         raise typer.Exit(int(ExitCode.CHECKPOINT))
 
@@ -103,56 +102,24 @@ def _checked(report: Report, header: Header) -> Report:
     return report
 
 
-def _print(report: Report, *, tensors: bool, classes: bool) -> None:
-    # Not markup: a title in brackets is a title. No highlighting: it would colour numbers at random.
-    console = Console(markup=False, highlight=False, emoji=False)
-    if not console.is_terminal:
-        console.width = 10_000  # lines in a file or a pipe are for programs to search, and for editors to wrap
-    with console.capture() as capture:
-        show(report, console, tensors=tensors, classes=classes)
-    text = "".join(line.rstrip() + "\n" for line in capture.get().splitlines())
-    write_result(text)
-
-
 def show(report: Report, console: Console, *, tensors: bool, classes: bool) -> None:
     """Prints a report for people; one that is not of an unreadable file."""
     title = (report["config"] or {}).get("title")
     console.print(Text(printable(report["name"]) + (f": {printable(title)}" if title else ""), style="bold"))
-    _section(console, "File", _file_rows(report))
+    section(console, "File", _file_rows(report))
     if report["config"]:
-        _section(console, "Video", _video_rows(report))
-        _section(console, "Network", _network_rows(report["config"]))
+        section(console, "Video", _video_rows(report))
+        section(console, "Network", _network_rows(report["config"]))
         _show_levels(console, report["levels"])
     _show_parameters(console, report["parameters"])
     if report["config"]:
-        _section(console, "Sampling", _sampling_rows(report))
+        section(console, "Sampling", _sampling_rows(report))
         _show_classes(console, report["classes"], everything=classes)
         training = report["config"]["training"]
-        _section(console, "Training", [(printable(key, 30), _words(value)) for key, value in training.items()])
+        section(console, "Training", [(printable(key, 30), _words(value)) for key, value in training.items()])
     if tensors:
         _show_tensors(console, report)
     _show_verdict(console, report)
-
-
-def _section(console: Console, heading: str, rows: Iterable[tuple[str, str]]) -> None:
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(min_width=12, max_width=30, overflow="fold")
-    grid.add_column(overflow="fold")
-    for key, value in rows:
-        grid.add_row(Text("  " + key), Text(value))
-    if grid.row_count:
-        console.print(Text("\n" + heading, style="bold"))
-        console.print(grid)
-
-
-def _table(headings: str) -> Table:
-    """A borderless table, the same on and off a terminal; headings that start with < are flush left."""
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
-    table.add_column("", width=0)  # with its padding, the indent under a heading
-    for heading in headings.split():
-        left = heading.startswith("<")
-        table.add_column(heading.removeprefix("<"), justify="left" if left else "right", overflow="fold")
-    return table
 
 
 def _file_rows(report: Report) -> list[tuple[str, str]]:
@@ -201,11 +168,11 @@ def _network_rows(config: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _show_levels(console: Console, levels: list[dict[str, int]]) -> None:
-    table = _table("level <TxHxW width down middle up <attention")
+    grid = table("level <TxHxW width down middle up <attention")
     for index, level in enumerate(levels):
         size = level["image_size"]
         attention = f"{counted(level['attention'], 'block')} of {level['heads']} heads" if level["attention"] else "-"
-        table.add_row(
+        grid.add_row(
             "",
             str(index),
             f"{level['frames']}x{size}x{size}",
@@ -214,17 +181,17 @@ def _show_levels(console: Console, levels: list[dict[str, int]]) -> None:
             attention,
         )
     console.print()
-    console.print(table)
+    console.print(grid)
 
 
 def _show_parameters(console: Console, parameters: dict[str, Any]) -> None:
     total = parameters["total"]
     console.print(Text(f"\nParameters: {amount(total, '')}", style="bold"))
-    table = _table("<part parameters share")
+    grid = table("<part parameters share")
     for part, count in parameters["parts"].items():
-        table.add_row("", part, f"{count:,}", f"{100 * count / total:.1f}%")
+        grid.add_row("", part, f"{count:,}", f"{100 * count / total:.1f}%")
     if total:
-        console.print(table)
+        console.print(grid)
 
 
 def _sampling_rows(report: Report) -> list[tuple[str, str]]:
@@ -251,7 +218,7 @@ def _sampling_rows(report: Report) -> list[tuple[str, str]]:
 def _show_classes(console: Console, classes: dict[str, Any], *, everything: bool) -> None:
     count, names = classes["count"], classes["names"] or []
     if count is None:
-        _section(console, "Classes", [("none", "the network is unconditional")])
+        section(console, "Classes", [("none", "the network is unconditional")])
         return
     shown = names if everything else names[:3]
     rows = [(str(index), printable(name)) for index, name in enumerate(shown)]
@@ -259,7 +226,7 @@ def _show_classes(console: Console, classes: dict[str, Any], *, everything: bool
         rows.append(("...", f"{len(names) - len(shown):,} more: --classes lists them"))
     if not names:
         rows = [("names", f"none given; classes are numbers from 0 to {count - 1}")]
-    _section(console, f"Classes: {count:,}", rows)
+    section(console, f"Classes: {count:,}", rows)
 
 
 def _words(value: Any) -> str:
@@ -269,11 +236,11 @@ def _words(value: Any) -> str:
 
 def _show_tensors(console: Console, report: Report) -> None:
     console.print(Text("\nTensors", style="bold"))
-    table = _table("<name <dtype <shape")
+    grid = table("<name <dtype <shape")
     for tensor in report["tensors"]:
         shape = "x".join(map(str, tensor["shape"])) or "scalar"
-        table.add_row("", Text(printable(tensor["name"])), tensor["dtype"], shape)
-    console.print(table)
+        grid.add_row("", Text(printable(tensor["name"])), tensor["dtype"], shape)
+    console.print(grid)
 
 
 def _show_verdict(console: Console, report: Report) -> None:
@@ -287,11 +254,4 @@ def _show_verdict(console: Console, report: Report) -> None:
         console.print(Text.assemble(("\nWould load: ", "bold"), ("yes", "bold green"), f" ({how})"))
         return
     console.print(Text.assemble(("\nWould load: ", "bold"), ("no", "bold red")))
-    grid = Table.grid(padding=(0, 1))
-    grid.add_column()
-    grid.add_column(overflow="fold")
-    for problem in report["problems"]:
-        grid.add_row(Text("-"), Text(problem["message"]))
-        if problem["hint"]:
-            grid.add_row("", Text(f"hint: {problem['hint']}"))
-    console.print(grid)
+    problem_list(console, [(problem["message"], problem["hint"]) for problem in report["problems"]])

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mpvideo import menagerie
 from mpvideo.checkpoint import Checkpoint
-from mpvideo.cli.progress import Ticker
+from mpvideo.cli.progress import Ticker, smaller_batch_warning
 from mpvideo.config import SamplingConfig
 from mpvideo.device import Placement
 from mpvideo.errors import UsageError
@@ -104,6 +104,7 @@ class Sampled:
             clamp=self._clamp,
             batch_size=self._batch_size,
             on_evaluation=ticker.advance,
+            on_smaller_batch=smaller_batch_warning(ticker),
         )
         for video in videos:
             yield video.frames

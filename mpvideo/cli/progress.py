@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -18,7 +18,10 @@ class Ticker:
     """Is told how much is done; this one shows nothing."""
 
     def advance(self, amount: int, words: str = "") -> None:
-        """Counts `amount` as done; `words` say how it goes."""
+        """Counts `amount` as done, or as undone if negative; `words` say how it goes."""
+
+    def say(self, line: str) -> None:
+        """Writes a line to standard error beside the progress; this one, which is quiet, does not."""
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -58,6 +61,15 @@ def progress(title: str, total: int, unit: str, *, quiet: bool, done: int = 0) -
         yield _Lines(title, total, unit, done)
 
 
+def smaller_batch_warning(ticker: Ticker) -> Callable[[int, int], None]:
+    """What to give `mpvideo.generate.generate` as on_smaller_batch: it warns beside the progress that is shown."""
+
+    def warn(tried: int, size: int) -> None:
+        ticker.say(f"warning: not enough memory for {tried} videos at once; going on with {size}")
+
+    return warn
+
+
 class _Bar(Ticker):
     """Progress as a bar in the terminal's last line."""
 
@@ -67,6 +79,10 @@ class _Bar(Ticker):
 
     def advance(self, amount: int, words: str = "") -> None:
         self.bar.update(self.task, advance=amount, words=words and f", {words}")
+
+    def say(self, line: str) -> None:
+        with self.paused():
+            tell(line)
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -89,8 +105,11 @@ class _Lines(Ticker):
     def advance(self, amount: int, words: str = "") -> None:
         self.done += amount
         now = time.monotonic()
-        if now - self.printed < LINE_INTERVAL and self.done < self.total:
+        if amount < 0 or (now - self.printed < LINE_INTERVAL and self.done < self.total):
             return
         self.printed = now
         left = (now - self.began) / (self.done - self.begun_at) * (self.total - self.done)
         tell(f"{self.title}: {self.done}/{self.total} {self.unit}, {left:.0f} s left{words and f', {words}'}")
+
+    def say(self, line: str) -> None:
+        tell(line)

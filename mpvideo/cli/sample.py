@@ -16,7 +16,7 @@ from mpvideo.classes import find_class
 from mpvideo.cli.again import command_again
 from mpvideo.cli.naming import Names
 from mpvideo.cli.options import AsJson, ConfigFile, Quiet, Settings, parse_settings, usage_errors
-from mpvideo.cli.progress import progress
+from mpvideo.cli.progress import progress, smaller_batch_warning
 from mpvideo.cli.recipe import Recipe
 from mpvideo.cli.sampling import (
     MAX_VIDEOS,
@@ -136,8 +136,8 @@ def sample(
     """Sample videos from a checkpoint.
 
     The paths of finished files go to standard output, everything else to standard error. The same command makes the
-    same bytes again on the same machine. With every file comes a command that makes it alone, the same up to rounding;
-    it leaves an existing file as it is, so give it another --out, or -y.
+    same bytes again on the same machine in the same dtype. With every file comes a command that makes it alone, the
+    same up to rounding; it leaves an existing file as it is, so give it another --out, or -y.
 
     \b
     mpvideo sample --class 207 --frames 32 --out dog.mp4
@@ -174,19 +174,28 @@ def sample(
     for warning in _check_files(paths, recipe, overwrite=overwrite):
         tell(f"warning: {warning}", quiet=quiet)
 
-    model = load_model(checkpoint, choose_placement(device, dtype))
-    tell(f"{printable(checkpoint.name)} on {model.placement}", quiet=quiet)
+    placement = choose_placement(device, dtype)
+    for warning in placement.warnings:
+        tell(f"warning: {warning}", quiet=quiet)
+    model = load_model(checkpoint, placement)
+    tell(f"{printable(checkpoint.name)} on {placement}", quiet=quiet)
 
     total = recipe.sampling.num_evaluations * len(jobs)
     with progress("sampling", total, "evaluations", quiet=quiet) as ticker:
         videos = generate(
-            model, jobs, recipe.sampling, clamp=recipe.clamp, batch_size=batch_size, on_evaluation=ticker.advance
+            model,
+            jobs,
+            recipe.sampling,
+            clamp=recipe.clamp,
+            batch_size=batch_size,
+            on_evaluation=ticker.advance,
+            on_smaller_batch=smaller_batch_warning(ticker),
         )
         for path, video in zip(paths, videos, strict=True):
-            record = recipe.record(video, model, command_again(context, video))
+            record = recipe.record(video, model, command_again(context, video, placement.dtype_name))
             size = _write(path, video, recipe, record, overwrite=overwrite)
             with ticker.paused():
-                record["command"] = command_again(context, video, path)
+                record["command"] = command_again(context, video, placement.dtype_name, path)
                 _report_file(path, size, recipe, record, as_json=as_json, quiet=quiet)
     tell(f"done in {time.monotonic() - began:.1f} s", quiet=quiet)
 

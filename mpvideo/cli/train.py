@@ -290,17 +290,19 @@ def train(
 
     began = time.monotonic()
     keep_freed_memory()
-    place = choose_placement(device).device
+    placement = choose_placement(device, "float32")  # the dtype is measured below, on the network itself
     with (
         join_processes() as processes,
         memory_errors("the training", "Give a smaller --micro-batch, --size, --frames or --preset."),
     ):
-        place = processes.device(place)
+        place = processes.device(placement.device)
         told = not quiet and processes.first
 
         def say(line: str) -> None:
             tell(line, quiet=not told)
 
+        for warning in placement.warnings:
+            say(f"warning: {warning}")
         plan = _plan(
             data, PRESETS[preset_name], recipe, processes,
             codec=codec, size=size, frames=frames, stride=stride,

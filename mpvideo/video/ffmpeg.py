@@ -59,6 +59,34 @@ def ffmpeg_program() -> str:
     return program
 
 
+def ffmpeg_abilities() -> tuple[str, frozenset[str]]:
+    """The version of the ffmpeg to use, and the names of its encoders.
+
+    Raises:
+        MPVideoError: there is no ffmpeg, or it does not run.
+    """
+    program = ffmpeg_program()
+    try:
+        version, encoders = (
+            subprocess.run(
+                [program, "-hide_banner", argument],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=_PATIENCE,
+                check=True,
+            ).stdout.decode("utf-8", "replace")
+            for argument in ("-version", "-encoders")
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        why = reason(error) if isinstance(error, OSError) else printable(error, 1000)
+        raise MPVideoError(
+            f"ffmpeg does not run: {why}", hint="Set IMAGEIO_FFMPEG_EXE to an ffmpeg that runs here."
+        ) from error
+    found = re.match(r"ffmpeg version (\S+)", version)
+    names = re.findall(r"^ [VAS][A-Z.]{5} ([\w-]+)", encoders, flags=re.MULTILINE)
+    return printable(found[1]) if found else "unknown", frozenset(names)
+
+
 def last_line(log: str) -> str:
     """The line of ffmpeg's log that says most about a failure: the last one that is not a bare epilogue."""
     lines = [re.sub(r"^(\[[^\]]*\] ?)+", "", line).strip() for line in log.splitlines()]

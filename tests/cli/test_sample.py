@@ -18,8 +18,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import torch
 
 from mpvideo.cli import main
+from mpvideo.device import Placement
+from mpvideo.diffusion import EDMDenoiser
 from mpvideo.video import read_frames, read_record
 from tests.checkpoints import save_tiny, tiny_config
 
@@ -89,7 +92,8 @@ def test_a_video(program: Program, ckpt: Path) -> None:
     assert record["checkpoint"]["name"] == "tiny.safetensors"
     assert len(record["checkpoint"]["sha256"]) == 64
     assert record["sampling"]["steps"] == 3
-    assert record["command"] == "mpvideo sample --ckpt tiny.safetensors --class 1 --seed 7"
+    assert record["dtype"] in ("float32", "bfloat16")
+    assert record["command"] == f"mpvideo sample --ckpt tiny.safetensors --class 1 --seed 7 --dtype {record['dtype']}"
     assert files(Path()) == ["dog.mp4"]
 
 
@@ -276,8 +280,11 @@ def test_wrong_options_are_told_without_torch(ckpt: Path, tmp_path: Path) -> Non
         "import sys\nfrom mpvideo.cli import main\n"
         "try: main(sys.argv[1:])\nfinally: print([name for name in ('torch', 'safetensors') if name in sys.modules])"
     )
-    for arguments in (["--help"], ["--steps", "0"], ["--class", "zebra"], ["--frames", "77"], ["--num", "2"]):
-        command = [sys.executable, "-c", code, "sample", "--ckpt", str(ckpt), "--out", "a.mp4", *arguments]
+    sample = ["sample", "--ckpt", str(ckpt), "--out", "a.mp4"]
+    wrong = (["--help"], ["--steps", "0"], ["--class", "zebra"], ["--frames", "77"], ["--num", "2"])
+    pages = ([], ["--help"], ["--version"], ["doctor", "--help"], ["doctor", "--color"])
+    for arguments in (*pages, *(sample + words for words in wrong)):
+        command = [sys.executable, "-c", code, *arguments]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
         assert done.stdout.endswith("[]\n"), arguments
 
@@ -332,12 +339,14 @@ def test_a_narrow_terminal_breaks_no_line_that_will_be_copied(ckpt: Path, tmp_pa
     folder = tmp_path / ("long " * 20).strip()
     folder.mkdir()
     arguments = ("sample", "--ckpt", ckpt, "--steps", "20", "--num", "2", "--batch-size", "1", "--class", "1")
+    arguments += ("--dtype", "float32")
     text, _ = on_a_terminal(*arguments, "--out", folder / "{seed}.gif", cwd=tmp_path, columns=60, stdout=True)
     assert "━" in text
     lines = re.split(r"[\r\n]+", text)
     for seed in (0, 1):
         path = str(folder / f"{seed}.gif")
         words = ["mpvideo", "sample", "--ckpt", str(ckpt), "--class", "1", "--seed", str(seed), "--steps", "20"]
+        words += ["--dtype", "float32"]
         assert path in lines
         assert f"again (with -y or another --out): {shlex.join([*words, '--out', path])}" in lines
     assert files(folder) == ["0.gif", "1.gif"]
@@ -372,12 +381,53 @@ def test_names_with_control_characters(program: Program, ckpt: Path) -> None:
     assert "--ckpt $'a\\033[2J.safetensors'" in done.stderr
 
 
+def test_what_was_chosen_is_told(program: Program, ckpt: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def choose(device: str, dtype: str) -> Placement:
+        assert (device, dtype) == ("auto", "auto")
+        return Placement(torch.device("cpu"), torch.bfloat16, "it is fast", ("CUDA is not used: it is wrong",))
+
+    monkeypatch.setattr("mpvideo.device.choose_placement", choose)
+    monkeypatch.setattr("torch.get_num_threads", lambda: 2)
+    done = program("sample", "--ckpt", ckpt, "--steps", 1, "--out", "a.gif")
+    assert done.code == 0
+    assert done.stderr.startswith(
+        "warning: CUDA is not used: it is wrong\ntiny.safetensors on CPU, 2 threads, in bfloat16: it is fast\n"
+    )
+    assert again(done.stderr)[-4:] == ["--dtype", "bfloat16", "--out", "a.gif"]
+    record = read_record(Path("a.gif"))
+    assert record is not None
+    assert record["dtype"] == "bfloat16"
+    assert program("sample", "--ckpt", ckpt, "--steps", 1, "--out", "b.gif", "--quiet").stderr == ""
+
+
+def test_a_batch_that_does_not_fit(program: Program, ckpt: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory runs out at the second evaluation of more than two videos."""
+
+    def evaluate(denoiser: EDMDenoiser, x: torch.Tensor, sigma: float, state: object = None) -> object:
+        if len(x) > 2 and sigma < 80:
+            raise MemoryError
+        return call(denoiser, x, sigma, state)  # type: ignore[arg-type]
+
+    call = EDMDenoiser.__call__
+    monkeypatch.setattr(EDMDenoiser, "__call__", evaluate)
+    monkeypatch.setattr("mpvideo.cli.progress.LINE_INTERVAL", 0.0)
+    done = program("sample", "--ckpt", ckpt, "--num", 4, "--steps", 2, "--sampler", "euler", "--out", "{seed}.gif")
+    assert done.code == 0
+    told = [re.sub(r"\d+ s left", "", line) for line in done.stderr.splitlines() if line.startswith(("warn", "sampl"))]
+    assert told == [
+        "sampling: 4/8 evaluations, ",
+        "warning: not enough memory for 4 videos at once; going on with 2",
+        *(f"sampling: {number}/8 evaluations, " for number in (2, 4, 6, 8)),
+    ]
+    assert files(Path()) == ["0.gif", "1.gif", "2.gif", "3.gif"]
+
+
 def test_version_and_help(program: Program) -> None:
     assert program("--version").stdout.startswith("mpvideo 0.")
     overview = program("--help").stdout
     assert "  sample   Sample videos from a checkpoint.\n" in overview
     assert "  inspect  Say what a checkpoint is and whether it would load.\n" in overview
-    for command in ("sample", "inspect"):
+    for command in ("sample", "inspect", "doctor"):
         page = program(command, "--help")
         assert page.code == 0
         assert page.stdout.startswith(f"Usage: mpvideo {command} ")

@@ -1,0 +1,170 @@
+"""A small block of the network, tried out: does a device compute what it should, and is bfloat16 faster there?
+
+Some releases of drivers and libraries return wrong 3D convolutions or wrong attention without a word: cuDNN 9.8 to
+9.14 in bfloat16 (or right ones, slowly), Metal on some releases of macOS. A few milliseconds tell.
+
+Letters: B batch, C channels, T frames, H W height and width.
+"""
+
+import math
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mpvideo.nn.convolution import conv3d_same
+from mpvideo.nn.layers import RESIDUAL_BALANCE, mp_silu, mp_sum, normalize, pixel_norm
+
+ERROR_LIMITS = {"float32": 1e-4, "bfloat16": 3e-2, "float16": 5e-3}
+"""Largest error of the block, relative to its result, that rounding explains: several times what a sound device has."""
+
+_ROUNDS = 5
+_SECONDS = 0.1  # the time after which no further round begins: without its own units, bfloat16 can be very slow
+
+_HEADS = 2
+# (B, C, T, H, W). To be timed a block must be so large that its arithmetic counts, not how it is called.
+_CHECKED = (2, 64, 4, 8, 8)
+_TIMED_ON_CPU = (2, 128, 4, 8, 8)
+_TIMED_ELSEWHERE = (4, 128, 8, 16, 16)
+
+
+@dataclass(frozen=True)
+class Check:
+    """What came of comparing the block on a device with the same block in float64 on the CPU.
+
+    Attributes:
+        device: 'cpu', 'cuda' or 'mps'.
+        dtype: 'float32', 'bfloat16' or 'float16'.
+        error: norm of the difference, relative to the norm of the result; None if there is no finite result.
+        failure: why there is no result; None if there is one.
+    """
+
+    device: str
+    dtype: str
+    error: float | None
+    failure: str | None = None
+
+    @property
+    def limit(self) -> float:
+        """The largest error that passes."""
+        return ERROR_LIMITS[self.dtype]
+
+    @property
+    def problem(self) -> str | None:
+        """What is wrong, as a clause that goes on from the device or the dtype; None if nothing is."""
+        if self.failure is not None:
+            return f"fails on a test block: {self.failure}"
+        if self.error is None:
+            return "gives NaN or infinity on a test block"
+        if self.error > self.limit:
+            return f"is wrong on a test block: relative error {self.error:.1g}, at most {self.limit:g} expected"
+        return None
+
+
+class Block:
+    """Two 3x3x3 convolutions and attention with their residual sums, in fixed weights, on fixed input.
+
+    Args:
+        shape: of the input, (B, C, T, H, W).
+        device: where to compute.
+        dtype: what to compute in.
+    """
+
+    def __init__(self, shape: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> None:
+        draw = torch.Generator().manual_seed(0)
+        C = shape[1]
+
+        def weight(channels: int, size: int) -> Tensor:
+            drawn = torch.randn(channels, C, size, size, size, generator=draw)
+            return (normalize(drawn) / math.sqrt(C * size**3)).to(device, dtype)
+
+        self.x = torch.randn(shape, generator=draw).to(device, dtype)
+        self.convolutions = weight(C, 3), weight(C, 3)
+        self.qkv, self.out = weight(3 * C, 1), weight(C, 1)
+
+    @torch.inference_mode()
+    def __call__(self) -> Tensor:
+        """Computes the block, (B, C, T, H, W)."""
+        x, (B, C, T, H, W) = self.x, self.x.shape
+        branch = x
+        for weight in self.convolutions:
+            branch = conv3d_same(mp_silu(branch), weight)
+        x = mp_sum(x, branch, RESIDUAL_BALANCE)
+        tokens = conv3d_same(x, self.qkv).reshape(B, 3, _HEADS, C // _HEADS, T * H * W).permute(1, 0, 2, 4, 3)
+        q, k, v = pixel_norm(tokens.contiguous(), dim=-1)
+        attended = F.scaled_dot_product_attention(q, k, v).transpose(2, 3).reshape(B, C, T, H, W)
+        return mp_sum(conv3d_same(attended, self.out), x, RESIDUAL_BALANCE)
+
+
+@cache
+def check_block(device: str, dtype: str) -> Check:
+    """Compares the block on a device with float64 on the CPU; measured once in a process."""
+    try:
+        with _one_thread():  # among other programs, threads that wait for each other would take longer than the work
+            result = Block(_CHECKED, torch.device(device), getattr(torch, dtype))().cpu().double()
+    except (MemoryError, RuntimeError) as error:  # no kernel, no memory, a driver that does not fit
+        words = str(error).strip()
+        return Check(device, dtype, None, words.splitlines()[0] if words else type(error).__name__)
+    difference = relative_error(result, _reference())
+    return Check(device, dtype, difference if math.isfinite(difference) else None)
+
+
+@cache
+def _reference() -> Tensor:
+    with _one_thread():
+        return Block(_CHECKED, torch.device("cpu"), torch.float64)()
+
+
+def relative_error(result: Tensor, reference: Tensor) -> float:
+    """Norm of the difference, relative to that of the reference."""
+    return float((result - reference).norm() / reference.norm())
+
+
+@cache
+def measure_speedup(device: str) -> float | None:
+    """How many times as fast as in float32 the block is in bfloat16; None if it cannot be computed.
+
+    Measured once in a process, in a few tens of milliseconds; the fastest of several rounds, turn by turn, counts. On
+    the CPU it is the processor time of one thread, which other programs hardly change: the same machine makes the same
+    choice, busy or not.
+    """
+    seconds = dict.fromkeys((torch.float32, torch.bfloat16), math.inf)
+    shape = _TIMED_ON_CPU if device == "cpu" else _TIMED_ELSEWHERE
+    try:
+        blocks = {dtype: Block(shape, torch.device(device), dtype) for dtype in seconds}
+        with _one_thread():
+            for block in blocks.values():
+                _timed(block)
+            began = time.perf_counter()
+            for _ in range(_ROUNDS):
+                for dtype, block in blocks.items():
+                    seconds[dtype] = min(seconds[dtype], _timed(block))
+                if time.perf_counter() - began > _SECONDS:
+                    break
+    except (MemoryError, RuntimeError):
+        return None
+    return seconds[torch.float32] / seconds[torch.bfloat16]
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _timed(block: Block) -> float:
+    # Windows counts a thread's time in sixtieths of a second.
+    clock = time.thread_time if block.x.device.type == "cpu" and os.name != "nt" else time.perf_counter
+    began = clock()
+    float(block()[0, 0, 0, 0, 0])  # an accelerator has to be waited for
+    return clock() - began
