@@ -19,9 +19,9 @@ from mpvideo.text import printable
 MAX_JSON_BYTES = 16_000_000
 """Largest header, index or config that is read: ten times what the largest network of this kind needs."""
 
-MAX_JSON_VALUES = 500_000
+MAX_JSON_VALUES = 250_000
 """Most values in one of them. Three bytes can make an object that takes sixty to hold, so bytes alone bound neither the
-time nor the memory that a hostile file costs; 40,000 tensors fit."""
+time nor the memory that a hostile file costs; 20,000 tensors fit."""
 
 MAX_DEPTH = 64
 """Deepest nesting of a JSON value."""

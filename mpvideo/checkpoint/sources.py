@@ -45,15 +45,19 @@ def field_sources(
     ]
     words = config.to_dict()
     found: dict[str, Source] = {}
-    for group, part in _GROUPS.items():
+    for group, kind in _GROUPS.items():
         values = _inside(words, group)
-        for entry in fields(part):
+        for entry in fields(kind):
             path = f"{group}.{entry.name}"
             if entry.name not in values or path in _GROUPS:
                 continue
-            declared = (source for source, layer in layers if _inside(layer, group).get(entry.name) is not None)
             as_default = entry.default is not MISSING and values[entry.name] == entry.default
-            found[path] = next(declared, "default" if as_default else "inferred")
+            undeclared: Source = "default" if as_default else "inferred"
+            # The uppermost word counts; if it is a null, it took the words below away and gave none.
+            words_for = ((source, _inside(layer, group)) for source, layer in layers)
+            told = ((source, part[entry.name]) for source, part in words_for if entry.name in part)
+            source, value = next(told, (undeclared, None))
+            found[path] = undeclared if value is None else source
     return found
 
 

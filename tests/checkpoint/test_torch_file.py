@@ -154,7 +154,7 @@ def test_programs_and_other_archives(tmp_path: Path) -> None:
         read_torch_file(script)
     with zipfile.ZipFile(tmp_path / "b.pt", "w") as target:
         target.writestr("readme", "data.pkl")
-    with pytest.raises(CheckpointError, match="must hold one data.pkl, it has 0"):
+    with pytest.raises(CheckpointError, match=r"must hold one data.pkl, it has 0"):
         read_torch_file(tmp_path / "b.pt")
 
 
