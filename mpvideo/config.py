@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 
 from mpvideo.checks import build, check_bool, check_choice, check_churn, check_float, check_int
 from mpvideo.errors import CheckpointError
+from mpvideo.text import printable
 
 FORMAT = 1
 
@@ -110,6 +111,8 @@ class ModelConfig:
         S = self.num_downsamples
         if not isinstance(self.attn_res, tuple):
             raise ValueError(f"attn_res must be a list of whole numbers, got {self.attn_res!r}")
+        # 0 downsamplings to 16 make 17 levels at most: more entries than that can only cost time.
+        check_int("the number of entries of attn_res", len(self.attn_res), 0, 64)
         for value in self.attn_res:
             check_int("attn_res", value, 1)
         blocks = self.num_blocks_per_stage
@@ -123,6 +126,7 @@ class ModelConfig:
                 check_int("num_blocks_per_stage", value, 1, 1024)
         else:
             check_int("num_blocks_per_stage", blocks, 1, 1024)
+        check_int("num_blocks_per_stage summed over the levels", sum(self.stage_blocks), 1, 1024)
         types = self.downsample_types
         if isinstance(types, tuple) and len(types) != S:
             raise ValueError(
@@ -392,7 +396,7 @@ def check_format(data: Mapping[str, Any], where: str) -> None:
     """
     if (version := data.get("format")) != FORMAT or isinstance(version, bool):
         raise CheckpointError(
-            f"{where}: config format must be {FORMAT}, got {version!r}",
+            f"{where}: config format must be {FORMAT}, got {printable(repr(version), 80)}",
             hint="The file comes from a newer mpvideo, or is not an mpvideo config: try a newer version."
             if isinstance(version, int)
             else f'Add "format": {FORMAT} if this is an mpvideo config.',

@@ -12,7 +12,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from mpvideo.checkpoint.foreign import SNIFFED, not_safetensors
+from mpvideo.checkpoint.foreign import FORMAT_MAX_BYTES, SNIFFED, not_safetensors
 from mpvideo.checkpoint.reading import (
     MAX_JSON_BYTES,
     Stamp,
@@ -105,11 +105,16 @@ def read_container(path: Path) -> Container:
         start = read_start(file, SNIFFED, path)
         length = struct.unpack("<Q", start[:8])[0] if len(start) > 8 else 0
         # A header begins with a brace; a git-lfs pointer, a web page or a pickle do not have one just there.
-        if start[8:9] != b"{" or length < 2 or length > MAX_JSON_BYTES:
+        if start[8:9] != b"{" or length < 2 or length > FORMAT_MAX_BYTES:
             raise not_safetensors(start, shown)
         if 8 + length > size:
             raise CheckpointError(
                 f"{shown} is truncated: its header needs {8 + length:,} bytes, the file has {size:,}", hint=_AGAIN
+            )
+        if length > MAX_JSON_BYTES:
+            raise CheckpointError(
+                f"{shown}: the header must have at most {MAX_JSON_BYTES:,} bytes, got {length:,}",
+                hint="The format allows more, but no network that mpvideo knows needs it.",
             )
         text = bytearray(length)
         read_into(file, 8, memoryview(text), path)

@@ -7,13 +7,16 @@ from mpvideo.errors import CheckpointError
 SNIFFED = 512
 """How many of its first bytes are looked at."""
 
+FORMAT_MAX_BYTES = 100_000_000
+"""Longest header in the format, as its reference implementation has it: what announces more is something else."""
+
 _DOWNLOAD = "The download saved a page instead of the file: use the direct download link."
 _PICKLE = (
     "Pickles can run code, so mpvideo never opens one. Where you trust it, load its state dict with torch and save "
     "that with safetensors.torch.save_file."
 )
 _UNPACK = "Unpack it and give the .safetensors file inside."
-_DAMAGED = "A header has at most 100,000,000 bytes: the file is damaged, download or copy it again."
+_DAMAGED = f"A header has at most {FORMAT_MAX_BYTES:,} bytes: the file is damaged, download or copy it again."
 _WRONG = "Give the .safetensors file of the model."
 
 _SIGNATURES: tuple[tuple[int, bytes, str, str], ...] = (

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from io import FileIO
 from itertools import groupby
 from math import isfinite
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -55,13 +56,30 @@ def read_tensors(header: Header) -> Iterator[tuple[TensorInfo, Tensor]]:
     # The tensors of a shard follow one another: one open file will do, however many shards there are.
     for path, infos in groupby(header.tensors.values(), key=lambda info: info.file):
         with open_regular(path) as file:
-            if stamp_of(file) != header.stamps[path]:
-                raise CheckpointError(
-                    f"{printable(path)} changed between the reading of its header and of its weights",
-                    hint="Something is writing to it: wait until that is done.",
-                )
+            _check_unchanged(file, path, header, "between the reading of its header and of its weights")
             for info in infos:
                 yield info, _read(file, info)
+            # What was written in between is neither the old file nor the new one.
+            _check_unchanged(file, path, header, "while its weights were read")
+
+
+def read_tensor(header: Header, name: str) -> Tensor:
+    """Reads one tensor of a checkpoint.
+
+    Raises:
+        CheckpointError, DeviceError: as `load_tensors`, but it may hold NaN.
+    """
+    info = header.tensors[name]
+    with open_regular(info.file) as file:
+        _check_unchanged(file, info.file, header, "between the reading of its header and of its weights")
+        return _read(file, info)
+
+
+def _check_unchanged(file: FileIO, path: Path, header: Header, when: str) -> None:
+    if stamp_of(file) != header.stamps[path]:
+        raise CheckpointError(
+            f"{printable(path)} changed {when}", hint="Something is writing to it: wait until that is done."
+        )
 
 
 def is_finite(tensor: Tensor) -> bool:

@@ -16,8 +16,12 @@ from mpvideo.errors import CheckpointError
 from mpvideo.files import reason
 from mpvideo.text import printable
 
-MAX_JSON_BYTES = 100_000_000
-"""Largest header, index or config that is read; the reference implementation of safetensors has the same limit."""
+MAX_JSON_BYTES = 16_000_000
+"""Largest header, index or config that is read: ten times what the largest network of this kind needs."""
+
+MAX_JSON_VALUES = 250_000
+"""Most values in one of them. Three bytes can make an object that takes sixty to hold, so bytes alone bound neither the
+time nor the memory that a hostile file costs; 20,000 tensors fit."""
 
 MAX_DEPTH = 64
 """Deepest nesting of a JSON value."""
@@ -145,12 +149,15 @@ def parse_json(text: str) -> Any:
     """Parses JSON, more strictly than `json.loads`.
 
     Refused besides bad syntax: a key given twice, NaN and infinities, numbers of more than 20 digits, strings that
-    are not Unicode, and nesting deeper than `MAX_DEPTH`.
+    are not Unicode, nesting deeper than `MAX_DEPTH`, and more than `MAX_JSON_VALUES` values.
 
     Raises:
         json.JSONDecodeError: bad syntax.
         ValueError: any of the others.
     """
+    # Every value but the first comes after one of these; those inside strings count too, which errs on the safe side.
+    if sum(map(text.count, "{[,")) > MAX_JSON_VALUES:
+        raise ValueError(f"it must hold at most {MAX_JSON_VALUES:,} values")
     try:
         value = json.loads(
             text, object_pairs_hook=_unique, parse_constant=_finite, parse_float=_finite, parse_int=_short_int

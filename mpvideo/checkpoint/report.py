@@ -2,35 +2,46 @@
 
 The keys, which stay: scripts read them from `mpvideo inspect --json`. Where nothing is known, a value is null.
 
+    kind            "checkpoint"
     path, name      as given; the last part of it
     files           names of the safetensors files; `bytes` their sizes together
     dtypes          {dtype: number of tensors}, in torch's words
     parameters      {total, parts: {input, down, middle, up, embedding, output, codec, other}}, numbers of elements
     config          the checked config (see `mpvideo.config`), its class names left out
-    levels          [{frames, image_size, width, down, middle, up, attention, heads}], the network from its first level
-                    down; `down`, `middle`, `up` and `attention` count blocks at that level, `heads` those of one
+    sources         {field: "flag", "config file", "header", "inferred" or "default"}, where each field of it comes from
+    metadata        the header's other strings, such as `modelspec.*`
+    levels          [{frames, image_size, width, down, middle, up, attention, heads, parameters}], the network from its
+                    first level down; `down`, `middle`, `up` and `attention` count blocks at that level, `heads` those
+                    of one
     video           {codec, frames, width, height, channels, fps, seconds}, in pixels
     classes         {count, names}; `names` is null unless asked for, or where there are none
     cost            {flops_per_evaluation, evaluations, passes, flops_per_video,
-                    memory: {dtype: {weights, activations}}};
+                    memory: {dtype: {weights, activations}}, free_memory};
                     `passes` of the network in each evaluation of one video: 1, or 2 under guidance; the FLOPs of one
                     evaluation are those of one pass; memory in bytes for one video at a time, about, for each --dtype:
-                    weights are kept in float32 whatever the network computes in
+                    weights are kept in float32 whatever the network computes in; `free_memory` of this machine
+    run             what `mpvideo.training.summary` says of the run, if it is a run's folder
     tensors         [{name, dtype, shape, file}], if asked for
-    check           {nonfinite, zero}: names of tensors, if the weights were read
+    check           see `mpvideo.checkpoint.health`, if the weights were read
     loads           whether it would load
     problems        [{message, hint}], why not
+    warnings        [{message, hint}], what is odd but loads
 """
 
+import os
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
+from math import prod
 from pathlib import Path
 from typing import Any
 
-from mpvideo.architecture import activation_bytes, attention_heads, network_flops, network_plan
+from mpvideo.architecture import activation_bytes, attention_heads, network_flops, network_plan, network_shapes
 from mpvideo.checkpoint.container import WEIGHT_DTYPES, TensorInfo
-from mpvideo.checkpoint.header import Header
+from mpvideo.checkpoint.cures import cure
+from mpvideo.checkpoint.header import CONFIG_KEY, Header
 from mpvideo.checkpoint.opening import find_problems, resolve_config
+from mpvideo.checkpoint.sources import field_sources
 from mpvideo.config import CheckpointConfig, ModelConfig
 from mpvideo.errors import CheckpointError
 
@@ -49,8 +60,8 @@ PARTS: dict[str, str] = {
 """Which part a tensor belongs to, by the first word of its name."""
 
 _KEYS = (
-    *("path", "name", "files", "bytes", "dtypes", "parameters", "config", "levels", "video", "classes", "cost"),
-    *("tensors", "check", "loads", "problems"),
+    *("kind", "path", "name", "files", "bytes", "dtypes", "parameters", "config", "sources", "metadata", "levels"),
+    *("video", "classes", "cost", "run", "tensors", "check", "loads", "problems", "warnings"),
 )
 _BYTES_PER_VALUE = {"float32": 4, "bfloat16": 2, "float16": 2}
 _BYTES_PER_PARAMETER = 4  # as `mpvideo.generate.load_model` keeps them
@@ -65,9 +76,9 @@ def describe(header: Header, *, config_file: Path | None = None, overrides: Mapp
     """
     tensors = header.tensors.values()
     report: Report = {
-        **dict.fromkeys(_KEYS),
-        "path": str(header.path),
+        **_nothing(header.path),
         "name": header.name,
+        "metadata": {key: value for key, value in header.metadata.items() if key != CONFIG_KEY},
         "files": [file.name for file in header.files],
         "bytes": header.file_size,
         "dtypes": dict(Counter(dtype_word(tensor) for tensor in tensors).most_common()),
@@ -84,20 +95,36 @@ def describe(header: Header, *, config_file: Path | None = None, overrides: Mapp
         problems.append(error)
     else:
         report |= _from_config(config, report["parameters"]["total"])
-        problems += [CheckpointError(words) for words in find_problems(header, config)]
+        report["sources"] = field_sources(header, config, config_file=config_file, overrides=overrides)
+        hint = cure(header, config)
+        for words in find_problems(header, config):
+            problems.append(CheckpointError(words, hint=hint))
+            hint = None  # one for all of them
     return with_problems(report, problems)
 
 
 def unreadable(path: Path, error: CheckpointError) -> Report:
     """The report on a file of which nothing can be said but why."""
-    report = {**dict.fromkeys(_KEYS), "path": str(path), "name": path.name}
-    return with_problems(report, [error])
+    return with_problems(_nothing(path), [error])
+
+
+def _nothing(path: Path) -> Report:
+    return {**dict.fromkeys(_KEYS), "kind": "checkpoint", "path": str(path), "name": path.name, "warnings": []}
 
 
 def with_problems(report: Report, problems: list[CheckpointError]) -> Report:
     """The report with these problems added to those it has."""
-    listed = [*(report["problems"] or ()), *({"message": item.message, "hint": item.hint} for item in problems)]
+    listed = [*(report["problems"] or ()), *map(_note, problems)]
     return {**report, "loads": not listed, "problems": listed}
+
+
+def with_warnings(report: Report, warnings: list[CheckpointError]) -> Report:
+    """The report with these warnings added to those it has."""
+    return {**report, "warnings": [*report["warnings"], *map(_note, warnings)]}
+
+
+def _note(error: CheckpointError) -> dict[str, str | None]:
+    return {"message": error.message, "hint": error.hint}
 
 
 def dtype_word(tensor: TensorInfo) -> str:
@@ -143,12 +170,16 @@ def _from_config(config: CheckpointConfig, parameters: int) -> Report:
                 }
                 for dtype, size in _BYTES_PER_VALUE.items()
             },
+            "free_memory": free_memory(),
         },
     }
 
 
 def _levels(model: ModelConfig) -> list[dict[str, int]]:
     plan = network_plan(model)
+    sizes: Counter[str] = Counter()
+    for name, shape in network_shapes(model).items():
+        sizes[".".join(name.split(".")[:2])] += prod(shape)
     levels: dict[tuple[int, int], dict[str, int]] = {}
     for part, blocks in (("down", plan.downs), ("middle", plan.mids), ("up", plan.ups)):
         for block in blocks:
@@ -158,11 +189,23 @@ def _levels(model: ModelConfig) -> list[dict[str, int]]:
                     "frames": block.frames,
                     "image_size": block.image_size,
                     "width": block.dim_out,
-                    **dict.fromkeys(("down", "middle", "up", "attention", "heads"), 0),
+                    **dict.fromkeys(("down", "middle", "up", "attention", "heads", "parameters"), 0),
                 },
             )
             level[part] += 1
+            level["parameters"] += sizes[block.name]
             if block.attention != "none":
                 level["attention"] += 1
                 level["heads"] = attention_heads(model, block.dim_out)
     return list(levels.values())
+
+
+def free_memory() -> int | None:
+    """Bytes of memory that this machine can give without swapping, or None where the system does not say."""
+    with suppress(OSError, ValueError, IndexError):
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return 1024 * int(line.split()[1])
+    with suppress(OSError, ValueError, AttributeError):  # macOS and the BSDs know their pages, Windows does not
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return None

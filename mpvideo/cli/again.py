@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from mpvideo.cli.hub import is_on_hub
 from mpvideo.cli.naming import literal
 
 if TYPE_CHECKING:
@@ -41,7 +42,8 @@ def command_again(context: typer.Context, video: "Video", dtype: str, out: Path 
             words += _words(parameter, each[name])
         elif source is not None and source.name == "COMMANDLINE":
             value = context.params[name]
-            words += _words(parameter, Path(value).name if name in _PATHS and out is None else value)
+            private = name in _PATHS and out is None and not is_on_hub(Path(value))
+            words += _words(parameter, Path(value).name if private else value)
     if out is not None:
         words += ["--out", literal(out)]
     return shell_join(words)

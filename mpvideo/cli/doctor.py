@@ -9,7 +9,7 @@ from rich.text import Text
 
 from mpvideo.cli.options import AsJson
 from mpvideo.cli.streams import write_result
-from mpvideo.cli.tables import problem_list, rendered, section, table
+from mpvideo.cli.tables import section, show_notes, table, write_screen
 from mpvideo.errors import DeviceError
 from mpvideo.text import amount, counted, printable
 
@@ -38,7 +38,7 @@ def doctor(as_json: AsJson = False) -> None:
     if as_json:
         write_result(json.dumps(report, indent=2, allow_nan=False) + "\n")
     else:
-        write_result(rendered(lambda console: show(report, console)))
+        write_screen(lambda console: show(report, console))
     if report["exit_code"]:
         raise typer.Exit(report["exit_code"])
 
@@ -60,12 +60,12 @@ def show(report: "Report", console: Console) -> None:
     chosen = report["sample"]
     section(console, "Sampling, by default", [("on", chosen["words"]), ("because", chosen["reason"])])
     for heading, entries in (
-        ("Warnings", [(message, None) for message in report["warnings"]]),
-        ("Problems", [(problem["message"], problem["hint"]) for problem in report["problems"]]),
+        ("Warnings", [{"message": message, "hint": None} for message in report["warnings"]]),
+        ("Problems", report["problems"]),
     ):
         if entries:
             console.print(Text(f"\n{heading}", style="bold"))
-            problem_list(console, entries)
+            show_notes(console, entries)
     if not report["problems"]:
         console.print(Text("\nVideos can be made here.", style="bold"))
 

@@ -11,6 +11,7 @@ import typer
 from mpvideo import __version__
 from mpvideo.checkpoint import bundled_checkpoint, open_checkpoint
 from mpvideo.checks import check_int
+from mpvideo.cli.hub import located
 from mpvideo.cli.options import (
     CONFIG_PANEL,
     OUTPUT_PANEL,
@@ -163,9 +164,9 @@ def evaluate(
         check_writable(out, overwrite=overwrite)
     checkpoint = None
     if videos is None:
-        checkpoint = open_checkpoint(
-            ckpt or bundled_checkpoint(), config_file=config, overrides=parse_settings(settings)
-        )
+        overrides = parse_settings(settings)
+        path = bundled_checkpoint() if ckpt is None else located(ckpt)
+        checkpoint = open_checkpoint(path, config_file=config, overrides=overrides)
         sampling = sampling_settings(
             checkpoint.config, sampler=sampler, steps=steps, sigma_min=sigma_min, sigma_max=sigma_max, rho=rho,
             s_churn=s_churn, s_tmin=s_tmin, s_tmax=s_tmax, s_noise=s_noise, guidance=guidance,

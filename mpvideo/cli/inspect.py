@@ -1,32 +1,38 @@
-"""`mpvideo inspect`: what a checkpoint is and whether it would load."""
+"""`mpvideo inspect`: what a file is, and of a checkpoint whether it would load."""
 
-import dataclasses
 import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.text import Text
 
 from mpvideo.checkpoint import Header, bundled_checkpoint, read_header
-from mpvideo.checkpoint.container import WEIGHT_DTYPES
-from mpvideo.checkpoint.report import Report, describe, unreadable, with_problems
+from mpvideo.checkpoint.compare import compare, with_values
+from mpvideo.checkpoint.foreign import SNIFFED
+from mpvideo.checkpoint.reading import open_regular, read_start
+from mpvideo.checkpoint.report import Report, describe, unreadable, with_problems, with_warnings
+from mpvideo.checkpoint.torch_file import describe_torch_file, is_torch_file, read_torch_file
+from mpvideo.cli.checkpoint_screen import show_checkpoint
+from mpvideo.cli.file_screens import show_diff, show_torch_file, show_video
+from mpvideo.cli.hub import located
 from mpvideo.cli.options import AsJson, ConfigFile, Settings, parse_settings
-from mpvideo.cli.streams import write_result
-from mpvideo.cli.tables import problem_list, rendered, section, table
-from mpvideo.errors import CheckpointError, ExitCode
-from mpvideo.text import amount, counted, first_ten, printable
+from mpvideo.cli.streams import tell, write_result
+from mpvideo.cli.tables import write_screen
+from mpvideo.errors import CheckpointError, ExitCode, UsageError
+from mpvideo.text import printable
 
 SHOW_PANEL = "What to look at"
+
+_VIDEO_SUFFIXES = (".mp4", ".gif")  # as mpvideo.video.SUFFIXES, whose import would bring numpy
 
 
 def inspect(
     path: Annotated[
         Path | None,
         typer.Argument(
-            metavar="CHECKPOINT",
-            help="A safetensors file, or a folder with model.safetensors or its shards; "
+            metavar="FILE",
+            help="A safetensors file, a folder with model.safetensors or its shards, the folder of a training run, "
+            "hf:owner/repo[/file][@revision] on the Hugging Face hub, a PyTorch .pt file, or a video made by mpvideo; "
             "without it, the weights that come with mpvideo.",
             show_default=False,
         ),
@@ -37,221 +43,146 @@ def inspect(
         bool,
         typer.Option(
             "--check",
-            help="Read the weights too, which takes time: are they finite, are any all zero?",
+            help="Read the weights too, which takes time: are they finite, are any all zero or of an odd norm? With "
+            "--diff: how far are they apart?",
             rich_help_panel=SHOW_PANEL,
         ),
     ] = False,
+    diff: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option("--diff", metavar="A B", help="Compare two checkpoints.", rich_help_panel=SHOW_PANEL),
+    ] = None,
     config: ConfigFile = None,
     settings: Settings = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what a checkpoint is and whether it would load.
+    """Say what a file is: of a checkpoint what it makes and whether it would load, of a video how it was made.
 
-    Reads the header alone unless told to --check, so the size of the file does not matter. Exit code 3 if the
-    checkpoint would not load. The keys of --json stay; `python -m pydoc mpvideo.checkpoint.report` lists them.
+    Reads headers alone unless told to --check, so the size of a checkpoint does not matter. No file's code is run. Exit
+    code 3 if a checkpoint would not load. The keys of --json stay; weights.md says where each is described.
 
     \b
     mpvideo inspect
     mpvideo inspect mine.safetensors --tensors --check
+    mpvideo inspect --diff before.safetensors after.safetensors
     """
     overrides = parse_settings(settings)
-    path = bundled_checkpoint() if path is None else path
+    if diff is not None:
+        _check_alone(path=path, tensors=tensors, classes=classes, config=config, settings=settings)
+        _write_diff(*diff, check=check, as_json=as_json)
+        return
+    path = bundled_checkpoint() if path is None else located(path)
+    start = b"" if path.is_dir() else _start(path)
+    if start and path.suffix.lower() in _VIDEO_SUFFIXES:
+        _warn_of_skipped(tensors=tensors, classes=classes, check=check, config=config, settings=settings)
+        _write_video(path, as_json=as_json)
+        return
+    if is_torch_file(start):
+        _warn_of_skipped(classes=classes, check=check, config=config, settings=settings)
+        _write_torch_file(path, tensors=tensors, as_json=as_json)
+        raise typer.Exit(int(ExitCode.CHECKPOINT))
+    report = _checkpoint_report(path, config, overrides, check=check, as_json=as_json)
+    if as_json:
+        if not tensors:
+            report["tensors"] = None
+        if not classes and report["classes"]:
+            report["classes"]["names"] = None
+        _write_json(report)
+    else:
+        write_screen(lambda console: show_checkpoint(report, console, tensors=tensors, classes=classes))
+    if not report["loads"]:
+        raise typer.Exit(int(ExitCode.CHECKPOINT))
+
+
+def _start(path: Path) -> bytes:
+    """The first bytes of a file; none if it cannot be read, which reading it as a checkpoint will put into words."""
+    try:
+        with open_regular(path) as file:
+            return read_start(file, SNIFFED, path)
+    except CheckpointError:
+        return b""
+
+
+def _checkpoint_report(
+    path: Path, config: Path | None, overrides: dict[str, Any], *, check: bool, as_json: bool
+) -> Report:
+    """What can be said of a checkpoint, and of the run that made it if its folder was given."""
+    from mpvideo.training.summary import is_run, summarize_run
+
+    run = summarize_run(path) if is_run(path) else None
     try:
         header = read_header(path, strict=False)
     except CheckpointError as error:
-        if not as_json:
+        if run is None and not as_json:
             raise
         report = unreadable(path, error)
     else:
         report = describe(header, config_file=config, overrides=overrides)
         if check:
             report = _checked(report, header)
-    if as_json:
-        if not tensors:
-            report["tensors"] = None
-        if not classes and report["classes"]:
-            report["classes"]["names"] = None
-        write_result(json.dumps(report, indent=2) + "\n")
-    else:
-        write_result(rendered(lambda console: show(report, console, tensors=tensors, classes=classes)))
-    if not report["loads"]:
-        raise typer.Exit(int(ExitCode.CHECKPOINT))
+    return {**report, "run": run}
 
 
 def _checked(report: Report, header: Header) -> Report:
     """Adds what only the weights tell."""
     if header.damage:
         return report
-    from mpvideo.checkpoint.load import read_tensors, value_range
+    from mpvideo.checkpoint.health import check_weights, problems_of, warnings_of
 
-    nonfinite, zero = [], []
-    known = {name: info for name, info in header.tensors.items() if info.dtype in WEIGHT_DTYPES}
     try:
-        for info, tensor in read_tensors(dataclasses.replace(header, tensors=known)):
-            low, high = value_range(tensor)
-            if not -float("inf") < low <= high < float("inf"):
-                nonfinite.append(info.name)
-            elif low == high == 0 and info.count:
-                zero.append(info.name)
+        found = check_weights(header)
     except CheckpointError as error:
         return with_problems(report, [error])
-    report = {**report, "check": {"nonfinite": nonfinite, "zero": zero}}
-    if nonfinite:
-        words = f"{counted(len(nonfinite), 'tensor')} with NaN or infinity: {first_ten(nonfinite)}"
-        report = with_problems(report, [CheckpointError(words)])
-    return report
+    return with_warnings(with_problems({**report, "check": found}, problems_of(found)), warnings_of(found))
 
 
-def show(report: Report, console: Console, *, tensors: bool, classes: bool) -> None:
-    """Prints a report for people; one that is not of an unreadable file."""
-    title = (report["config"] or {}).get("title")
-    console.print(Text(printable(report["name"]) + (f": {printable(title)}" if title else ""), style="bold"))
-    section(console, "File", _file_rows(report))
-    if report["config"]:
-        section(console, "Video", _video_rows(report))
-        section(console, "Network", _network_rows(report["config"]))
-        _show_levels(console, report["levels"])
-    _show_parameters(console, report["parameters"])
-    if report["config"]:
-        section(console, "Sampling", _sampling_rows(report))
-        _show_classes(console, report["classes"], everything=classes)
-        training = report["config"]["training"]
-        section(console, "Training", [(printable(key, 30), _words(value)) for key, value in training.items()])
-    if tensors:
-        _show_tensors(console, report)
-    _show_verdict(console, report)
+def _write_video(path: Path, *, as_json: bool) -> None:
+    from mpvideo.video.summary import summarize_video
+
+    report = summarize_video(path)
+    if as_json:
+        _write_json(report)
+    else:
+        write_screen(lambda console: show_video(report, console))
 
 
-def _file_rows(report: Report) -> list[tuple[str, str]]:
-    files = report["files"]
-    size = f"{amount(report['bytes'], 'B')} ({report['bytes']:,} bytes)"
-    dtypes = report["dtypes"]
-    words = ", ".join(dtypes) if len(dtypes) < 2 else ", ".join(f"{count:,} {word}" for word, count in dtypes.items())
-    rows = [
-        ("path", printable(report["path"], 1000)),
-        ("size", size if len(files) == 1 else f"{size} in {len(files)} files"),
-        ("tensors", f"{sum(dtypes.values()):,}, {words}" if dtypes else "none"),
-    ]
-    if license_name := (report["config"] or {}).get("license"):
-        rows.append(("license", printable(license_name)))
-    return rows
+def _write_torch_file(path: Path, *, tensors: bool, as_json: bool) -> None:
+    report = describe_torch_file(read_torch_file(path))
+    if as_json:
+        _write_json(report if tensors else {**report, "tensors": None})
+    else:
+        write_screen(lambda console: show_torch_file(report, console, tensors=tensors))
 
 
-def _video_rows(report: Report) -> list[tuple[str, str]]:
-    video, config = report["video"], report["config"]
-    codec = video["codec"]
-    if codec == "latent":
-        size, factor = config["model"]["image_size"], video["width"] // config["model"]["image_size"]
-        codec += f": {size}x{size}x{config['model']['channels']} a frame, decoded to {factor} times the size"
-    return [
-        ("codec", codec),
-        ("picture", f"{video['width']}x{video['height']} pixels, {counted(video['channels'], 'channel')}"),
-        ("length", f"{video['frames']} frames at {video['fps']:g} a second: {video['seconds']:.4g} s"),
-    ]
+def _write_diff(a: Path, b: Path, *, check: bool, as_json: bool) -> None:
+    before, after = read_header(located(a), strict=check), read_header(located(b), strict=check)
+    report = compare(before, after)
+    if check:
+        from mpvideo.checkpoint.health import relative_differences
+
+        report = with_values(report, relative_differences(before, after))
+    if as_json:
+        _write_json(report)
+    else:
+        write_screen(lambda console: show_diff(report, console))
 
 
-def _network_rows(config: dict[str, Any]) -> list[tuple[str, str]]:
-    model, edm = config["model"], config["edm"]
-    options = [f"sigma_data {edm['sigma_data']:g}"]
-    flags = {
-        "clamped to [-1, 1]": edm["clamp"],
-        "fan-in of before 28 February 2024": edm["legacy_fan_in"],
-        "self-conditioned": model["self_condition"],
-        "resampling blocks attend to space, then time": model["factorize_space_time_attn"],
-    }
-    options += [words for words, on in flags.items() if on]
-    size = model["image_size"]
-    return [
-        ("input", f"{model['frames']}x{size}x{size} (TxHxW), {counted(model['channels'], 'channel')}"),
-        ("options", "; ".join(options)),
-    ]
+def _write_json(report: Report) -> None:
+    write_result(json.dumps(report, indent=2, allow_nan=False) + "\n")
 
 
-def _show_levels(console: Console, levels: list[dict[str, int]]) -> None:
-    grid = table("level <TxHxW width down middle up <attention")
-    for index, level in enumerate(levels):
-        size = level["image_size"]
-        attention = f"{counted(level['attention'], 'block')} of {level['heads']} heads" if level["attention"] else "-"
-        grid.add_row(
-            "",
-            str(index),
-            f"{level['frames']}x{size}x{size}",
-            str(level["width"]),
-            *(str(level[part] or "-") for part in ("down", "middle", "up")),
-            attention,
-        )
-    console.print()
-    console.print(grid)
+def _check_alone(**others: object) -> None:
+    given = [name for name, value in others.items() if value]
+    if given:
+        name = "FILE" if given[0] == "path" else _flag(given[0])
+        raise UsageError(f"--diff takes two checkpoints and cannot be given together with {name}")
 
 
-def _show_parameters(console: Console, parameters: dict[str, Any]) -> None:
-    total = parameters["total"]
-    console.print(Text(f"\nParameters: {amount(total, '')}", style="bold"))
-    grid = table("<part parameters share")
-    for part, count in parameters["parts"].items():
-        grid.add_row("", part, f"{count:,}", f"{100 * count / total:.1f}%")
-    if total:
-        console.print(grid)
+def _warn_of_skipped(**options: object) -> None:
+    skipped = [_flag(name) for name, value in options.items() if value]
+    if skipped:
+        tell(f"warning: {printable(', '.join(skipped))}: only for checkpoints, without effect here")
 
 
-def _sampling_rows(report: Report) -> list[tuple[str, str]]:
-    sampling, cost = report["config"]["sampling"], report["cost"]
-    guidance = "none" if sampling["guidance"] == 1 else f"{sampling['guidance']:g}"
-    schedule = f"sigma {sampling['sigma_max']:g} to {sampling['sigma_min']:g}, rho {sampling['rho']:g}"
-    evaluations = counted(cost["evaluations"], "evaluation") + (" of 2 passes" if cost["passes"] == 2 else "")
-    rows = [
-        ("default", f"{sampling['sampler']}, {counted(sampling['steps'], 'step')}, {schedule}, guidance {guidance}"),
-        (
-            "compute",
-            f"{amount(cost['flops_per_evaluation'], 'FLOP')} a pass of the network, {evaluations}: "
-            f"{amount(cost['flops_per_video'], 'FLOP')} a video",
-        ),
-    ]
-    if sampling["s_churn"]:
-        rows.insert(1, ("churn", f"{sampling['s_churn']:g}, noise {sampling['s_noise']:g}"))
-    for dtype, memory in cost["memory"].items():
-        parts = f"{amount(memory['weights'], 'B')} weights + {amount(memory['activations'], 'B')} activations"
-        rows.append((f"in {dtype}", f"about {amount(sum(memory.values()), 'B')} of memory beside torch's own: {parts}"))
-    return rows
-
-
-def _show_classes(console: Console, classes: dict[str, Any], *, everything: bool) -> None:
-    count, names = classes["count"], classes["names"] or []
-    if count is None:
-        section(console, "Classes", [("none", "the network is unconditional")])
-        return
-    shown = names if everything else names[:3]
-    rows = [(str(index), printable(name)) for index, name in enumerate(shown)]
-    if names and len(shown) < len(names):
-        rows.append(("...", f"{len(names) - len(shown):,} more: --classes lists them"))
-    if not names:
-        rows = [("names", f"none given; classes are numbers from 0 to {count - 1}")]
-    section(console, f"Classes: {count:,}", rows)
-
-
-def _words(value: Any) -> str:
-    """A value of the free training record."""
-    return printable(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False), 400)
-
-
-def _show_tensors(console: Console, report: Report) -> None:
-    console.print(Text("\nTensors", style="bold"))
-    grid = table("<name <dtype <shape")
-    for tensor in report["tensors"]:
-        shape = "x".join(map(str, tensor["shape"])) or "scalar"
-        grid.add_row("", Text(printable(tensor["name"])), tensor["dtype"], shape)
-    console.print(grid)
-
-
-def _show_verdict(console: Console, report: Report) -> None:
-    check = report["check"]
-    if check is not None and check["zero"]:
-        console.print(Text(f"\n{counted(len(check['zero']), 'tensor')} all zero: {first_ten(check['zero'])}"))
-        if "output_block.1.gain" in check["zero"]:
-            console.print(Text(f"{' ' * 2}With output_block.1.gain at zero the network says nothing: it is untrained."))
-    if report["loads"]:
-        how = "header and weights checked" if check is not None else "by its header; --check reads the weights too"
-        console.print(Text.assemble(("\nWould load: ", "bold"), ("yes", "bold green"), f" ({how})"))
-        return
-    console.print(Text.assemble(("\nWould load: ", "bold"), ("no", "bold red")))
-    problem_list(console, [(problem["message"], problem["hint"]) for problem in report["problems"]])
+def _flag(name: str) -> str:
+    return {"settings": "--set"}.get(name, f"--{name}")

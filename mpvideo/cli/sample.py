@@ -14,6 +14,7 @@ from mpvideo.checkpoint import Checkpoint, bundled_checkpoint, open_checkpoint
 from mpvideo.checks import check_int
 from mpvideo.classes import find_class
 from mpvideo.cli.again import command_again
+from mpvideo.cli.hub import located
 from mpvideo.cli.naming import Names
 from mpvideo.cli.options import AsJson, ConfigFile, Quiet, Settings, parse_settings, usage_errors
 from mpvideo.cli.progress import progress, smaller_batch_warning
@@ -148,7 +149,10 @@ def sample(
         check_int("num", num, 1, MAX_VIDEOS)
         check_int("seed", seed, 0, MAX_SEED - num + 1)
         check_int("batch_size", batch_size, 1, 65536)
-    checkpoint = open_checkpoint(ckpt or bundled_checkpoint(), config_file=config, overrides=parse_settings(settings))
+    overrides = parse_settings(settings)
+    checkpoint = open_checkpoint(
+        bundled_checkpoint() if ckpt is None else located(ckpt), config_file=config, overrides=overrides
+    )
     about = checkpoint.config
     recipe = Recipe(
         checkpoint=checkpoint,

@@ -23,7 +23,8 @@ CheckpointPath = Annotated[
     typer.Option(
         "--ckpt",
         metavar="PATH",
-        help="A safetensors file, or a folder with one or its shards. Without it, the weights that come with mpvideo.",
+        help="A safetensors file, a folder with one or its shards, or hf:owner/repo[/file][@revision] on the Hugging "
+        "Face hub. Without it, the weights that come with mpvideo.",
         rich_help_panel=VIDEO_PANEL,
     ),
 ]

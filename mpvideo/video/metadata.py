@@ -1,6 +1,7 @@
 """The record of how a video was made, kept inside it: one JSON object in the comment of an MP4 or GIF file."""
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -53,10 +54,17 @@ def read_record(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError) as error:
         raise unreadable(path, error) from error
     try:
-        record = json.loads(comment or "")
+        record = json.loads(comment or "", parse_constant=_finite, parse_float=_finite)
     except (ValueError, RecursionError):
         return None
     return record if isinstance(record, dict) else None
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError("NaN and infinity are not JSON")
+    return value
 
 
 def unreadable(path: Path, error: OSError | ValueError) -> MPVideoError:

@@ -86,6 +86,9 @@ def test_for_scripts(good: Path) -> None:
         "fps": 8.0,
         "seconds": 0.5,
     }
+    blocks = {name: shape for name, shape in shapes.items() if name.startswith(("downs", "mids", "ups"))}
+    counts = [level.pop("parameters") for level in report["levels"]]
+    assert sum(counts) == sum(torch.zeros(shape).numel() for shape in blocks.values()) and counts[1] > counts[0]
     assert report["levels"] == [
         {"frames": 4, "image_size": 4, "width": 4, "down": 1, "middle": 0, "up": 3, "attention": 0, "heads": 0},
         {"frames": 2, "image_size": 2, "width": 8, "down": 2, "middle": 2, "up": 2, "attention": 6, "heads": 2},
@@ -115,7 +118,8 @@ def test_lists(good: Path) -> None:
 
 
 def test_check_reads_the_weights(good: Path, tmp_path: Path) -> None:
-    assert as_json(good, "--check")["check"] == {"nonfinite": [], "zero": []}
+    check = as_json(good, "--check")["check"]
+    assert check["nonfinite"] == check["zero"] == check["zero_gains"] == []
     assert "header and weights checked" in run(good, "--check")
     tensors = random_tensors(CONFIG)
     tensors["output_block.1.gain"].zero_()

@@ -1,0 +1,87 @@
+"""How two checkpoints differ, as one JSON object.
+
+The keys, which stay:
+
+    kind            "diff"
+    a, b            the two, as given
+    same            whether config and tensors are the same, as far as was looked
+    config          [{field, a, b}], fields that differ, null where one side has none
+    tensors         {missing, added, reshaped, retyped, shared}: names that only A has, that only B has,
+                    [{name, a, b}] of shapes and of dtypes, and how many names have the same shape in both
+    values          {name: relative difference} of shared tensors, the greatest first, if the weights were read; see
+                    `mpvideo.checkpoint.health.relative_differences`
+    problems        [{message, hint}], why one of the configs is not known
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from mpvideo.checkpoint.header import Header
+from mpvideo.checkpoint.opening import resolve_config
+from mpvideo.checkpoint.report import Report, dtype_word
+from mpvideo.errors import CheckpointError
+
+
+def compare(a: Header, b: Header) -> Report:
+    """Compares what two checkpoints say of themselves: configs and tensors, without the weights."""
+    problems: list[CheckpointError] = []
+    before, after = (_config(header, problems) for header in (a, b))
+    fields = [
+        {"field": field, "a": before.get(field), "b": after.get(field)}
+        for field in {**before, **after}
+        if before.get(field) != after.get(field)
+    ]
+    tensors = _tensors(a, b)
+    return {
+        "kind": "diff",
+        "a": str(a.path),
+        "b": str(b.path),
+        "same": not fields and not any(tensors[kind] for kind in ("missing", "added", "reshaped", "retyped")),
+        "config": fields,
+        "tensors": tensors,
+        "values": None,
+        "problems": [{"message": error.message, "hint": error.hint} for error in problems],
+    }
+
+
+def with_values(report: Report, differences: Mapping[str, float | None]) -> Report:
+    """The comparison with the relative differences of values; None where one side has NaN or infinity."""
+    ordered = sorted(differences.items(), key=lambda item: float("-inf") if item[1] is None else -item[1])
+    equal = all(value == 0 for value in differences.values())
+    return {**report, "values": dict(ordered), "same": report["same"] and equal}
+
+
+def _config(header: Header, problems: list[CheckpointError]) -> dict[str, Any]:
+    try:
+        return dict(_leaves("", resolve_config(header).to_dict()))
+    except CheckpointError as error:
+        problems.append(error)
+        return {}
+
+
+def _leaves(path: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """Fields by their paths; a list is one value."""
+    if not isinstance(value, Mapping):
+        yield path, list(value) if isinstance(value, tuple) else value
+        return
+    for key, item in value.items():
+        yield from _leaves(f"{path}.{key}" if path else str(key), item)
+
+
+def _tensors(a: Header, b: Header) -> dict[str, Any]:
+    both = [(name, a.tensors[name], b.tensors[name]) for name in a.tensors if name in b.tensors]
+    return {
+        "missing": [name for name in a.tensors if name not in b.tensors],
+        "added": [name for name in b.tensors if name not in a.tensors],
+        "reshaped": [
+            {"name": name, "a": list(one.shape), "b": list(other.shape)}
+            for name, one, other in both
+            if one.shape != other.shape
+        ],
+        "retyped": [
+            {"name": name, "a": dtype_word(one), "b": dtype_word(other)}
+            for name, one, other in both
+            if one.dtype != other.dtype
+        ],
+        "shared": sum(one.shape == other.shape for _, one, other in both),
+    }

@@ -1,0 +1,58 @@
+"""What a user can do where a checkpoint's tensors do not fit its config."""
+
+from collections.abc import Iterable
+
+from mpvideo.checkpoint.header import Header
+from mpvideo.config import CheckpointConfig, ModelConfig
+from mpvideo.text import printable
+
+_INPUT, _OUTPUT = "input_block.weight", "output_block.0.weight"
+_NOISE, _CLASS = "to_time_emb.1.weight", "to_class_emb.weight"
+
+
+def cure(header: Header, config: CheckpointConfig) -> str | None:
+    """The hint for a checkpoint whose tensors are missing, left over or misshapen; None where nothing is known.
+
+    Names under a prefix want a conversion; fields that single tensors tell, and that the config has otherwise, want
+    --set.
+    """
+    if (prefix := _prefix(header.tensors)) is not None:
+        return f"All names begin with {printable(prefix)!r}: `mpvideo convert` takes that off."
+    told = _told_by_shapes(header, config.model)
+    flags = [
+        f"--set model.{name}={_word(value)}" for name, value in told.items() if value != getattr(config.model, name)
+    ]
+    return f"By its shapes: {' '.join(flags)}." if flags else None
+
+
+def _prefix(names: Iterable[str]) -> str | None:
+    """What stands before the name of the first convolution, if it stands before anything at all."""
+    ends = [name.removesuffix(_INPUT) for name in names if name.endswith("." + _INPUT)]
+    return min(ends, key=len) if ends and _INPUT not in set(names) else None
+
+
+def _told_by_shapes(header: Header, model: ModelConfig) -> dict[str, int | bool | None]:
+    """The fields that the shape of one tensor gives away."""
+    shapes = {name: tensor.shape for name, tensor in header.tensors.items()}
+    told: dict[str, int | bool | None] = {}
+    if len(shape := shapes.get(_OUTPUT, ())) == 5:
+        told |= {"channels": shape[0], "dim": shape[1]}
+        if len(into := shapes.get(_INPUT, ())) == 5 and shape[0]:
+            told["self_condition"] = into[1] == 2 * shape[0] + 1
+    if len(shape := shapes.get(_NOISE, ())) == 2:
+        told["fourier_dim"] = shape[1]
+    if len(shape := shapes.get(_CLASS, ())) == 2:
+        told["num_classes"] = shape[1]
+    elif _INPUT in shapes:
+        told["num_classes"] = None
+    if len(shape := shapes.get("mids.0.attn.mem_kv", ())) == 4:
+        told["attn_dim_head"] = shape[3]
+    if _INPUT in shapes and model.factorize_space_time_attn != (
+        factorized := any(".attn.0." in name for name in shapes)
+    ):
+        told["factorize_space_time_attn"] = factorized
+    return told
+
+
+def _word(value: int | bool | None) -> str:
+    return "null" if value is None else str(value).lower()

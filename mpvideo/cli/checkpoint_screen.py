@@ -1,0 +1,245 @@
+"""What `mpvideo inspect` shows of a checkpoint."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from mpvideo.checkpoint.report import Report
+from mpvideo.cli.tables import section, show_notes, table
+from mpvideo.text import amount, counted, printable
+
+
+def show_checkpoint(report: Report, console: Console, *, tensors: bool, classes: bool) -> None:
+    """Prints a report for people, also one on a file of which nothing can be said but why."""
+    title = (report["config"] or {}).get("title")
+    console.print(Text(printable(report["name"]) + (f": {printable(title)}" if title else ""), style="bold"))
+    if report["files"]:
+        section(console, "File", _file_rows(report))
+    if report["run"]:
+        section(console, "Run", _run_rows(report["run"]))
+    section(console, "Metadata", few_rows(report["metadata"] or {}))
+    if report["config"]:
+        section(console, "Video", _video_rows(report))
+        section(console, "Network", _network_rows(report["config"]))
+        _show_levels(console, report["levels"])
+    if report["parameters"]:
+        show_parameters(console, report["parameters"])
+    if report["config"]:
+        section(console, "Where the config comes from", _source_rows(report))
+        section(console, "Sampling", _sampling_rows(report))
+        _show_classes(console, report["classes"], everything=classes)
+        section(console, "Training", few_rows(report["config"]["training"]))
+    if tensors and report["tensors"]:
+        show_tensors(console, report["tensors"])
+    _show_verdict(console, report)
+
+
+def few_rows(record: Mapping[str, Any], shown: int = 40) -> list[tuple[str, str]]:
+    """Rows of a free record, which may be of any size: its first entries, each cut to a few lines."""
+    rows = [(printable(key, 25), _words(value)) for key, value in list(record.items())[:shown]]
+    if len(record) > shown:
+        rows.append(("...", f"{len(record) - shown:,} more: --json has them"))
+    return rows
+
+
+def _file_rows(report: Report) -> list[tuple[str, str]]:
+    files = report["files"]
+    size = f"{amount(report['bytes'], 'B')} ({report['bytes']:,} bytes)"
+    dtypes = report["dtypes"]
+    words = ", ".join(dtypes) if len(dtypes) < 2 else ", ".join(f"{count:,} {word}" for word, count in dtypes.items())
+    rows = [
+        ("path", printable(report["path"], 1000)),
+        ("size", size if len(files) == 1 else f"{size} in {len(files)} files"),
+        ("tensors", f"{sum(dtypes.values()):,}, {words}" if dtypes else "none"),
+    ]
+    if license_name := (report["config"] or {}).get("license"):
+        rows.append(("license", printable(license_name)))
+    return rows
+
+
+def _video_rows(report: Report) -> list[tuple[str, str]]:
+    video, config = report["video"], report["config"]
+    codec = video["codec"]
+    if codec == "latent":
+        size, factor = config["model"]["image_size"], video["width"] // config["model"]["image_size"]
+        codec += f": {size}x{size}x{config['model']['channels']} a frame, decoded to {factor} times the size"
+    return [
+        ("codec", codec),
+        ("picture", f"{video['width']}x{video['height']} pixels, {counted(video['channels'], 'channel')}"),
+        ("length", f"{video['frames']} frames at {video['fps']:g} a second: {video['seconds']:.4g} s"),
+    ]
+
+
+def _network_rows(config: dict[str, Any]) -> list[tuple[str, str]]:
+    model, edm = config["model"], config["edm"]
+    options = [f"sigma_data {edm['sigma_data']:g}"]
+    flags = {
+        "clamped to [-1, 1]": edm["clamp"],
+        "fan-in of before 28 February 2024": edm["legacy_fan_in"],
+        "self-conditioned": model["self_condition"],
+        "resampling blocks attend to space, then time": model["factorize_space_time_attn"],
+    }
+    options += [words for words, on in flags.items() if on]
+    size = model["image_size"]
+    return [
+        ("input", f"{model['frames']}x{size}x{size} (TxHxW), {counted(model['channels'], 'channel')}"),
+        ("options", "; ".join(options)),
+    ]
+
+
+def _show_levels(console: Console, levels: list[dict[str, int]]) -> None:
+    rows = table("level <TxHxW width down middle up <attention parameters")
+    for index, level in enumerate(levels):
+        size = level["image_size"]
+        attention = f"{counted(level['attention'], 'block')} of {level['heads']} heads" if level["attention"] else "-"
+        rows.add_row(
+            "",
+            str(index),
+            f"{level['frames']}x{size}x{size}",
+            str(level["width"]),
+            *(str(level[part] or "-") for part in ("down", "middle", "up")),
+            attention,
+            f"{level['parameters']:,}",
+        )
+    console.print()
+    console.print(rows)
+
+
+def show_parameters(console: Console, parameters: dict[str, Any]) -> None:
+    """Prints how many numbers there are in which part."""
+    total = parameters["total"]
+    console.print(Text(f"\nParameters: {amount(total, '')}", style="bold"))
+    rows = table("<part parameters share")
+    for part, count in parameters["parts"].items():
+        rows.add_row("", printable(part, 40), f"{count:,}", f"{100 * count / total:.1f}%")
+    if total:
+        console.print(rows)
+
+
+def _sampling_rows(report: Report) -> list[tuple[str, str]]:
+    sampling, cost = report["config"]["sampling"], report["cost"]
+    guidance = "none" if sampling["guidance"] == 1 else f"{sampling['guidance']:g}"
+    schedule = f"sigma {sampling['sigma_max']:g} to {sampling['sigma_min']:g}, rho {sampling['rho']:g}"
+    evaluations = counted(cost["evaluations"], "evaluation") + (" of 2 passes" if cost["passes"] == 2 else "")
+    rows = [
+        ("default", f"{sampling['sampler']}, {counted(sampling['steps'], 'step')}, {schedule}, guidance {guidance}"),
+        (
+            "compute",
+            f"{amount(cost['flops_per_evaluation'], 'FLOP')} a pass of the network, {evaluations}: "
+            f"{amount(cost['flops_per_video'], 'FLOP')} a video",
+        ),
+    ]
+    if sampling["s_churn"]:
+        rows.insert(1, ("churn", f"{sampling['s_churn']:g}, noise {sampling['s_noise']:g}"))
+    for dtype, memory in cost["memory"].items():
+        parts = f"{amount(memory['weights'], 'B')} weights + {amount(memory['activations'], 'B')} activations"
+        fits = _fits(sum(memory.values()), cost["free_memory"])
+        rows.append(
+            (f"in {dtype}", f"about {amount(sum(memory.values()), 'B')} of memory beside torch's own: {parts}{fits}")
+        )
+    rows.append(("time", "not known without running it; `mpvideo sample` says how long it took"))
+    return rows
+
+
+def _fits(wanted: int, free: int | None) -> str:
+    """What to say of memory: nothing where there is plenty."""
+    return "" if free is None or wanted <= free else f"; more than the {amount(free, 'B')} that are free here"
+
+
+def _source_rows(report: Report) -> list[tuple[str, str]]:
+    """The config's fields by where they come from; those that were inferred with their values."""
+    groups: dict[str, dict[str, list[str]]] = {}  # by source, then by group
+    for path, source in report["sources"].items():
+        group, _, field = path.rpartition(".")
+        shown = f"{field}={_words(_field(report['config'], path))}" if source == "inferred" else field
+        groups.setdefault(source, {}).setdefault(group, []).append(shown)
+    rows = []
+    for source in ("flag", "config file", "header", "inferred", "default"):
+        parts = [
+            group
+            if len(fields) > 1 and not any(group in others for name, others in groups.items() if name != source)
+            else f"{group}: {', '.join(fields)}"
+            for group, fields in groups.get(source, {}).items()
+        ]
+        if parts:
+            rows.append((source, "; ".join(parts)))
+    return rows
+
+
+def _field(config: dict[str, Any], path: str) -> Any:
+    value: Any = config
+    for name in path.split("."):
+        value = value[name]
+    return value
+
+
+def _run_rows(run: dict[str, Any]) -> list[tuple[str, str]]:
+    source = run["source"] if isinstance(run["source"], dict) else {}
+    rows = [
+        ("trained on", printable(source.get("data", "not said"), 400)),
+        ("begun with", f"mpvideo {printable(run['version'])}"),
+    ]
+    if run["step"] is None:
+        rows.append(("steps", "none logged yet"))
+        return rows
+    rows.append(("steps", f"{run['step']:,}" + (f", {run['samples']:,} videos" if run["samples"] else "")))
+    if run["loss"] is not None:
+        rows.append(("loss", f"{run['loss']:.4f} over the last tenth (untrained: 1)"))
+    if by_sigma := run["loss_by_sigma"]:
+        parts = [f"{printable(key, 20)} {loss:.3f}" for key, loss in list(by_sigma.items())[:20] if loss is not None]
+        rows.append(("by sigma", ", ".join(parts)))
+    if run["seconds"]:
+        rate = run["samples_per_second"]
+        rows.append(
+            ("time", f"{run['seconds'] / 60:,.1f} minutes" + (f", now {rate:.3g} videos a second" if rate else ""))
+        )
+    if run["nonfinite_gradients"]:
+        rows.append(("gradients", f"{run['nonfinite_gradients']:,} were no numbers and were replaced"))
+    return rows
+
+
+def _show_classes(console: Console, classes: dict[str, Any], *, everything: bool) -> None:
+    count, names = classes["count"], classes["names"] or []
+    if count is None:
+        section(console, "Classes", [("none", "the network is unconditional")])
+        return
+    shown = names if everything else names[:3]
+    rows = [(str(index), printable(name)) for index, name in enumerate(shown)]
+    if names and len(shown) < len(names):
+        rows.append(("...", f"{len(names) - len(shown):,} more: --classes lists them"))
+    if not names:
+        rows = [("names", f"none given; classes are numbers from 0 to {count - 1}")]
+    section(console, f"Classes: {count:,}", rows)
+
+
+def _words(value: Any) -> str:
+    return printable(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False), 400)
+
+
+def show_tensors(console: Console, tensors: list[dict[str, Any]]) -> None:
+    """Prints every tensor."""
+    console.print(Text("\nTensors", style="bold"))
+    rows = table("<name <dtype <shape")
+    for tensor in tensors:
+        shape = "x".join(map(str, tensor["shape"])) or "scalar"
+        rows.add_row("", Text(printable(tensor["name"])), tensor["dtype"], shape)
+    console.print(rows)
+
+
+def _show_verdict(console: Console, report: Report) -> None:
+    if report["warnings"]:
+        console.print(Text("\nWarnings", style="bold"))
+        show_notes(console, report["warnings"])
+    if report["loads"]:
+        how = (
+            "header and weights checked"
+            if report["check"] is not None
+            else "by its header; --check reads the weights too"
+        )
+        console.print(Text.assemble(("\nWould load: ", "bold"), ("yes", "bold green"), f" ({how})"))
+        return
+    console.print(Text.assemble(("\nWould load: ", "bold"), ("no", "bold red")))
+    show_notes(console, report["problems"])

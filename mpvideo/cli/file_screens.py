@@ -1,0 +1,108 @@
+"""What `mpvideo inspect` shows of what is no checkpoint: a video, a .pt file, how two checkpoints differ."""
+
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from mpvideo.checkpoint.report import Report
+from mpvideo.cli.checkpoint_screen import few_rows, show_parameters, show_tensors
+from mpvideo.cli.tables import section, show_notes, table
+from mpvideo.text import amount, counted, first_ten, printable
+
+_SHOWN_VALUES = 10
+
+
+def show_video(report: Report, console: Console) -> None:
+    """Prints what a video says of itself."""
+    console.print(Text(printable(report["name"]), style="bold"))
+    fps = f" at {report['fps']:.4g} a second" if report["fps"] else ""
+    rows = [
+        ("path", printable(report["path"], 1000)),
+        ("size", f"{amount(report['bytes'], 'B')} ({report['bytes']:,} bytes)"),
+        ("picture", f"{report['width']}x{report['height']} pixels, {counted(report['frames'], 'frame')}{fps}"),
+    ]
+    section(console, f"{report['container'].upper()} video", rows)
+    record = report["record"]
+    if record is None:
+        section(console, "Record", [("none", "it does not say how it was made: not by mpvideo, or stripped since")])
+        return
+    section(console, "How it was made", few_rows(record))
+
+
+def show_torch_file(report: Report, console: Console, *, tensors: bool) -> None:
+    """Prints what a .pt file holds."""
+    console.print(Text(printable(report["name"]), style="bold"))
+    dtypes = ", ".join(f"{count:,} {word}" for word, count in report["dtypes"].items())
+    rows = [
+        ("path", printable(report["path"], 1000)),
+        ("size", f"{amount(report['bytes'], 'B')} ({report['bytes']:,} bytes)"),
+        ("tensors", dtypes or "none"),
+    ]
+    section(console, "PyTorch file, listed without running it", rows)
+    parts = report["parameters"]["parts"]
+    if len(parts) > _SHOWN_VALUES and not tensors:  # an optimiser numbers its tensors
+        parts = dict(sorted(parts.items(), key=lambda item: -item[1])[:_SHOWN_VALUES])
+    show_parameters(console, {**report["parameters"], "parts": parts})
+    outer_first = sorted(report["values"].items(), key=lambda item: item[0].count("."))
+    section(console, "Values", few_rows(dict(outer_first), shown=_SHOWN_VALUES))
+    if tensors:
+        show_tensors(console, report["tensors"])
+    console.print(Text.assemble(("\nWould load: ", "bold"), ("no", "bold red")))
+    show_notes(console, report["problems"])
+
+
+def show_diff(report: Report, console: Console) -> None:
+    """Prints how two checkpoints differ."""
+    console.print(Text(f"A: {printable(report['a'], 1000)}\nB: {printable(report['b'], 1000)}", style="bold"))
+    _show_fields(console, report["config"])
+    section(console, "Tensors", _tensor_rows(report["tensors"]))
+    if report["values"] is not None:
+        _show_values(console, report["values"])
+    if report["problems"]:
+        console.print(Text("\nNot compared", style="bold"))
+        show_notes(console, report["problems"])
+    looked = (
+        "config, tensors and values" if report["values"] is not None else "config and tensors; --check reads values"
+    )
+    console.print(Text.assemble(("\nThe same: ", "bold"), ("yes" if report["same"] else "no", "bold"), f" ({looked})"))
+
+
+def _show_fields(console: Console, fields: list[dict[str, Any]]) -> None:
+    if not fields:
+        section(console, "Config", [("the same", "in every field")])
+        return
+    console.print(Text("\nConfig", style="bold"))
+    rows = table("<field <A <B")
+    for entry in fields:
+        rows.add_row(
+            "", *(Text(printable("-" if entry[key] is None else entry[key], 100)) for key in ("field", "a", "b"))
+        )
+    console.print(rows)
+
+
+def _tensor_rows(tensors: dict[str, Any]) -> list[tuple[str, str]]:
+    rows = [("shared", f"{counted(tensors['shared'], 'tensor')} of one name and shape")]
+    for kind, words in (("missing", "only in A"), ("added", "only in B")):
+        if names := tensors[kind]:
+            rows.append((words, f"{len(names):,}: {first_ten(names)}"))
+    for kind in ("reshaped", "retyped"):
+        changes = [f"{entry['name']} {entry['a']} to {entry['b']}" for entry in tensors[kind]]
+        if changes:
+            rows.append((kind, f"{len(changes):,}: {first_ten(changes)}"))
+    return rows
+
+
+def _show_values(console: Console, values: dict[str, float | None]) -> None:
+    apart = {name: value for name, value in values.items() if value != 0}
+    same = len(values) - len(apart)
+    if not apart:
+        section(console, "Values", [("the same", f"in {counted(same, 'tensor')}")])
+        return
+    console.print(Text(f"\nValues: {counted(len(apart), 'tensor')} differ, {same:,} are the same", style="bold"))
+    rows = table("<tensor difference")
+    for name, value in list(apart.items())[:_SHOWN_VALUES]:
+        rows.add_row("", Text(printable(name)), "NaN" if value is None else f"{100 * value:.3g}%")
+    if len(apart) > _SHOWN_VALUES:
+        rows.add_row("", f"{len(apart) - _SHOWN_VALUES:,} more", "less")
+    console.print(rows)

@@ -1,0 +1,165 @@
+"""Checkpoints on the Hugging Face hub: `hf:owner/repo[/file][@revision]` in place of a path.
+
+Files come through the library huggingface_hub (the extra `hub`) and stay in its cache; its environment variables hold:
+HF_HOME, HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE.
+"""
+
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, NoReturn
+
+from mpvideo.checkpoint.header import CONFIG_FILE, INDEX_FILE, WEIGHTS_FILE
+from mpvideo.checkpoint.reading import read_json
+from mpvideo.errors import CheckpointError, MPVideoError, UsageError
+from mpvideo.text import printable
+
+PREFIX = "hf:"
+
+_REFERENCE = re.compile(r"hf:([\w.-]+/[\w.-]+)(?:/([^@]+))?(?:@(.+))?", re.ASCII)
+
+
+@dataclass(frozen=True)
+class HubReference:
+    """What `hf:owner/repo[/file][@revision]` names; without a file, the checkpoint that the repository is."""
+
+    repo: str
+    file: str | None
+    revision: str | None
+
+    def __str__(self) -> str:
+        file, revision = (f"/{self.file}" if self.file else ""), (f"@{self.revision}" if self.revision else "")
+        return f"{PREFIX}{self.repo}{file}{revision}"
+
+
+def is_on_hub(path: Path) -> bool:
+    """Whether a path stands for something on the hub. A file of such a name is `./hf:...`."""
+    return str(path).startswith(PREFIX)
+
+
+def located(path: Path) -> Path:
+    """The file that a path stands for: itself, or for one on the hub its copy in the cache, fetched if need be.
+
+    Raises:
+        UsageError: it is no `hf:owner/repo[/file][@revision]`, or huggingface_hub is not installed.
+        CheckpointError: the hub has no such repository, revision or file, or does not give it out.
+        MPVideoError: the hub cannot be reached and the cache has no copy.
+    """
+    if not is_on_hub(path):
+        return path
+    found = _REFERENCE.fullmatch(path.as_posix())
+    if found is None:
+        raise UsageError(
+            f"a checkpoint on the hub must be hf:owner/repo[/file][@revision], got {printable(str(path))!r}",
+            hint="For example hf:owner/repo/model.safetensors@main. A file of such a name is ./hf:...",
+        )
+    return _fetch(HubReference(*found.groups()))
+
+
+def _fetch(reference: HubReference) -> Path:
+    try:
+        from huggingface_hub import errors
+        from huggingface_hub.utils import disable_progress_bars
+    except ImportError:
+        raise UsageError(
+            f"{printable(reference)} must be fetched with the package huggingface_hub, which is not installed",
+            hint="Run `pip install 'mpvideo[hub]'`.",
+        ) from None
+    if not sys.stderr.isatty():
+        disable_progress_bars()
+    try:
+        return _checkpoint(reference) if reference.file is None else _download(reference, reference.file)
+    except errors.LocalEntryNotFoundError as error:
+        raise _out_of_reach(reference) from error
+    except errors.HfHubHTTPError as error:
+        _explain(reference, error)
+    except errors.HFValidationError as error:
+        raise UsageError(f"{printable(reference)} is no name on the hub: {printable(error)}") from None
+    except errors.FileMetadataError as error:
+        raise MPVideoError(
+            f"{printable(reference)} cannot be fetched: what answers is no hub", hint="Check HF_ENDPOINT and proxies."
+        ) from error
+    # The library lets those of its network library through, whichever it is.
+    except OSError as error:
+        raise MPVideoError(f"{printable(reference)} cannot be fetched: {printable(error, 300)}") from error
+
+
+def _checkpoint(reference: HubReference) -> Path:
+    """The checkpoint that a repository is: model.safetensors, or the index with all shards; and its config.json."""
+    from huggingface_hub import constants, errors
+
+    try:
+        weights = _download(reference, WEIGHTS_FILE)
+    except errors.EntryNotFoundError as error:
+        try:
+            weights = _download(reference, INDEX_FILE)
+        except errors.LocalEntryNotFoundError:
+            raise
+        except errors.EntryNotFoundError:
+            raise CheckpointError(
+                f"{printable(reference)} must hold {WEIGHTS_FILE} or {INDEX_FILE}, it has neither",
+                hint=f"Name one of its files: {PREFIX}{reference.repo}/FILE.",
+            ) from error
+    try:
+        _download(reference, CONFIG_FILE)
+    except errors.LocalEntryNotFoundError:
+        if not constants.HF_HUB_OFFLINE:  # offline, the cache has what there was when it was filled
+            raise
+    except errors.EntryNotFoundError:
+        pass  # the header says everything
+    return weights
+
+
+def _download(reference: HubReference, file: str) -> Path:
+    """One file of a repository; with an index come its shards."""
+    from huggingface_hub import hf_hub_download
+
+    path = Path(hf_hub_download(reference.repo, file, revision=reference.revision))
+    if file.endswith(".index.json"):
+        weight_map: Any = read_json(path).get("weight_map")
+        names = set(weight_map.values()) if isinstance(weight_map, dict) else set()
+        # Those that would leave the folder are not even asked for; reading the checkpoint refuses them.
+        for name in sorted(name for name in names if isinstance(name, str) and PurePosixPath(name).name == name):
+            hf_hub_download(reference.repo, str(PurePosixPath(file).with_name(name)), revision=reference.revision)
+    return path
+
+
+def _explain(reference: HubReference, error: Exception) -> NoReturn:
+    """Raises the error for what the hub answered."""
+    from huggingface_hub import errors
+
+    shown = printable(reference)
+    if isinstance(error, errors.GatedRepoError):
+        raise CheckpointError(
+            f"{shown} is given out only to those whom its owner lets in",
+            hint="Ask for access on its page, then log in with `hf auth login`.",
+        ) from error
+    if isinstance(error, errors.RepositoryNotFoundError):
+        raise CheckpointError(
+            f"{shown} does not exist on the hub, or is private",
+            hint="Check the name; for a private one log in with `hf auth login`.",
+        ) from error
+    if isinstance(error, errors.RevisionNotFoundError):
+        raise CheckpointError(
+            f"{shown}: the repository has no revision {printable(repr(reference.revision))}",
+            hint="Give a branch, a tag or a commit.",
+        ) from error
+    if isinstance(error, errors.EntryNotFoundError):
+        raise CheckpointError(f"{shown}: the repository has no such file", hint="Check the file's name.") from error
+    status = getattr(getattr(error, "response", None), "status_code", "an error")
+    raise MPVideoError(f"{shown} cannot be fetched: the hub answers {status}", hint="Try again later.") from error
+
+
+def _out_of_reach(reference: HubReference) -> MPVideoError:
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return MPVideoError(
+            f"{printable(reference)} is not in the cache, and HF_HUB_OFFLINE forbids to fetch it",
+            hint="Unset HF_HUB_OFFLINE, or run once with it unset.",
+        )
+    return MPVideoError(
+        f"{printable(reference)} is not in the cache, and the hub cannot be reached",
+        hint=f"Check the network and HF_ENDPOINT (now {printable(constants.ENDPOINT)}).",
+    )
