@@ -9,6 +9,7 @@ import torch
 from mpvideo import menagerie
 from mpvideo.checkpoint import Checkpoint, bundled_checkpoint, open_checkpoint
 from mpvideo.device import choose_placement
+from mpvideo.evaluation.judge import load_judge
 from mpvideo.generate import Job, generate, load_model
 
 # The coats that differ most in hue.
@@ -27,7 +28,7 @@ def test_what_they_are(checkpoint: Checkpoint) -> None:
     assert (config.model.frames, config.pixel_size, config.video.fps) == (menagerie.FRAMES, menagerie.SIZE, 8)
     assert config.video.codec == "latent"
     assert config.license == "MIT"
-    assert config.training["data"] == "mpvideo.menagerie"
+    assert config.training["source"] == {"data": "menagerie"}
 
 
 def test_the_readme_s_dog(checkpoint: Checkpoint) -> None:
@@ -39,7 +40,7 @@ def test_the_autoencoder_knows_the_world(checkpoint: Checkpoint) -> None:
     model = load_model(checkpoint, choose_placement("cpu"))
     frames = menagerie.render(torch.tensor([207, 311, 640]), torch.tensor([2**50, 2**50 + 1, 2**50 + 2]))
     latents = model.codec.encode(frames)
-    assert latents.shape == (3, 4, 32, 8, 8)
+    assert latents.shape == (3, 16, 32, 4, 4)
     assert 0.35 < latents.std() < 0.65
     error = model.codec.decode(latents).float() - frames.float()
     assert 20 * torch.log10(255 / error.square().mean().sqrt()) > 22
@@ -55,6 +56,16 @@ def test_the_coat_is_seen(checkpoint: Checkpoint) -> None:
     jobs = [Job(seed=1, class_index=index) for index in classes]
     for index, video in enumerate(generate(model, jobs, sampling, batch_size=4)):
         assert np.abs(coat_colour(video.frames) - real).sum(-1).argmin() == index
+
+
+def test_the_animal_is_seen(checkpoint: Checkpoint) -> None:
+    """One of each kind, few steps: the judge knows most of them; by chance it would know one."""
+    classes = [menagerie.class_index(animal, 0, 1) for animal in range(10)]
+    model = load_model(checkpoint, choose_placement("cpu"))
+    sampling = dataclasses.replace(checkpoint.config.sampling, steps=12)
+    jobs = [Job(seed=seed, class_index=index) for seed, index in enumerate(classes)]
+    videos = torch.stack([torch.from_numpy(video.frames) for video in generate(model, jobs, sampling, batch_size=5)])
+    assert (load_judge().read(videos).animal == torch.arange(10)).sum() >= 6
 
 
 def coat_colour(video: np.ndarray) -> np.ndarray:

@@ -81,6 +81,7 @@ class Preset:
         size, frames: of the videos, in pixels and frames.
         dim, dim_max, num_blocks_per_stage, attn_dim_head: of `ModelConfig`.
         smallest: the height at which the network stops halving.
+        shortest: the length in frames, at that height, at which it stops halving the frames.
         attn_res: of `ModelConfig`.
         steps: how long to train.
         recipe: fields of `Recipe` that differ from its defaults.
@@ -93,6 +94,7 @@ class Preset:
     num_blocks_per_stage: int
     attn_dim_head: int
     smallest: int
+    shortest: int
     attn_res: tuple[int, ...]
     steps: int
     recipe: Mapping[str, Any]
@@ -101,7 +103,8 @@ class Preset:
         """The network for videos of `size` pixels and `frames` frames in the given codec.
 
         It halves height and width while the height stays above `smallest` and divides, and the frames with them as far
-        as they divide.
+        as they divide; then the frames alone while there are more than `shortest` and they divide, so that the deepest
+        level sees the video as a whole.
 
         Raises:
             ValueError: no network of this kind has that size.
@@ -116,6 +119,9 @@ class Preset:
         while height > self.smallest and height % 2 == 0:
             types.append("image" if length % 2 else "all")
             height, length = height // 2, length if length % 2 else length // 2
+        while length > self.shortest and length % 2 == 0:
+            types.append("frame")
+            length //= 2
         return ModelConfig(
             image_size=image_size,
             frames=frames,
@@ -136,22 +142,19 @@ PRESETS: Mapping[PresetName, Preset] = MappingProxyType(
     {
         "tiny": Preset(
             size=64, frames=16, dim=32, dim_max=64, num_blocks_per_stage=1, attn_dim_head=32, smallest=2,
-            attn_res=(4, 2), steps=2000,
+            shortest=8, attn_res=(4, 2), steps=2000,
             recipe={
                 "P_mean": 0.5, "peak_rate": 0.01, "warmup_steps": 50, "decay_steps": 1000, "autoencoder_steps": 400,
             },
         ),
         "small": Preset(
-            size=64, frames=32, dim=64, dim_max=128, num_blocks_per_stage=1, attn_dim_head=32, smallest=2,
-            attn_res=(4, 2), steps=20_000,
-            recipe={
-                "batch_size": 8, "micro_batch": 8, "P_mean": 1.0, "P_std": 1.4, "peak_rate": 0.016,
-                "decay_steps": 3000, "clip_frames": 8,
-            },
+            size=64, frames=32, dim=64, dim_max=88, num_blocks_per_stage=1, attn_dim_head=44, smallest=2,
+            shortest=8, attn_res=(2,), steps=20_000,
+            recipe={"P_mean": 1.0, "P_std": 1.4, "peak_rate": 0.016, "autoencoder_steps": 9000},
         ),
         "base": Preset(
             size=64, frames=32, dim=64, dim_max=256, num_blocks_per_stage=2, attn_dim_head=64, smallest=2,
-            attn_res=(8, 4, 2), steps=100_000,
+            shortest=8, attn_res=(8, 4, 2), steps=100_000,
             recipe={
                 "batch_size": 64, "micro_batch": 16, "peak_rate": 0.008, "warmup_steps": 1000, "decay_steps": 10_000,
                 "autoencoder_steps": 20_000,

@@ -51,7 +51,7 @@ def open_source(name: str, clip: ClipFormat, *, cache: Path | None, seed: int, s
             data=MenagerieData(),
             record={"data": "menagerie"},
             description="the menagerie: endless renderings of 1,000 classes",
-            sampling=SamplingConfig(guidance=2.0, s_churn=30.0),
+            sampling=SamplingConfig(guidance=2.0),
             title="Menagerie: 1,000 classes of small animals, coats and motions",
             license="MIT",
         )

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mpvideo.architecture import network_plan
+from mpvideo.checkpoint import bundled_checkpoint, open_checkpoint
 from mpvideo.config import CheckpointConfig, VideoConfig
 from mpvideo.training.cost import num_parameters
 from mpvideo.training.recipe import PRESETS, PresetName, Recipe, TrainedCodec, changed_fields, codec_config
@@ -89,10 +90,10 @@ def test_presets_grow(codec: TrainedCodec) -> None:
 
 
 def test_small_on_latents_is_the_bundled_weights_network() -> None:
-    model = PRESETS["small"].model(codec_config("latent", 8.0), size=64, frames=32, num_classes=1000)
-    assert (model.image_size, model.frames, model.channels) == (4, 32, 16)
-    assert (model.dim, model.dim_max, model.num_downsamples, model.num_blocks_per_stage) == (64, 128, 1, 1)
-    assert (model.attn_res, model.attn_dim_head) == ((4, 2), 32)
+    bundled = open_checkpoint(bundled_checkpoint()).config
+    video = codec_config("latent", bundled.video.fps)
+    assert video == bundled.video
+    assert PRESETS["small"].model(video, size=64, frames=32, num_classes=1000) == bundled.model
 
 
 @pytest.mark.parametrize(
@@ -118,18 +119,18 @@ def test_sizes_that_fit_no_network(codec: TrainedCodec, size: int, message: str)
     frames=st.integers(1, 70),
 )
 def test_any_size_is_a_network_or_an_error(name: PresetName, codec: TrainedCodec, size: int, frames: int) -> None:
-    """Halved while it is above the smallest and divides."""
+    """Height and width are halved while they are above the smallest and divide, the frames with them and after them."""
     preset, video = PRESETS[name], codec_config(codec, 8.0)
     if size % video.pixel_size(1):
         with pytest.raises(ValueError, match=f"got {size}$"):
             preset.model(video, size=size, frames=frames, num_classes=None)
         return
     model = preset.model(video, size=size, frames=frames, num_classes=None)
-    halvings = model.num_downsamples
+    halvings = sum(word != "frame" for word in model.stage_types)
     height, length = model.image_size / 2**halvings, frames / model.frames_multiple
     assert height.is_integer()
     assert length.is_integer()
     assert halvings == 0 or 2 * height > preset.smallest
     assert height <= preset.smallest or height % 2
-    shortened = sum(word == "all" for word in model.stage_types)
-    assert shortened == halvings or length % 2, "the frames are halved as long as they can be"
+    assert model.stage_types[halvings:] == ("frame",) * (model.num_downsamples - halvings), "the frames alone come last"
+    assert length <= preset.shortest or length % 2
