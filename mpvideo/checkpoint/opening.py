@@ -127,16 +127,24 @@ def find_problems(header: Header, config: CheckpointConfig) -> list[str]:
     One sentence for each kind: missing, left over, misshapen, of a dtype that weights cannot have. Each names the first
     ten tensors with their shapes.
     """
-    wanted = checkpoint_shapes(config)
     present = header.tensors
-    missing = [f"{name} {_words(shape)}" for name, shape in wanted.items() if name not in present]
-    extra = [f"{name} {_words(tensor.shape)}" for name, tensor in present.items() if name not in wanted]
-    misshapen = [
-        f"{name} {_words(present[name].shape)} instead of {_words(shape)}"
-        for name, shape in wanted.items()
-        if name in present and present[name].shape != shape
-    ]
+    problems = misfits(checkpoint_shapes(config), {name: tensor.shape for name, tensor in present.items()})
     mistyped = [f"{name} ({tensor.dtype})" for name, tensor in present.items() if tensor.dtype not in WEIGHT_DTYPES]
+    if mistyped:
+        allowed = ", ".join(WEIGHT_DTYPES.values())
+        problems.append(f"{counted(len(mistyped), 'tensor')} not of dtype {allowed}: {first_ten(mistyped)}")
+    return problems
+
+
+def misfits(wanted: Mapping[str, Shape], present: Mapping[str, Shape]) -> list[str]:
+    """How the tensors that are there differ from those wanted: missing, left over, misshapen, a sentence each."""
+    missing = [f"{name} {_words(shape)}" for name, shape in wanted.items() if name not in present]
+    extra = [f"{name} {_words(shape)}" for name, shape in present.items() if name not in wanted]
+    misshapen = [
+        f"{name} {_words(present[name])} instead of {_words(shape)}"
+        for name, shape in wanted.items()
+        if name in present and present[name] != shape
+    ]
     problems = []
     if missing:
         problems.append(f"{counted(len(missing), 'tensor')} missing: {first_ten(missing)}")
@@ -144,9 +152,6 @@ def find_problems(header: Header, config: CheckpointConfig) -> list[str]:
         problems.append(f"{counted(len(extra), 'tensor')} left over: {first_ten(extra)}")
     if misshapen:
         problems.append(f"{counted(len(misshapen), 'tensor')} misshapen: {first_ten(misshapen)}")
-    if mistyped:
-        allowed = ", ".join(WEIGHT_DTYPES.values())
-        problems.append(f"{counted(len(mistyped), 'tensor')} not of dtype {allowed}: {first_ten(mistyped)}")
     return problems
 
 
