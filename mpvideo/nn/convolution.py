@@ -82,7 +82,10 @@ def weight_gradient(x: Tensor, gradient: Tensor, kernel_size: int) -> Tensor:
     outputs = outputs.view(T * rows * B, -1)
     taps = [(frame, row) for frame in range(3) for row in ((1,) if whole else range(3))]
     products = torch.stack(
-        [inputs[frame * rows + row :][: T * rows].flatten(2).flatten(0, 1).mT @ outputs for frame, row in taps]
+        [
+            inputs[frame * rows + row :][: T * rows].flatten(2).flatten(0, 1).mT @ outputs
+            for frame, row in taps
+        ]
     )
     if whole:
         by_row = _fold(products.view(3, H, W, C, H, W, O), 1, 4)
