@@ -1,6 +1,6 @@
 """A network of a foreign file becomes a checkpoint: read, cast, saved, read again and compared. Nothing is executed.
 
-plan = plan_conversion(path, overrides={"model": {"image_size": 32, "frames": 16}})
+plan = plan_conversion(find_source(path), overrides={"model": {"image_size": 32, "frames": 16}})
 convert(plan, Path("model.safetensors"))
 """
 
@@ -83,23 +83,22 @@ def _target(dtype: torch.dtype) -> torch.dtype:
 
 def _read(plan: Plan) -> tuple[dict[str, Tensor], int | None]:
     """The network's tensors by its own names, and the step."""
-    contents, names = plan.contents, plan.network.names
+    source = plan.source
+    contents, names = source.contents, source.network.names
     if (header := contents.header) is not None:
-        return {own: read_tensor(header, name) for own, name in names.items()}, plan.step
+        return {own: read_tensor(header, name) for own, name in names.items()}, source.step
     present: dict[str, Tensor] = {}
     for file in contents.files:
         present |= dict(_flat("", _load(file)))
     listed = contents.tensors
     changed = [
-        name
-        for name in names.values()
-        if name not in present or tuple(present[name].shape) != listed[name].shape
+        name for name in names.values() if name not in present or tuple(present[name].shape) != listed[name].shape
     ]
     if changed:
         raise CheckpointError(f"{printable(contents.path)} changed while it was read: {first_ten(changed)}")
-    step = plan.step
+    step = source.step
     # ema_pytorch counts in a tensor beside the average.
-    beside = plan.network.prefix.rpartition("ema_model.")[0] + "step"
+    beside = source.network.prefix.rpartition("ema_model.")[0] + "step"
     if step is None and beside in present and present[beside].numel() == 1:
         step = int(present[beside].item())
     return {own: present[name].detach().contiguous() for own, name in names.items()}, step
@@ -126,9 +125,10 @@ def _flat(name: str, value: Any) -> Iterator[tuple[str, Tensor]]:
 
 def _with_record(plan: Plan, step: int | None) -> CheckpointConfig:
     """The config with a word on where the weights come from."""
-    record: dict[str, Any] = {"from": plan.contents.path.name, "ema": plan.network.is_average, "mpvideo": __version__}
-    if plan.network.prefix:
-        record["prefix"] = plan.network.shown
+    network, name = plan.source.network, plan.source.contents.path.name
+    record: dict[str, Any] = {"from": name, "ema": network.is_average, "mpvideo": __version__}
+    if network.prefix:
+        record["prefix"] = network.shown
     if step is not None:
         record["step"] = step
     return replace(plan.config, training={**plan.config.training, "converted": record})

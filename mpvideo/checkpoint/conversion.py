@@ -26,22 +26,18 @@ _RGBA = "rgba, the one codec of 4 channels that needs no autoencoder, and the fi
 
 
 @dataclass(frozen=True)
-class Plan:
-    """A conversion that can be made.
+class Source:
+    """What is converted.
 
     Attributes:
         contents: what the file holds.
         network: the network that is taken.
-        config: of the checkpoint to be written.
-        found: what the shapes told.
-        given: the config as far as the user, a config file or the source's header gave it.
+        found: what the shapes of its tensors tell.
     """
 
     contents: Contents
     network: Network
-    config: CheckpointConfig
     found: Inference
-    given: Mapping[str, Any]
 
     @property
     def step(self) -> int | None:
@@ -52,58 +48,64 @@ class Plan:
     def lines(self) -> list[str]:
         """What was found and taken, for the user."""
         lines = [self._taken(), f"architecture, by the shapes: {describe_inference(self.found)}"]
-        others = [other.shown or "none" for other in self.contents.networks if other != self.network]
-        beside = self.contents.beside(self.network)
-        rest = len(self.contents.tensors) - len(self.network.names)
-        if rest:
-            words = f"left out: {counted(rest, 'other tensor')}"
-            lines.append(words + (f", among them networks under {first_ten(others)}" if others else ""))
-        if beside and self.network.prefix:
-            lines.append(f"left out beside the network: {first_ten(beside)}")
-        lines.append(f"not told by shapes and not given, so as the package has them: {self._defaults()}")
+        others = [other.shown or "no prefix" for other in self.contents.networks if other != self.network]
+        if rest := len(self.contents.tensors) - len(self.network.names):
+            among = f", among them the networks under {first_ten(others)}" if others else ""
+            lines.append(f"left out: {counted(rest, 'other tensor')}{among}")
+        if self.network.prefix and (beside := self.contents.beside(self.network)):
+            lines.append(f"left out under the same prefix: {first_ten(beside)}")
         return lines
 
     def _taken(self) -> str:
-        what = "the average of the weights (EMA)" if self.network.is_average else "the weights"
-        if not self.network.is_average and any(other.is_average for other in self.contents.networks):
-            what = "the raw weights, not their average"
         step = f" of step {self.step:,}" if self.step is not None else ""
+        what = f"the average of the weights (EMA){step}" if self.network.is_average else f"the weights{step}"
+        if not self.network.is_average and any(other.is_average for other in self.contents.networks):
+            what = f"the raw weights{step}, not their average"
         prefix = f", prefix {printable(self.network.prefix)!r} dropped" if self.network.prefix else ""
-        return f"{printable(self.contents.path.name)}: {what}{step}{prefix}"
+        return f"{printable(self.contents.path.name)}: {what}{prefix}"
 
-    def _defaults(self) -> str:
-        """The fields that neither the shapes nor anybody gave and that change what is computed."""
-        fields = [(f"model.{name}", getattr(self.config.model, name)) for name in self._assumed()]
-        fields += [(f"edm.{name}", value) for name, value in vars(self.config.edm).items()]
-        fields += [("video.fps", self.config.video.fps)]
-        open_ones = [(path, value) for path, value in fields if not _is_given(self.given, path)]
-        return ", ".join(f"{path}={_shown(value)}" for path, value in open_ones) or "nothing"
 
-    def _assumed(self) -> list[str]:
+@dataclass(frozen=True)
+class Plan:
+    """A conversion that can be made.
+
+    Attributes:
+        source: what is converted.
+        config: of the checkpoint to be written.
+        given: the config as far as the user, a config file or the source's header gave it.
+    """
+
+    source: Source
+    config: CheckpointConfig
+    given: Mapping[str, Any]
+
+    @property
+    def assumed(self) -> dict[str, Any]:
+        """The fields that change what is computed or shown, and that neither shapes nor anybody gave; their defaults."""
         names = [name for name in NEVER_TOLD if name not in ("attn_flash", "resnet_mp_add_t")]
-        return [*(["downsample_types"] if self.found.num_stages else []), *names]
+        if self.source.found.num_stages:
+            names.insert(0, "downsample_types")
+        fields = {f"model.{name}": getattr(self.config.model, name) for name in names}
+        fields |= {f"edm.{name}": value for name, value in vars(self.config.edm).items()}
+        fields["video.fps"] = self.config.video.fps
+        return {path: value for path, value in fields.items() if _inside(self.given, path) is None}
+
+    def line(self) -> str:
+        """What was taken without being known, for the user."""
+        words = ", ".join(f"{path}={_shown(value)}" for path, value in self.assumed.items())
+        return f"not told by shapes and not given, so left at the defaults: {words or 'nothing'}"
 
 
-def plan_conversion(
-    path: Path,
-    *,
-    ema: bool | None = None,
-    prefix: str | None = None,
-    config_file: Path | None = None,
-    overrides: Mapping[str, Any] | None = None,
-) -> Plan:
-    """Finds out what would be converted, and how.
+def find_source(path: Path, *, ema: bool | None = None, prefix: str | None = None) -> Source:
+    """Finds the network to convert and infers its architecture.
 
     Args:
         path: as for `read_contents`.
         ema, prefix: as for `choose_network`.
-        config_file: a JSON file with a config or a part of one.
-        overrides: what the user's flags say, nested like the config; they override the config file, which overrides
-            the source's own header, which overrides what the shapes tell by default.
 
     Raises:
-        CheckpointError: the file, its network or a config is bad, or they contradict each other.
-        UsageError: a field that shapes do not tell is missing; the message says which, and what fits.
+        CheckpointError: the file cannot be read, or holds no network of this kind.
+        UsageError: it holds not the one that was asked for, or several.
     """
     contents = read_contents(path)
     network = choose_network(contents, ema=ema, prefix=prefix)
@@ -116,23 +118,45 @@ def plan_conversion(
         allowed = ", ".join(sorted(READABLE_DTYPES))
         raise CheckpointError(f"{printable(path)}: weights must be {allowed}; got {first_ten(wrong)}")
     shapes = contents.shapes(network)
-    found = infer_architecture({name: shape for name, shape in shapes.items() if not name.startswith("codec.")})
-    given = _given(contents, config_file, overrides)
+    try:
+        found = infer_architecture({name: shape for name, shape in shapes.items() if not name.startswith("codec.")})
+    except CheckpointError as error:
+        raise CheckpointError(f"{printable(path)}: {error.message}", hint=error.hint) from None
+    return Source(contents, network, found)
+
+
+def plan_conversion(
+    source: Source, *, config_file: Path | None = None, overrides: Mapping[str, Any] | None = None
+) -> Plan:
+    """Completes the config of the checkpoint to be written.
+
+    Args:
+        source: what is converted.
+        config_file: a JSON file with a config or a part of one.
+        overrides: what the user's flags say, nested like the config. They override the config file, which overrides
+            the source's own header; what the shapes tell, none of them may contradict.
+
+    Raises:
+        CheckpointError: a config is bad, or contradicts the shapes.
+        UsageError: a field that shapes do not tell is missing; the message says which, and what fits.
+    """
+    contents, shapes = source.contents, source.contents.shapes(source.network)
+    path, given = contents.path, _given(contents, config_file, overrides)
     told = given.get("model", {})
     if not isinstance(told, Mapping):
         raise CheckpointError(f"{printable(path)}: model must be an object, got {printable(told, 80)}")
-    model, questions = complete(found, told)
+    model, questions = complete(source.found, told)
     whole = merged({**given, "format": FORMAT}, {"model": model})
     if (autoencoder := infer_autoencoder(shapes)) is not None:
         whole = merged({"video": {"codec": "latent", "autoencoder": vars(autoencoder)}}, whole)
     else:
-        questions += _codec_question(contents, found, given)
+        questions += _codec_question(contents, source.found, given)
     if questions:
         raise _missing(path, questions)
     config = checked_config(whole, f"config of {printable(path)}")
     if problems := misfits(checkpoint_shapes(config), shapes):
         raise CheckpointError(f"{printable(path)} does not fit its config: {'; '.join(problems)}")
-    return Plan(contents, network, config, found, given)
+    return Plan(source, config, given)
 
 
 def _given(contents: Contents, config_file: Path | None, overrides: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -172,7 +196,8 @@ def _missing(path: Path, questions: list[Question]) -> UsageError:
     return UsageError(
         f"{printable(path.name)} does not tell {counted(len(questions), 'field')} of its config, which must be given: "
         f"{asked}",
-        hint=f"Add what it was trained with, for example: {flags}",
+        hint=f"Add what it was trained with, for example {flags}. Sizes are those of the tensor that the network sees; "
+        "downsamplings are taken to be of the type all unless model.downsample_types says otherwise.",
     )
 
 
@@ -181,10 +206,6 @@ def _inside(given: Mapping[str, Any], path: str) -> Any:
     for name in path.split("."):
         value = value.get(name) if isinstance(value, Mapping) else None
     return value
-
-
-def _is_given(given: Mapping[str, Any], path: str) -> bool:
-    return _inside(given, path) is not None
 
 
 def _quoted(value: object) -> str:

@@ -301,7 +301,7 @@ def describe_inference(found: Inference) -> str:
         counted(told["channels"], "channel") + (" and as many of self-conditioning" if told["self_condition"] else ""),
         "no classes" if classes is None else counted(classes, "class"),
         f"levels of width {', '.join(map(str, found.widths))}",
-        f"{blocks if isinstance(blocks, int) else ', '.join(map(str, blocks))} blocks a level",
+        counted(blocks, "block") + " a level" if isinstance(blocks, int) else f"{', '.join(map(str, blocks))} blocks",
         _attending_words(found) + head + split,
         f"{told['fourier_dim']} Fourier features",
     ]

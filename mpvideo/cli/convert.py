@@ -100,11 +100,13 @@ def convert(
         edm["legacy_fan_in"] = True
     check_writable(out, overwrite=overwrite)
 
-    from mpvideo.checkpoint.conversion import plan_conversion
+    from mpvideo.checkpoint.conversion import find_source, plan_conversion
 
-    plan = plan_conversion(located(source), ema=ema, prefix=prefix, config_file=config, overrides=overrides)
-    for line in plan.lines():
+    found = find_source(located(source), ema=ema, prefix=prefix)
+    for line in found.lines():
         tell(line, quiet=quiet)
+    plan = plan_conversion(found, config_file=config, overrides=overrides)
+    tell(plan.line(), quiet=quiet)
 
     # Everything but the weights is known to be right before torch, which takes a second, is imported.
     import torch
@@ -118,13 +120,13 @@ def convert(
         tell("warning: the narrower dtype changes what the network computes; take a wider --dtype", quiet=quiet)
     about: dict[str, Any] = {
         "path": str(out),
-        "prefix": plan.network.prefix,
-        "ema": plan.network.is_average,
+        "prefix": found.network.prefix,
+        "ema": found.network.is_average,
         "step": done.step,
         "dtypes": done.dtypes,
         "exact": done.exact,
         "difference": done.difference,
-        "inferred": dict(plan.found.determined),
-        "free": list(plan.found.free),
+        "inferred": dict(found.found.determined),
+        "assumed": plan.assumed,
     }
     write_result(f"{json.dumps(about)}\n" if as_json else f"{out}\n")

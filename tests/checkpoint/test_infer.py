@@ -174,7 +174,7 @@ def test_what_contradicts_the_shapes(given_fields: dict[str, Any], words: str) -
 
 def test_in_words() -> None:
     assert describe_inference(FOUND) == (
-        "2 channels; 5 classes; levels of width 8, 12, 12; 1 blocks a level; attention at level 2, 3, heads of 5; "
+        "2 channels; 5 classes; levels of width 8, 12, 12; 1 block a level; attention at level 2, 3, heads of 5; "
         "8 Fourier features"
     )
 
