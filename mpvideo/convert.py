@@ -150,7 +150,7 @@ def _compare(
             f"one forward pass of the checkpoint must equal the source's, it differs by {difference:.1e}",
             hint="The disk or the memory may be faulty: run it again.",
         )
-    return difference
+    return float(difference)
 
 
 @torch.inference_mode()

@@ -1,7 +1,7 @@
 """What a file or folder from a training holds: which networks, under which prefixes.
 
-No torch is imported, nothing is run. Read are safetensors files with or without a config, PyTorch's .pt files (plain state dicts, trainers' files with an
-average beside the raw weights), and folders of either, as accelerate writes them.
+No torch is imported and nothing is run. Read are safetensors files with or without a config, PyTorch's .pt files (plain
+state dicts, trainers' files with an average beside the raw weights), and folders of either, as accelerate writes them.
 """
 
 from collections.abc import Mapping
