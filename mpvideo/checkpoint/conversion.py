@@ -81,7 +81,7 @@ class Plan:
 
     @property
     def assumed(self) -> dict[str, Any]:
-        """Fields that change what is computed or shown and that neither shapes nor anybody gave, with their defaults."""
+        """Fields that change what is computed or shown and that neither shapes nor anybody gave, and their defaults."""
         names = [name for name in NEVER_TOLD if name not in ("attn_flash", "resnet_mp_add_t")]
         if self.source.found.num_stages:
             names.insert(0, "downsample_types")
