@@ -126,7 +126,9 @@ def _flat(name: str, value: Any) -> Iterator[tuple[str, Tensor]]:
 def _with_record(plan: Plan, step: int | None) -> CheckpointConfig:
     """The config with a word on where the weights come from."""
     network, name = plan.source.network, plan.source.contents.path.name
-    record: dict[str, Any] = {"from": name, "ema": network.is_average, "mpvideo": __version__}
+    record: dict[str, Any] = {"from": name, "mpvideo": __version__}
+    if network.is_average:  # weights under other prefixes may be an average, too
+        record["ema"] = True
     if network.prefix:
         record["prefix"] = network.shown
     if step is not None:

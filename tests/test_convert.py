@@ -6,6 +6,7 @@ import pickle
 import subprocess
 import sys
 from collections import OrderedDict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from mpvideo.checkpoint.conversion import find_source, plan_conversion
 from mpvideo.checkpoint.load import load_tensors
 from mpvideo.cli.convert import convert
 from mpvideo.errors import CheckpointError, MPVideoError, OutputError, UsageError
-from tests.checkpoints import random_tensors, tiny_config
+from tests.checkpoints import random_tensors, save_tiny, tiny_config
 
 CONFIG = tiny_config("rgb", num_classes=None, dim_max=768)
 WEIGHTS = random_tensors(CONFIG)
@@ -270,3 +271,27 @@ def test_the_plan_is_made_without_torch(tmp_path: Path) -> None:
     assert done.stdout == "False\n"
     plan = plan_conversion(find_source(tmp_path / "in.pt"), overrides={"model": {"image_size": 8, "frames": 4}})
     assert plan.config.model == CONFIG.model
+
+
+def test_the_format_of_before_2020(tmp_path: Path) -> None:
+    torch.save(WEIGHTS, tmp_path / "in.pt", _use_new_zipfile_serialization=False)
+    run(tmp_path / "in.pt", tmp_path / "out.safetensors", *SIZES)
+    assert_same(load_tensors(open_checkpoint(tmp_path / "out.safetensors").header)[0])
+
+
+def test_a_checkpoint_with_a_config_keeps_it(tmp_path: Path) -> None:
+    config = tiny_config("latent")
+    save_tiny(tmp_path / "in.safetensors", config)
+    about, _ = run(tmp_path / "in.safetensors", tmp_path / "out.safetensors", "--dtype", "float64")
+    assert about["exact"]
+    made = open_checkpoint(tmp_path / "out.safetensors").config
+    assert replace(made, training={}) == config
+
+
+@pytest.mark.parametrize("cut", [10, 200, 2000, -300, -10])
+def test_a_cut_file_is_refused(cut: int, tmp_path: Path) -> None:
+    torch.save(WEIGHTS, tmp_path / "whole.pt")
+    (tmp_path / "in.pt").write_bytes((tmp_path / "whole.pt").read_bytes()[:cut])
+    with pytest.raises(CheckpointError):
+        run(tmp_path / "in.pt", tmp_path / "out.safetensors", *SIZES)
+    assert not (tmp_path / "out.safetensors").exists()
