@@ -1,5 +1,6 @@
 import errno
 import os
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -251,3 +252,29 @@ def test_reasons_are_clauses() -> None:
     assert reason(OSError(errno.EIO, "Input/output error")) == "input/output error"
     assert reason(OSError(errno.EIO, "RPC failed")) == "RPC failed"
     assert reason(ValueError("Odd\x1b[31m")) == "odd\\x1b[31m"
+
+
+def test_bytes_are_on_the_disk_before_the_name_and_the_name_before_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+
+    def noted(call: str) -> None:
+        real = getattr(os, call)
+
+        def wrapper(*arguments: object, **options: object) -> object:
+            kind = call
+            if call == "fsync":
+                kind += " folder" if stat.S_ISDIR(os.fstat(arguments[0]).st_mode) else " file"  # type: ignore[call-overload]
+            calls.append(kind)
+            return real(*arguments, **options)
+
+        monkeypatch.setattr(os, call, wrapper)
+
+    for call in ("fsync", "link", "replace"):
+        noted(call)
+    write(tmp_path / "out", b"new")
+    assert calls == ["fsync file", "link", "fsync folder"]
+    calls.clear()
+    write(tmp_path / "out", b"newer", overwrite=True)
+    assert calls == ["fsync file", "replace", "fsync folder"]

@@ -60,12 +60,13 @@ def located(path: Path) -> Path:
 def _fetch(reference: HubReference) -> Path:
     try:
         from huggingface_hub import errors
-        from huggingface_hub.utils import disable_progress_bars
+        from huggingface_hub.utils import disable_progress_bars, logging
     except ImportError:
         raise UsageError(
             f"{printable(reference)} must be fetched with the package huggingface_hub, which is not installed",
             hint="Run `pip install 'mpvideo[hub]'`.",
         ) from None
+    logging.set_verbosity_error()  # it tells of each attempt; what becomes of them is told below
     if not sys.stderr.isatty():
         disable_progress_bars()
     try:
@@ -92,6 +93,8 @@ def _checkpoint(reference: HubReference) -> Path:
     try:
         weights = _download(reference, WEIGHTS_FILE)
     except errors.EntryNotFoundError as error:
+        if isinstance(error, errors.LocalEntryNotFoundError) and not constants.HF_HUB_OFFLINE:
+            raise  # out of reach: the index would be as well
         try:
             weights = _download(reference, INDEX_FILE)
         except errors.LocalEntryNotFoundError:

@@ -208,3 +208,83 @@ def test_terminals_without_unicode(good: Path) -> None:
     code = f"from mpvideo.cli.inspect import inspect; from pathlib import Path; inspect(Path({str(good)!r}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, env={"PYTHONIOENCODING": "ascii"})
     assert done.returncode == 0 and b"c\\xe4t" in done.stdout, done.stderr
+
+
+def test_a_torch_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.pt"
+    torch.save({"model": {"\x1b[2Jw": torch.zeros(2, 3)}, "step": 7}, path)
+    text = run(path, "--tensors", "--check", code=3)
+    assert "PyTorch file, listed without running it" in text and re.search(r"^  step +7$", text, re.M)
+    assert "model.\\x1b[2Jw  float32  2x3" in text and "hint: `mpvideo convert` makes a checkpoint of it." in text
+    report = json.loads(run(path, "--json", code=3))
+    assert report["kind"] == "torch" and report["parameters"]["total"] == 6 and report["tensors"] is None
+
+
+def test_a_run(good: Path, tmp_path: Path) -> None:
+    put(tmp_path / "run.json", b'{"version": "1", "source": {"data": "clips"}, "recipe": {"seed": 3}}')
+    report = as_json(tmp_path, code=3)
+    assert report["run"]["source"] == {"data": "clips"} and report["run"]["step"] is None
+    assert "none logged yet" in run(tmp_path, code=3) and "it has neither" in run(tmp_path, code=3)
+    put(tmp_path / "model.safetensors", good.read_bytes())
+    lines = [
+        {"step": n, "samples": 10 * n, "loss": 1 / n, "seconds": 60, "loss_by_sigma": {"<1": 0.5}} for n in (1, 9, 10)
+    ]
+    put(tmp_path / "log.jsonl", "".join(json.dumps(line) + "\n" for line in lines).encode())
+    summary = as_json(tmp_path)["run"]
+    assert (summary["step"], summary["samples"], summary["seconds"]) == (10, 100, 180)
+    assert summary["loss"] == pytest.approx((1 / 9 + 1 / 10) / 2), "of the last tenth"
+    text = run(tmp_path)
+    assert "  trained on  clips" in text and "  steps       10, 100 videos" in text and "16x16 pixels" in text
+
+
+def test_a_video(tmp_path: Path) -> None:
+    from mpvideo.video import Encoding, VideoWriter
+
+    path = tmp_path / "a.gif"
+    with VideoWriter(path, width=8, height=8, channels=3, encoding=Encoding(8.0, 1), record={"seed": 5}) as writer:
+        writer.write(torch.zeros(2, 8, 8, 3, dtype=torch.uint8).numpy())
+    report = json.loads(run(path, "--json"))
+    assert report["kind"] == "video" and report["record"] == {"seed": 5}
+    assert (report["width"], report["height"], report["frames"]) == (8, 8, 2)
+    assert "8x8 pixels, 2 frames" in run(path) and "  seed        5" in run(path)
+
+
+def test_differences(good: Path, tmp_path: Path) -> None:
+    tensors = random_tensors(CONFIG)
+    tensors["input_block.weight"] *= 2
+    other = tmp_path / "other.safetensors"
+    save_checkpoint(other, tensors, latent_config(classes=CONFIG.classes, title="[b]"))
+    text = run("--diff", good, other, "--check")
+    assert re.search(r"^  title +\[bold\]Small\[/bold\] +\[b\]$", text, re.M)
+    assert re.search(r"^  input_block.weight +50%$", text, re.M)
+    assert "The same: no (config, tensors and values)" in text
+    report = json.loads(run("--diff", good, other, "--json"))
+    assert report["kind"] == "diff" and report["values"] is None and not report["same"]
+    assert "The same: yes" in run("--diff", good, good, "--check")
+    with pytest.raises(UsageError, match="cannot be given together with FILE"):
+        CliRunner().invoke(app, [str(good), "--diff", str(good), str(good)], catch_exceptions=False)
+
+
+def test_other_metadata_and_sources_are_shown(good: Path, tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    path = tmp_path / "a.safetensors"
+    metadata = {"mpvideo": CONFIG.to_json(), "modelspec.title": "A\x1b[2Jdog", "modelspec.author": "me"}
+    save_file(random_tensors(CONFIG), path, metadata=metadata)
+    text = run(path, "--set", "video.fps=4")
+    assert "  modelspec.title   A\\x1b[2Jdog" in text and "  modelspec.author  me" in text
+    assert "  flag        video: fps" in text
+    assert as_json(path)["metadata"]["modelspec.author"] == "me"
+    assert as_json(path, "--set", "video.fps=4")["sources"]["video.fps"] == "flag"
+
+
+def test_a_misfit_says_what_cures_it(good: Path) -> None:
+    text = run(good, "--set", "model.num_classes=2", "--set", "classes=null", code=3)
+    assert "hint: By its shapes: --set model.num_classes=3." in text
+
+
+def test_more_than_the_memory_that_is_free(good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mpvideo.checkpoint.report.free_memory", lambda: 10)
+    assert "; more than the 10 B that are free here" in run(good)
+    monkeypatch.setattr("mpvideo.checkpoint.report.free_memory", lambda: None)
+    assert "free here" not in run(good) and as_json(good)["cost"]["free_memory"] is None

@@ -1,0 +1,231 @@
+"""Checkpoints on the hub, against a local server that stands in for it."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mpvideo.architecture import checkpoint_shapes
+from mpvideo.checkpoint.header import INDEX_FILE
+from mpvideo.checkpoint.save import save_checkpoint
+from mpvideo.cli import hub as hub_module
+from mpvideo.cli.hub import HubReference, is_on_hub, located
+from mpvideo.errors import MPVideoError, UsageError
+from tests.checkpoint.files import CONFIG, random_tensors
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+needs_library = pytest.mark.skipif(
+    importlib.util.find_spec("huggingface_hub") is None, reason="huggingface_hub is not installed"
+)
+
+
+class Hub:
+    """What a hub has, and what it was asked for."""
+
+    def __init__(self, files: dict[str, bytes]) -> None:
+        self.files, self.asked = files, list[str]()
+        hub = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_HEAD(self) -> None:
+                self.answer(body=False)
+
+            def do_GET(self) -> None:
+                self.answer(body=True)
+
+            def answer(self, *, body: bool) -> None:
+                hub.asked.append(f"{self.command} {self.path}")
+                owner, repo, resolve, revision, *path = self.path.strip("/").split("/")
+                name = "/".join(path)
+                if (owner, repo, resolve) == ("me", "gated", "resolve"):
+                    return self.refuse("GatedRepo", 403)
+                if (owner, repo, resolve) != ("me", "dog", "resolve"):
+                    return self.refuse("RepoNotFound")
+                if revision not in ("main", "v1", COMMIT):
+                    return self.refuse("RevisionNotFound")
+                if name not in hub.files:
+                    return self.refuse("EntryNotFound")
+                self.send_response(200)
+                self.send_header("X-Repo-Commit", COMMIT)
+                self.send_header("ETag", f'"{abs(hash(name)):x}"')
+                self.send_header("Content-Length", str(len(hub.files[name])))
+                self.end_headers()
+                if body:
+                    self.wfile.write(hub.files[name])
+                return None
+
+            def refuse(self, code: str, status: int = 404) -> None:
+                self.send_response(status)
+                self.send_header("X-Error-Code", code)
+                self.send_header("X-Repo-Commit", COMMIT)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, *words: Any) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.address = f"http://127.0.0.1:{self.server.server_port}"
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    path = tmp_path_factory.mktemp("weights") / "model.safetensors"
+    save_checkpoint(path, random_tensors(), CONFIG)
+    return {"model.safetensors": path.read_bytes(), "sub/other.safetensors": path.read_bytes()}
+
+
+@pytest.fixture
+def hub(files: dict[str, bytes]) -> Iterator[Hub]:
+    hub = Hub(dict(files))
+    thread = threading.Thread(target=hub.server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield hub
+    hub.server.shutdown()
+    thread.join()
+    hub.server.server_close()
+
+
+def run(home: Path, hub: Hub, command: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Runs a program with a cache of its own; the library reads its environment when it is imported."""
+    variables = {
+        **os.environ,
+        "HF_HOME": str(home),
+        "HF_ENDPOINT": hub.address,
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_HUB_DISABLE_XET": "1",
+        "no_proxy": "127.0.0.1",
+        **environment,
+    }
+    return subprocess.run(command, env=variables, capture_output=True, text=True, timeout=100, check=False)
+
+
+@pytest.mark.parametrize(
+    ("text", "reference"),
+    [
+        ("hf:me/dog", HubReference("me/dog", None, None)),
+        ("hf:me/dog@v1", HubReference("me/dog", None, "v1")),
+        ("hf:me/dog/model.safetensors", HubReference("me/dog", "model.safetensors", None)),
+        ("hf:me/dog/a/b.safetensors@refs/pr/1", HubReference("me/dog", "a/b.safetensors", "refs/pr/1")),
+    ],
+)
+def test_references(text: str, reference: HubReference, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub_module, "_fetch", lambda found: found)
+    assert located(Path(text)) == reference and str(reference) == text
+
+
+@pytest.mark.parametrize("text", ["hf:", "hf:dog", "hf:me/dog@", "hf:me/\x1b[2J", "hf:me/dog @v1"])
+def test_what_is_no_reference(text: str) -> None:
+    with pytest.raises(UsageError, match=r"must be hf:owner/repo\[/file\]\[@revision\]") as caught:
+        located(Path(text))
+    assert caught.value.message.isprintable()
+
+
+def test_other_paths_stay(tmp_path: Path) -> None:
+    for path in (tmp_path, Path("./x/hf:me/dog"), Path("model.safetensors")):
+        assert located(path) == path and not is_on_hub(path)
+
+
+def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(UsageError, match="hf:me/dog must be fetched with the package huggingface_hub") as caught:
+        located(Path("hf:me/dog"))
+    assert caught.value.hint == "Run `pip install 'mpvideo[hub]'`."
+
+
+OUTCOMES = """
+import json, sys
+from pathlib import Path
+from mpvideo.checkpoint import read_header
+from mpvideo.cli.hub import located
+from mpvideo.errors import MPVideoError
+for name in sys.argv[1:]:
+    try:
+        header = read_header(located(Path(name)))
+        print(json.dumps([0, str(header.path), header.sidecar is not None, [file.name for file in header.files]]))
+    except MPVideoError as error:
+        print(json.dumps([int(error.exit_code), error.message, error.hint]))
+"""
+
+
+def outcomes(home: Path, hub: Hub, *names: str, **environment: str) -> list[list[Any]]:
+    """What becomes of each name, in one process."""
+    done = run(home, hub, [sys.executable, "-c", OUTCOMES, *names], environment)
+    assert done.returncode == 0 and done.stderr == "", done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@needs_library
+def test_fetched_once_then_from_the_cache(tmp_path: Path, hub: Hub) -> None:
+    done = run(tmp_path, hub, [sys.executable, "-m", "mpvideo", "inspect", "hf:me/dog", "--json"], {})
+    assert done.returncode == 0 and done.stderr == "", done.stderr
+    report = json.loads(done.stdout)
+    assert report["name"] == "model.safetensors" and report["loads"] and report["path"].startswith(str(tmp_path))
+    assert "GET /me/dog/resolve/main/model.safetensors" in hub.asked
+    hub.asked.clear()
+    ((code, path, *_),) = outcomes(tmp_path, hub, "hf:me/dog")
+    assert code == 0 and path == report["path"] and not any(line.startswith("GET") for line in hub.asked)
+    hub.asked.clear()
+    there, elsewhere = outcomes(tmp_path, hub, "hf:me/dog", "hf:me/cat", HF_HUB_OFFLINE="1")
+    assert there[1] == report["path"] and not hub.asked
+    assert elsewhere[:2] == [1, "hf:me/cat is not in the cache, and HF_HUB_OFFLINE forbids to fetch it"]
+
+
+@needs_library
+def test_what_the_hub_has_and_what_it_has_not(tmp_path: Path, hub: Hub) -> None:
+    hub.files["config.json"] = b'{"format": 1, "title": "from the hub"}'
+    whole, revision, file, none, gated, no_revision, no_file, no_name = outcomes(
+        tmp_path, hub, "hf:me/dog", "hf:me/dog@v1", "hf:me/dog/sub/other.safetensors@v1", "hf:me/none", "hf:me/gated",
+        "hf:me/dog@v9", "hf:me/dog/none.safetensors", "hf:me/..dog--x",
+    )  # fmt: skip
+    assert whole[0] == revision[0] == 0 and whole[2] and revision[2], "with its config.json"
+    assert file[0] == 0 and file[1].endswith("/sub/other.safetensors")
+    assert none[:2] == [3, "hf:me/none does not exist on the hub, or is private"]
+    assert gated[:2] == [3, "hf:me/gated is given out only to those whom its owner lets in"]
+    assert no_revision[:2] == [3, "hf:me/dog@v9: the repository has no revision 'v9'"]
+    assert no_file[:2] == [3, "hf:me/dog/none.safetensors: the repository has no such file"]
+    assert no_name[0] == 2 and "is no name on the hub" in no_name[1]
+
+
+@needs_library
+def test_shards_come_with_their_index(tmp_path: Path, hub: Hub) -> None:
+    weights = hub.files.pop("model.safetensors")
+    names = dict.fromkeys(checkpoint_shapes(CONFIG), "one.safetensors")
+    hub.files |= {"one.safetensors": weights, INDEX_FILE: json.dumps({"weight_map": names}).encode()}
+    hub.files |= {f"bad/{INDEX_FILE}": json.dumps({"weight_map": {"a": "../../etc/passwd"}}).encode()}
+    good, bad = outcomes(tmp_path, hub, "hf:me/dog", f"hf:me/dog/bad/{INDEX_FILE}")
+    assert good[0] == 0 and good[3] == ["one.safetensors"]
+    assert bad[0] == 3 and "files in the same folder" in bad[1]
+    assert not any("passwd" in line for line in hub.asked)
+
+
+@needs_library
+def test_a_repository_of_something_else(tmp_path: Path, hub: Hub) -> None:
+    hub.files.clear()
+    hub.files["page.safetensors"] = b"<!doctype html>"
+    nothing, page = outcomes(tmp_path, hub, "hf:me/dog", "hf:me/dog/page.safetensors")
+    assert nothing[0] == 3 and "must hold model.safetensors or model.safetensors.index.json" in nothing[1]
+    assert page[0] == 3 and "HTML page" in page[1], "nothing of the hub is trusted"
+
+
+@needs_library
+def test_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library's own word for it, as it comes after its attempts, which take half a minute."""
+    import huggingface_hub
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    def fetch(*rest: Any, **options: Any) -> str:
+        raise LocalEntryNotFoundError("cannot find the file")
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", fetch)
+    with pytest.raises(MPVideoError, match="is not in the cache, and the hub cannot be reached") as caught:
+        located(Path("hf:me/dog"))
+    assert caught.value.exit_code == 1 and "HF_ENDPOINT (now " in (caught.value.hint or "")
