@@ -21,6 +21,7 @@ STANDARD_LIBRARY_ONLY = (
     "mpvideo.architecture",
     "mpvideo.files",
     "mpvideo.checkpoint",
+    "mpvideo.checkpoint.conversion",
     "mpvideo.checkpoint.report",
 )
 

@@ -23,7 +23,7 @@ def shell_lines() -> list[str]:
     text = "\n".join(block for kind, block in BLOCKS if kind == "sh")
     return [
         line.strip()
-        for line in re.findall(r"(?:^|\s|/)mpvideo ((?:sample|inspect|train|ema|eval|doctor)[^\n|]*)", text)
+        for line in re.findall(r"(?:^|\s|/)mpvideo ((?:sample|inspect|convert|train|ema|eval|doctor)[^\n|]*)", text)
     ]
 
 
@@ -73,7 +73,7 @@ def test_the_example_config_is_one() -> None:
 
 def test_the_example_with_settings_is_whole() -> None:
     """Nothing but the weights is missing from a config given with --set alone."""
-    (line,) = (line for line in shell_lines() if "--set model.image_size" in line)
+    (line,) = (line for line in shell_lines() if line.startswith("sample") and "--set model.image_size" in line)
     words = shlex.split(line)
     settings = [word for flag, word in pairwise(words) if flag == "--set"]
     nested = parse_settings(settings)

@@ -12,8 +12,8 @@ FORMAT_MAX_BYTES = 100_000_000
 
 _DOWNLOAD = "The download saved a page instead of the file: use the direct download link."
 _PICKLE = (
-    "Pickles can run code, so mpvideo never opens one. Where you trust it, load its state dict with torch and save "
-    "that with safetensors.torch.save_file."
+    "`mpvideo convert FILE model.safetensors` makes a checkpoint of the tensors in it. Pickles can run code: it "
+    "runs none."
 )
 _UNPACK = "Unpack it and give the .safetensors file inside."
 _DAMAGED = f"A header has at most {FORMAT_MAX_BYTES:,} bytes: the file is damaged, download or copy it again."

@@ -128,7 +128,7 @@ def _read_shards(path: Path, index: Path) -> Header:
     if not isinstance(weight_map, dict) or not weight_map:
         raise CheckpointError(f"{where}: weight_map must be an object that gives each tensor's file")
     for name in weight_map.values():
-        if not _is_bare_name(name):
+        if not is_bare_name(name):
             raise CheckpointError(
                 f"{where}: shards must be names of files in the same folder, got {printable(repr(name), 80)}"
             )
@@ -147,7 +147,7 @@ def _read_shards(path: Path, index: Path) -> Header:
     )
 
 
-def _is_bare_name(name: object) -> bool:
+def is_bare_name(name: object) -> bool:
     """Whether a name stays in its folder on every system; symbolic links inside the folder are the user's own."""
     return (
         isinstance(name, str)

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from io import FileIO
 from itertools import groupby
 from math import isfinite
@@ -11,13 +11,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mpvideo.checkpoint.container import WEIGHT_DTYPES, TensorInfo
+from mpvideo.checkpoint.container import FLOAT8_DTYPES, WEIGHT_DTYPES, TensorInfo
 from mpvideo.checkpoint.header import Header
 from mpvideo.checkpoint.reading import open_regular, read_into, stamp_of
 from mpvideo.errors import CheckpointError, DeviceError
 from mpvideo.text import amount, counted, first_ten, printable
 
 _TORCH: dict[str, torch.dtype] = {word: getattr(torch, name) for word, name in WEIGHT_DTYPES.items()}
+_FLOAT8: dict[str, torch.dtype] = {word: getattr(torch, name) for word, name in FLOAT8_DTYPES.items()}
 
 
 def load_tensors(header: Header) -> tuple[dict[str, Tensor], str]:
@@ -64,7 +65,7 @@ def read_tensors(header: Header) -> Iterator[tuple[TensorInfo, Tensor]]:
 
 
 def read_tensor(header: Header, name: str) -> Tensor:
-    """Reads one tensor of a checkpoint.
+    """Reads one tensor of a checkpoint; of float8 too, which only conversion takes.
 
     Raises:
         CheckpointError, DeviceError: as `load_tensors`, but it may hold NaN.
@@ -72,7 +73,7 @@ def read_tensor(header: Header, name: str) -> Tensor:
     info = header.tensors[name]
     with open_regular(info.file) as file:
         _check_unchanged(file, info.file, header, "between the reading of its header and of its weights")
-        return _read(file, info)
+        return _read(file, info, {**_TORCH, **_FLOAT8})
 
 
 def _check_unchanged(file: FileIO, path: Path, header: Header, when: str) -> None:
@@ -108,8 +109,8 @@ def _hash(header: Header, tensors: dict[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _read(file: FileIO, info: TensorInfo) -> Tensor:
-    if info.dtype not in _TORCH:
+def _read(file: FileIO, info: TensorInfo, dtypes: Mapping[str, torch.dtype] = _TORCH) -> Tensor:
+    if info.dtype not in dtypes:
         raise CheckpointError(
             f"{printable(info.file)}: weights must be {', '.join(WEIGHT_DTYPES.values())}; "
             f"{printable(info.name)} is {info.dtype}"
@@ -124,4 +125,4 @@ def _read(file: FileIO, info: TensorInfo) -> Tensor:
         ) from None
     if info.size:
         read_into(file, info.start, raw.numpy().data, info.file)
-    return raw.view(_TORCH[info.dtype]).reshape(info.shape)
+    return raw.view(dtypes[info.dtype]).reshape(info.shape)

@@ -104,19 +104,28 @@ def resolve_config(
         check_format(layer, where)
     if overrides:
         layers.append(("flags", overrides))
-    merged: dict[str, Any] = {}
+    whole: dict[str, Any] = {}
     for _, layer in layers:
-        merged = _merge(merged, layer)
-    merged["format"] = FORMAT
+        whole = merged(whole, layer)
+    whole["format"] = FORMAT
     where = "config from " + " and ".join(where for where, _ in reversed(layers))
-    if "model" not in merged:
+    if "model" not in whole:
         raise CheckpointError(
             f"{printable(header.path)} does not say which architecture it has: no config gives `model`",
             hint=f"Give it with --set model.FIELD=VALUE or with --config FILE, a JSON file such as {_EXAMPLE}.",
         )
+    return checked_config(whole, where)
+
+
+def checked_config(whole: dict[str, Any], where: str) -> CheckpointConfig:
+    """Checks a config that has been put together, its codec filled in where the channels leave no doubt.
+
+    Raises:
+        CheckpointError: it is incomplete or wrong; `where` begins the message.
+    """
     try:
-        _fill_codec(merged, where)
-        return CheckpointConfig.from_dict(merged, where)
+        _fill_codec(whole, where)
+        return CheckpointConfig.from_dict(whole, where)
     except CheckpointError as error:
         raise CheckpointError(printable(error.message, 1000), hint=error.hint) from None
 
@@ -127,16 +136,24 @@ def find_problems(header: Header, config: CheckpointConfig) -> list[str]:
     One sentence for each kind: missing, left over, misshapen, of a dtype that weights cannot have. Each names the first
     ten tensors with their shapes.
     """
-    wanted = checkpoint_shapes(config)
     present = header.tensors
-    missing = [f"{name} {_words(shape)}" for name, shape in wanted.items() if name not in present]
-    extra = [f"{name} {_words(tensor.shape)}" for name, tensor in present.items() if name not in wanted]
-    misshapen = [
-        f"{name} {_words(present[name].shape)} instead of {_words(shape)}"
-        for name, shape in wanted.items()
-        if name in present and present[name].shape != shape
-    ]
+    problems = misfits(checkpoint_shapes(config), {name: tensor.shape for name, tensor in present.items()})
     mistyped = [f"{name} ({tensor.dtype})" for name, tensor in present.items() if tensor.dtype not in WEIGHT_DTYPES]
+    if mistyped:
+        allowed = ", ".join(WEIGHT_DTYPES.values())
+        problems.append(f"{counted(len(mistyped), 'tensor')} not of dtype {allowed}: {first_ten(mistyped)}")
+    return problems
+
+
+def misfits(wanted: Mapping[str, Shape], present: Mapping[str, Shape]) -> list[str]:
+    """How the tensors that are there differ from those wanted: missing, left over, misshapen, a sentence each."""
+    missing = [f"{name} {_words(shape)}" for name, shape in wanted.items() if name not in present]
+    extra = [f"{name} {_words(shape)}" for name, shape in present.items() if name not in wanted]
+    misshapen = [
+        f"{name} {_words(present[name])} instead of {_words(shape)}"
+        for name, shape in wanted.items()
+        if name in present and present[name] != shape
+    ]
     problems = []
     if missing:
         problems.append(f"{counted(len(missing), 'tensor')} missing: {first_ten(missing)}")
@@ -144,9 +161,6 @@ def find_problems(header: Header, config: CheckpointConfig) -> list[str]:
         problems.append(f"{counted(len(extra), 'tensor')} left over: {first_ten(extra)}")
     if misshapen:
         problems.append(f"{counted(len(misshapen), 'tensor')} misshapen: {first_ten(misshapen)}")
-    if mistyped:
-        allowed = ", ".join(WEIGHT_DTYPES.values())
-        problems.append(f"{counted(len(mistyped), 'tensor')} not of dtype {allowed}: {first_ten(mistyped)}")
     return problems
 
 
@@ -154,27 +168,28 @@ def _words(shape: Shape) -> str:
     return f"({', '.join(map(str, shape))})"
 
 
-def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(below)
+def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """One object over another, field by field; a null takes the field away (RFC 7386)."""
+    both = dict(below)
     for key, value in above.items():
         if value is None:
-            merged.pop(key, None)
+            both.pop(key, None)
         elif isinstance(value, Mapping):
-            beneath = merged.get(key)
-            merged[key] = _merge(beneath if isinstance(beneath, Mapping) else {}, value)
+            beneath = both.get(key)
+            both[key] = merged(beneath if isinstance(beneath, Mapping) else {}, value)
         else:
-            merged[key] = value
-    return merged
+            both[key] = value
+    return both
 
 
-def _fill_codec(merged: dict[str, Any], where: str) -> None:
+def _fill_codec(whole: dict[str, Any], where: str) -> None:
     """Fills in `video.codec` where the channels leave one reading, and asks where they leave two."""
-    model, video = merged["model"], merged.get("video", {})
+    model, video = whole["model"], whole.get("video", {})
     if not isinstance(model, Mapping) or not isinstance(video, Mapping):
         return
     if "codec" in video:
         if video["codec"] == "latent":
-            merged["video"] = {"autoencoder": {}, **video}
+            whole["video"] = {"autoencoder": {}, **video}
         return
     channels = model.get("channels", 4)
     if "autoencoder" in video:
@@ -192,4 +207,4 @@ def _fill_codec(merged: dict[str, Any], where: str) -> None:
             "(gray 1, rgb 3, rgba 4)",
             hint="If they are latents, give video.codec latent and video.autoencoder with --config FILE.",
         )
-    merged["video"] = {**video, "codec": codec}
+    whole["video"] = {**video, "codec": codec}

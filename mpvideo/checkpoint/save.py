@@ -2,7 +2,7 @@
 
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,12 @@ _WORDS: dict[torch.dtype, str] = {getattr(torch, name): word for word, name in W
 
 
 def save_checkpoint(
-    path: Path, tensors: Mapping[str, Tensor], config: CheckpointConfig, *, overwrite: bool = False
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    config: CheckpointConfig,
+    *,
+    overwrite: bool = False,
+    verify: Callable[[Path], None] | None = None,
 ) -> None:
     """Writes a checkpoint as one safetensors file with its config in the header.
 
@@ -32,6 +37,7 @@ def save_checkpoint(
             float64.
         config: what the checkpoint is.
         overwrite: whether an existing file may be replaced.
+        verify: called with the path of the whole file before it takes its name; if it raises, `path` is as it was.
 
     Raises:
         ValueError: tensors are missing, left over, misshapen or of another dtype.
@@ -47,13 +53,16 @@ def save_checkpoint(
     # Wide dtypes first, as the reference writer does, so that every tensor starts at a multiple of its item's size.
     names = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
     header = _header({name: tensors[name] for name in names}, config)
-    with atomic_path(path, overwrite=overwrite) as aside, aside.open("r+b") as file:
-        file.write(struct.pack("<Q", len(header)))
-        file.write(header)
-        for name in names:
-            values = tensors[name].detach().to("cpu").reshape(-1)
-            # One tensor's bytes at a time: neither a second copy of the weights nor of the file.
-            file.write(values.contiguous().view(torch.uint8).numpy().data)
+    with atomic_path(path, overwrite=overwrite) as aside:
+        with aside.open("r+b") as file:
+            file.write(struct.pack("<Q", len(header)))
+            file.write(header)
+            for name in names:
+                values = tensors[name].detach().to("cpu").reshape(-1)
+                # One tensor's bytes at a time: neither a second copy of the weights nor of the file.
+                file.write(values.contiguous().view(torch.uint8).numpy().data)
+        if verify is not None:
+            verify(aside)
 
 
 def _check_fit(tensors: Mapping[str, Tensor], config: CheckpointConfig) -> None:

@@ -11,6 +11,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from mpvideo import __version__
+from mpvideo.cli.convert import convert
 from mpvideo.cli.doctor import doctor
 from mpvideo.cli.ema import ema
 from mpvideo.cli.evaluate import evaluate
@@ -33,6 +34,7 @@ app = typer.Typer(
 )
 app.command(cls=GroupedCommand, options_metavar="--out FILE [OPTIONS]")(sample)
 app.command(cls=GroupedCommand)(inspect)
+app.command(cls=GroupedCommand)(convert)
 app.command("eval", cls=GroupedCommand)(evaluate)
 app.command(cls=GroupedCommand, options_metavar="--out RUN [OPTIONS]")(train)
 app.command(cls=GroupedCommand)(ema)
@@ -54,7 +56,7 @@ def options(
         bool, typer.Option("--debug", help="Show a traceback with every error; works after a command too.")
     ] = False,
 ) -> None:
-    """Turn KarrasUnet3D checkpoints into finished videos; train, inspect and judge them.
+    """Turn KarrasUnet3D checkpoints into finished videos; train, convert, inspect and judge them.
 
     \b
     mpvideo sample --class 207 --frames 32 --out dog.mp4
