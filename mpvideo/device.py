@@ -19,7 +19,7 @@ little off does not change the choice.
 """
 
 # How RuntimeErrors say it that have no type of their own: the CPU's on Linux and on Windows, C++'s, and Metal's.
-_NO_MEMORY = ("can't allocate memory", "not enough memory", "bad_alloc", "out of memory")
+_NO_MEMORY = ("can't allocate memory", "not enough memory", "bad_alloc", "out of memory", "alloc_failed")
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,10 @@ def _libraries(device: str) -> str:
 
 def cudnn_version() -> str | None:
     """The version of cuDNN, e.g. '9.10.2'; None without it."""
-    number = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
+    try:
+        number = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
+    except RuntimeError:  # one that does not fit torch
+        return "unusable"
     if number is None:
         return None
     thousand = 10_000 if number >= 90_000 else 1_000  # 8907 is 8.9.7, 91002 is 9.10.2

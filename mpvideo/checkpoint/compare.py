@@ -36,7 +36,9 @@ def compare(a: Header, b: Header) -> Report:
         "kind": "diff",
         "a": str(a.path),
         "b": str(b.path),
-        "same": not fields and not any(tensors[kind] for kind in ("missing", "added", "reshaped", "retyped")),
+        "same": not problems
+        and not fields
+        and not any(tensors[kind] for kind in ("missing", "added", "reshaped", "retyped")),
         "config": fields,
         "tensors": tensors,
         "values": None,

@@ -18,8 +18,8 @@ The keys, which stay: scripts read them from `mpvideo inspect --json`. Where not
     cost            {flops_per_evaluation, evaluations, passes, flops_per_video,
                     memory: {dtype: {weights, activations}}, free_memory};
                     `passes` of the network in each evaluation of one video: 1, or 2 under guidance; the FLOPs of one
-                    evaluation are those of one pass; memory in bytes for one video at a time, about, for each --dtype:
-                    weights are kept in float32 whatever the network computes in; `free_memory` of this machine
+                    evaluation are those of one pass; memory in bytes for one video at a time, about, for each --dtype;
+                    `free_memory` of this machine
     run             what `mpvideo.training.summary` says of the run, if it is a run's folder
     tensors         [{name, dtype, shape, file}], if asked for
     check           see `mpvideo.checkpoint.health`, if the weights were read
@@ -64,7 +64,6 @@ _KEYS = (
     *("video", "classes", "cost", "run", "tensors", "check", "loads", "problems", "warnings"),
 )
 _BYTES_PER_VALUE = {"float32": 4, "bfloat16": 2, "float16": 2}
-_BYTES_PER_PARAMETER = 4  # as `mpvideo.generate.load_model` keeps them
 
 
 def describe(header: Header, *, config_file: Path | None = None, overrides: Mapping[str, Any] | None = None) -> Report:
@@ -165,7 +164,7 @@ def _from_config(config: CheckpointConfig, parameters: int) -> Report:
             "flops_per_video": flops * sampling.num_evaluations * passes,
             "memory": {
                 dtype: {
-                    "weights": parameters * _BYTES_PER_PARAMETER,
+                    "weights": parameters * size,
                     "activations": activation_bytes(model, size) * passes,
                 }
                 for dtype, size in _BYTES_PER_VALUE.items()

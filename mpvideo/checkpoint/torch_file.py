@@ -27,6 +27,7 @@ _MAX_PICKLE = 16_000_000
 _MAX_ENTRIES = 500_000
 _MAX_DEPTH = 64
 _MAX_NAME = 1000
+_MAX_AXES = 64  # as many as torch allows
 _ITEM_BYTES = {
     **dict.fromkeys(("float64", "int64", "complex64"), 8),
     **dict.fromkeys(("float32", "int32"), 4),
@@ -95,7 +96,9 @@ class _Storage:
 def is_torch_file(start: bytes) -> bool:
     """Whether a file that begins with these bytes (a few hundred) is a .pt file or another pickle."""
     zipped = start.startswith(b"PK\x03\x04") and (b"data.pkl" in start or b"byteorder" in start)
-    return zipped or (start[:1] == b"\x80" and start[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"))
+    pickled = start[:1] == b"\x80" and start[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05")
+    # The length of a safetensors header may begin with the same bytes; the header itself follows it.
+    return zipped or (pickled and start[8:9] != b"{")
 
 
 def read_torch_file(path: Path) -> TorchFile:
@@ -170,6 +173,8 @@ def _tensor(arguments: tuple[Any, ...]) -> TorchTensor:
     storage, _, shape = arguments[:3]
     if not isinstance(storage, _Storage) or not isinstance(shape, tuple) or not all(map(_is_size, shape)):
         raise ValueError("it describes a tensor without a storage or a shape")
+    if len(shape) > _MAX_AXES or prod(shape) >= 2**63:
+        raise ValueError(f"it describes a tensor of {len(shape):,} axes, or of more values than there can be")
     named = [str(item) for item in arguments[4:] if isinstance(item, Name) and str(item) in _DTYPES]
     return TorchTensor(named[0].removeprefix("torch.") if named else storage.dtype, shape)
 

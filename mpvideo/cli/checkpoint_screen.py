@@ -112,11 +112,12 @@ def show_parameters(console: Console, parameters: dict[str, Any]) -> None:
     """Prints how many numbers there are in which part."""
     total = parameters["total"]
     console.print(Text(f"\nParameters: {amount(total, '')}", style="bold"))
+    if not total:
+        return
     rows = table("<part parameters share")
     for part, count in parameters["parts"].items():
         rows.add_row("", printable(part, 40), f"{count:,}", f"{100 * count / total:.1f}%")
-    if total:
-        console.print(rows)
+    console.print(rows)
 
 
 def _sampling_rows(report: Report) -> list[tuple[str, str]]:

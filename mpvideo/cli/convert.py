@@ -77,9 +77,9 @@ def convert(
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Make a checkpoint of weights that were trained with denoising-diffusion-pytorch.
+    """Make a checkpoint of weights trained elsewhere.
 
-    The architecture is inferred from the shapes of the tensors. What they do not tell has to be given with --set or
+    For networks that were trained with denoising-diffusion-pytorch. The architecture is inferred from the shapes of the tensors. What they do not tell has to be given with --set or
     --config; the command says what, and which values fit. Nothing in the file is run. The checkpoint takes its name
     only after it has been read again and one forward pass found equal to the source's.
 

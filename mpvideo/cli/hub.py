@@ -81,8 +81,10 @@ def _fetch(reference: HubReference) -> Path:
         raise MPVideoError(
             f"{printable(reference)} cannot be fetched: what answers is no hub", hint="Check HF_ENDPOINT and proxies."
         ) from error
-    # The library lets those of its network library through, whichever it is.
-    except OSError as error:
+    # The library lets those of its network library through, whichever it is, and of a path that leads out of its cache.
+    except Exception as error:
+        if isinstance(error, MPVideoError):
+            raise
         raise MPVideoError(f"{printable(reference)} cannot be fetched: {printable(error, 300)}") from error
 
 
@@ -121,9 +123,10 @@ def _download(reference: HubReference, file: str) -> Path:
     path = Path(hf_hub_download(reference.repo, file, revision=reference.revision))
     if file.endswith(".index.json"):
         weight_map: Any = read_json(path).get("weight_map")
-        names = set(weight_map.values()) if isinstance(weight_map, dict) else set()
+        values = weight_map.values() if isinstance(weight_map, dict) else ()
         # Those that would leave the folder are not even asked for; reading the checkpoint refuses them.
-        for name in sorted(name for name in names if isinstance(name, str) and PurePosixPath(name).name == name):
+        names = {name for name in values if isinstance(name, str) and PurePosixPath(name).name == name != ".."}
+        for name in sorted(names):
             hf_hub_download(reference.repo, str(PurePosixPath(file).with_name(name)), revision=reference.revision)
     return path
 

@@ -56,9 +56,9 @@ def inspect(
     settings: Settings = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what a file is: of a checkpoint what it makes and whether it would load, of a video how it was made.
+    """Say what a file holds, and whether it would load.
 
-    Reads headers alone unless told to --check, so the size of a checkpoint does not matter. No file's code is run. Exit
+    Of a checkpoint, what it makes and whether `sample` would take it; of a video, how it was made. Reads headers alone unless told to --check, so the size of a checkpoint does not matter. No file's code is run. Exit
     code 3 if a checkpoint would not load. The keys of --json stay; weights.md says where each is described.
 
     \b

@@ -21,10 +21,11 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
-from mpvideo.architecture import BlockPlan, attention_heads, network_plan
+from mpvideo.architecture import BlockPlan, attention_heads, network_plan, network_shapes
 from mpvideo.config import ModelConfig
 from mpvideo.nn.layers import EPS, MP_SILU_SCALE, RESIDUAL_BALANCE, AttentionAxes, normalize, pixel_norm
 from mpvideo.nn.unet3d import check_input, label_rows
+from mpvideo.text import first_ten
 
 _WIDEST_WHOLE_PLANE = 2
 """Side of the largest plane that is multiplied as a whole."""
@@ -39,6 +40,9 @@ class InferenceUnet3D:
             network is never held twice.
         legacy_fan_in: whether they were trained with a release from before 28 February 2024.
         device, dtype: where and in what to compute; the embedding is computed in float32 or better.
+
+    Raises:
+        ValueError: tensors are missing or left over.
     """
 
     def __init__(
@@ -50,6 +54,10 @@ class InferenceUnet3D:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
+        if wrong := network_shapes(model).keys() ^ tensors.keys():
+            raise ValueError(
+                f"tensors must be just those of the network, missing or left over: {first_ten(sorted(wrong))}"
+            )
         self.config = model
         weights = _Weights(tensors, 2 if legacy_fan_in else 3, torch.device(device), dtype)
         self.dtype = dtype
@@ -118,10 +126,6 @@ class _Weights:
         self._kernel_power = kernel_power
         self.device, self.dtype = device, dtype
         self.accurate = torch.promote_types(dtype, torch.float32)
-
-    def has(self, name: str) -> bool:
-        """Whether there is a layer of that name."""
-        return f"{name}.weight" in self._tensors
 
     def plain(self, name: str) -> Tensor:
         """A tensor as it is, in float32 or better."""
@@ -196,8 +200,8 @@ class _Convolution:
     def __init__(self, kernel: Tensor, *, stride: tuple[int, ...] = (1, 1, 1), padding: int = 1) -> None:
         self._kernel = kernel.contiguous(memory_format=torch.channels_last_3d)
         self._stride, self._padding = stride, (padding,) * 3
-        # ATen would take its own, slow convolution for a batch of one in float32.
-        self._onednn = kernel.device.type == "cpu" and kernel.dtype != torch.float64 and torch._C._has_mkldnn
+        # ATen would take its own, slow convolution for a batch of one in float32; in other dtypes it chooses well.
+        self._onednn = kernel.device.type == "cpu" and kernel.dtype == torch.float32 and torch._C._has_mkldnn
 
     def __call__(self, x: Tensor) -> Tensor:
         x = x.permute(0, 4, 1, 2, 3)
@@ -254,10 +258,10 @@ class _Block:
             weights.take(f"{name}.block2.2", scale=(1 - RESIDUAL_BALANCE) / norm / MP_SILU_SCALE), size
         )
         self._shrink: _Convolution | None = None
-        if weights.has(f"{name}.downsample_conv"):
+        if plan.kind == "encoder" and plan.resamples:
             self._shrink = _shrinking(weights.matrix(f"{name}.downsample_conv"), plan.factors)
         self._residual = None
-        if weights.has(f"{name}.res_conv"):
+        if plan.kind == "decoder" and plan.dim_in != plan.dim_out:
             self._residual = weights.matrix(f"{name}.res_conv", scale=self._straight)
         paths: dict[str, dict[str, AttentionAxes]] = {
             "none": {}, "joint": {"attn": "joint"}, "factorized": {"attn.0": "space", "attn.1": "time"}

@@ -40,7 +40,7 @@ def preview(
         names = classes or tuple(f"class {index}" for index in range(model.num_classes))
         captions = [names[index] for index in indices]
     denoiser = EDMDenoiser(
-        net=InferenceUnet3D(model, finished_weights(net), device=device),
+        net=InferenceUnet3D(model, finished_weights(net), legacy_fan_in=edm.legacy_fan_in, device=device),
         sigma_data=edm.sigma_data,
         clamp=edm.clamp,
         self_condition=model.self_condition,

@@ -23,7 +23,7 @@ def test_cost(tmp_path: Path, guidance: float, passes: int) -> None:
     assert cost["flops_per_video"] == 9 * passes * flops
     assert cost["memory"] == {
         dtype: {
-            "weights": 4 * report["parameters"]["total"],  # float32, whatever the network computes in
+            "weights": size * report["parameters"]["total"],
             "activations": passes * activation_bytes(CONFIG.model, size),
         }
         for dtype, size in (("float32", 4), ("bfloat16", 2), ("float16", 2))

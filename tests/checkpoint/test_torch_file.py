@@ -188,3 +188,10 @@ def test_mutations_give_a_listing_or_an_error(tmp_path: Path, flips: list[tuple[
         read_torch_file(put(tmp_path / "a.pt", bytes(data) if flips else b"\x80\x02" + tail))
     except CheckpointError as error:
         assert error.message.isprintable()
+
+
+@pytest.mark.parametrize("length", [640, 896, 1152, 1408])
+def test_a_safetensors_header_of_an_unlucky_length_is_no_pickle(length):
+    start = length.to_bytes(8, "little") + b'{"__metadata__":{}}'
+    assert start.startswith(b"\x80")
+    assert not is_torch_file(start)

@@ -426,7 +426,7 @@ def test_version_and_help(program: Program) -> None:
     assert program("--version").stdout.startswith("mpvideo 0.")
     overview = program("--help").stdout
     assert "  sample   Sample videos from a checkpoint.\n" in overview
-    assert "  inspect  Say what a checkpoint is and whether it would load.\n" in overview
+    assert "  inspect  Say what a file holds, and whether it would load.\n" in overview
     for command in ("sample", "inspect", "doctor"):
         page = program(command, "--help")
         assert page.code == 0
