@@ -97,7 +97,7 @@ def test_for_scripts(good: Path) -> None:
     assert report["cost"]["evaluations"] == 9, "Heun's 2N - 1"
     assert report["cost"]["passes"] == 2, "for guidance"
     assert report["cost"]["flops_per_video"] == 18 * network_flops(CONFIG.model)
-    assert report["cost"]["memory"]["bfloat16"]["weights"] == 4 * total, "kept in float32"
+    assert report["cost"]["memory"]["bfloat16"]["weights"] == 2 * total
     assert report["tensors"] is None and report["check"] is None
     full = as_json(good, "--tensors", "--classes")
     assert full["classes"]["names"] == list(CONFIG.classes or ())
