@@ -79,9 +79,10 @@ def convert(
 ) -> None:
     """Make a checkpoint of weights trained elsewhere.
 
-    For networks that were trained with denoising-diffusion-pytorch. The architecture is inferred from the shapes of the tensors. What they do not tell has to be given with --set or
-    --config; the command says what, and which values fit. Nothing in the file is run. The checkpoint takes its name
-    only after it has been read again and one forward pass found equal to the source's.
+    For networks that were trained with denoising-diffusion-pytorch. The architecture is inferred from the shapes of
+    the tensors. What they do not tell has to be given with --set or --config; the command says what, and which values
+    fit. Nothing in the file is run. The checkpoint takes its name only after it has been read again and one forward
+    pass found equal to the source's.
 
     \b
     mpvideo convert model-10.pt model.safetensors

@@ -58,8 +58,9 @@ def inspect(
 ) -> None:
     """Say what a file holds, and whether it would load.
 
-    Of a checkpoint, what it makes and whether `sample` would take it; of a video, how it was made. Reads headers alone unless told to --check, so the size of a checkpoint does not matter. No file's code is run. Exit
-    code 3 if a checkpoint would not load. The keys of --json stay; weights.md says where each is described.
+    Of a checkpoint, what it makes and whether `sample` would take it; of a video, how it was made. Reads headers alone
+    unless told to --check, so the size of a checkpoint does not matter. No file's code is run. Exit code 3 if a
+    checkpoint would not load. The keys of --json stay; weights.md says where each is described.
 
     \b
     mpvideo inspect
