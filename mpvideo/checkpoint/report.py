@@ -28,7 +28,6 @@ The keys, which stay: scripts read them from `mpvideo inspect --json`. Where not
     warnings        [{message, hint}], what is odd but loads
 """
 
-import os
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
@@ -200,11 +199,9 @@ def _levels(model: ModelConfig) -> list[dict[str, int]]:
 
 
 def free_memory() -> int | None:
-    """Bytes of memory that this machine can give without swapping, or None where the system does not say."""
+    """Bytes of memory that this machine can give without swapping, as Linux says; None elsewhere."""
     with suppress(OSError, ValueError, IndexError):
         for line in Path("/proc/meminfo").read_text().splitlines():
             if line.startswith("MemAvailable:"):
                 return 1024 * int(line.split()[1])
-    with suppress(OSError, ValueError, AttributeError):  # macOS and the BSDs know their pages, Windows does not
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return None

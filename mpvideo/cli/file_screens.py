@@ -55,12 +55,13 @@ def show_torch_file(report: Report, console: Console, *, tensors: bool) -> None:
 def show_diff(report: Report, console: Console) -> None:
     """Prints how two checkpoints differ."""
     console.print(Text(f"A: {printable(report['a'], 1000)}\nB: {printable(report['b'], 1000)}", style="bold"))
-    _show_fields(console, report["config"])
+    if not report["problems"]:  # what does not resolve has no fields to compare
+        _show_fields(console, report["config"])
     section(console, "Tensors", _tensor_rows(report["tensors"]))
     if report["values"] is not None:
         _show_values(console, report["values"])
     if report["problems"]:
-        console.print(Text("\nNot compared", style="bold"))
+        console.print(Text("\nConfig not compared", style="bold"))
         show_notes(console, report["problems"])
     looked = (
         "config, tensors and values" if report["values"] is not None else "config and tensors; --check reads values"
