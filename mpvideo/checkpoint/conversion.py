@@ -209,7 +209,7 @@ def _missing(path: Path, questions: list[Question]) -> UsageError:
         f"{printable(path.name)} does not tell {counted(len(questions), 'field')} of its config, which must be given: "
         f"{asked}",
         hint=f"Add what it was trained with, for example {flags}. Sizes are those of the tensor that the network sees; "
-        "downsamplings are taken to be of the type all unless model.downsample_types says otherwise.",
+        "those that fit are for the type all until model.downsample_types is given.",
     )
 
 
