@@ -10,7 +10,7 @@ from mpvideo import menagerie
 from mpvideo.checkpoint import Checkpoint, bundled_checkpoint, open_checkpoint
 from mpvideo.device import choose_placement
 from mpvideo.evaluation.judge import load_judge
-from mpvideo.generate import Job, generate, load_model
+from mpvideo.generation import Job, generate, load_model
 
 # The coats that differ most in hue.
 VIVID = {"golden": 0, "red": 1, "green": 2, "blue": 3}

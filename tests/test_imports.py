@@ -54,12 +54,12 @@ def test_the_program_starts_without_torch() -> None:
 @pytest.mark.parametrize(
     ("package", "above"),
     [
-        ("nn", ("checkpoint", "video", "generate", "training", "cli", "device")),
-        ("diffusion", ("nn", "checkpoint", "video", "generate", "training", "cli", "device")),
-        ("checkpoint", ("nn", "diffusion", "video", "generate", "training", "cli", "device")),
-        ("video", ("nn", "diffusion", "checkpoint", "generate", "training", "cli", "device")),
-        ("training", ("cli", "generate", "evaluation")),
-        ("evaluation", ("cli", "generate")),
+        ("nn", ("checkpoint", "video", "generation", "training", "cli", "device")),
+        ("diffusion", ("nn", "checkpoint", "video", "generation", "training", "cli", "device")),
+        ("checkpoint", ("nn", "diffusion", "video", "generation", "training", "cli", "device")),
+        ("video", ("nn", "diffusion", "checkpoint", "generation", "training", "cli", "device")),
+        ("training", ("cli", "generation", "evaluation")),
+        ("evaluation", ("cli", "generation")),
     ],
 )
 def test_imports_point_one_way(package: str, above: tuple[str, ...]) -> None:

@@ -11,7 +11,7 @@ from mpvideo.cli.hub import is_on_hub
 from mpvideo.cli.naming import literal
 
 if TYPE_CHECKING:
-    from mpvideo.generate import Video
+    from mpvideo.generation import Video
 
 NOT_ABOUT_THE_VIDEO = frozenset({"num", "overwrite", "batch_size", "quiet", "as_json"})
 """Parameters of `sample` that are left out: how many, and how to talk. -y is not repeated: nothing is lost silently."""

@@ -20,7 +20,7 @@ from mpvideo.errors import UsageError
 from mpvideo.evaluation.classes import balanced_classes
 from mpvideo.evaluation.folder import sampled_videos, video_files
 from mpvideo.evaluation.world import VIDEO_SHAPE, Repaint
-from mpvideo.generate import Job, generate, load_model
+from mpvideo.generation import Job, generate, load_model
 from mpvideo.text import printable
 from mpvideo.video import read_record
 from mpvideo.video.codec import LatentCodec

@@ -11,7 +11,7 @@ from mpvideo.errors import UsageError
 from mpvideo.text import printable
 
 if TYPE_CHECKING:
-    from mpvideo.generate import Job
+    from mpvideo.generation import Job
 
 FIELDS = ("class", "seed")
 

@@ -62,7 +62,7 @@ def progress(title: str, total: int, unit: str, *, quiet: bool, done: int = 0) -
 
 
 def smaller_batch_warning(ticker: Ticker) -> Callable[[int, int], None]:
-    """What to give `mpvideo.generate.generate` as on_smaller_batch: it warns beside the progress that is shown."""
+    """What to give `mpvideo.generation.generate` as on_smaller_batch: it warns beside the progress that is shown."""
 
     def warn(tried: int, size: int) -> None:
         ticker.say(f"warning: not enough memory for {tried} videos at once; going on with {size}")

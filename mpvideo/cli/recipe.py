@@ -9,7 +9,7 @@ from mpvideo.checkpoint import Checkpoint
 from mpvideo.config import SamplingConfig
 
 if TYPE_CHECKING:
-    from mpvideo.generate import Model, Video
+    from mpvideo.generation import Model, Video
     from mpvideo.video import Encoding
 
 

@@ -45,7 +45,7 @@ from mpvideo.errors import UsageError
 from mpvideo.text import counted, printable
 
 if TYPE_CHECKING:
-    from mpvideo.generate import Job, Video
+    from mpvideo.generation import Job, Video
     from mpvideo.video import Encoding
 
 
@@ -171,7 +171,7 @@ def sample(
 
     # The options are known to be right before torch, which takes a second, is imported.
     from mpvideo.device import choose_placement
-    from mpvideo.generate import generate, load_model
+    from mpvideo.generation import generate, load_model
 
     jobs = _jobs(range(seed, seed + num), class_index, about.model.num_classes)
     paths = names.paths(jobs)
@@ -244,7 +244,7 @@ def _class_index(text: str | None, checkpoint: Checkpoint) -> int | None:
 
 def _jobs(seeds: Sequence[int], class_index: int | None, num_classes: int | None) -> list["Job"]:
     """One job a seed; where no class was asked for, the seed has chosen it already, for the file's name."""
-    from mpvideo.generate import Job, drawn_class
+    from mpvideo.generation import Job, drawn_class
 
     if class_index is None and num_classes is not None:
         return [Job(seed=seed, class_index=drawn_class(seed, num_classes)) for seed in seeds]

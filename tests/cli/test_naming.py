@@ -4,7 +4,7 @@ import pytest
 
 from mpvideo.cli.naming import Names, literal
 from mpvideo.errors import UsageError
-from mpvideo.generate import Job
+from mpvideo.generation import Job
 
 
 def names(template: str, *seeds: int, class_index: int | None = 7) -> list[str]:

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from mpvideo.checkpoint import open_checkpoint
 from mpvideo.device import choose_placement
 from mpvideo.errors import ExitCode
-from mpvideo.generate import Job, generate, load_model
+from mpvideo.generation import Job, generate, load_model
 
 SMALL = ("--codec", "rgb", "--size", "8", "--frames", "4", "--batch-size", "4", "--dtype", "float32")
 

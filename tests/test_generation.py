@@ -13,7 +13,7 @@ from mpvideo.config import SamplingConfig
 from mpvideo.device import choose_placement
 from mpvideo.diffusion import EDMDenoiser
 from mpvideo.errors import ExitCode, OutOfMemoryError
-from mpvideo.generate import Job, Model, drawn_class, generate, load_model
+from mpvideo.generation import Job, Model, drawn_class, generate, load_model
 from tests.checkpoints import save_tiny, tiny_config
 
 HEUN = SamplingConfig(steps=4, s_churn=2.0)
@@ -171,7 +171,7 @@ def test_out_of_memory_is_a_device_error(
         with pytest.raises(OutOfMemoryError, match="not enough memory for one decoded video") as caught:
             pixels(model, jobs)
     assert "--batch-size" not in (caught.value.hint or "--batch-size")
-    monkeypatch.setattr("mpvideo.generate.load_tensors", no_memory)
+    monkeypatch.setattr("mpvideo.generation.load_tensors", no_memory)
     path = save_tiny(tmp_path / "x.safetensors", tiny_config())
     with pytest.raises(OutOfMemoryError, match="not enough memory for the weights") as caught:
         load(path)
