@@ -72,7 +72,7 @@ def contender(role: str, name: str, batch: int, *, compiled: bool = False) -> Ev
     if role.startswith("mpvideo"):
         net = InferenceUnet3D(model, weights(name), dtype=dtype)
         rows = class_rows(labels, model.num_classes or 0)
-        net.prepare(time[:1], rows)
+        net.prepare((time[:1], rows))
         return lambda: net(x, time, class_labels=rows)
     package = package_network(model).eval()
     package.load_state_dict(weights(name))

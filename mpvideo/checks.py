@@ -80,6 +80,21 @@ def check_churn(s_churn: object, s_tmin: float, s_tmax: float | None, s_noise: o
     check_float("s_noise", s_noise, 0.0, 1e3, open_low=True)
 
 
+def check_guidance_interval(name: str, interval: object) -> None:
+    """Checks the lowest and the highest noise level of guidance.
+
+    Raises:
+        ValueError: they are not two numbers, or out of range; the message begins with `name`.
+    """
+    if not isinstance(interval, list | tuple) or len(interval) != 2:
+        raise ValueError(f"{name} must be a lowest and a highest noise level, got {interval!r}")
+    for level in interval:
+        check_float(name, level, 0.0, 1e6)
+    low, high = interval
+    if low > high:
+        raise ValueError(f"{name} must have its lowest noise level first, got {low:g} and {high:g}")
+
+
 def build(part: type[Part], data: object, where: str) -> Part:
     """Makes a dataclass from a JSON object.
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
-from mpvideo.checks import build, check_bool, check_choice, check_churn, check_float, check_int
+from mpvideo.checks import build, check_bool, check_choice, check_churn, check_float, check_guidance_interval, check_int
 from mpvideo.errors import CheckpointError
 from mpvideo.text import printable
 
@@ -261,7 +261,8 @@ class SamplingConfig:
         s_tmin: lowest noise level at which noise is put back.
         s_tmax: highest noise level at which noise is put back; None for no limit.
         s_noise: standard deviation of the noise put back, relative to what theory asks for.
-        guidance: strength of classifier-free guidance; 1 means none.
+        guidance: strength of guidance; 1 means none.
+        guidance_interval: lowest and highest noise level at which there is guidance; None for all.
     """
 
     sampler: Sampler = "heun"
@@ -274,6 +275,7 @@ class SamplingConfig:
     s_tmax: float | None = None
     s_noise: float = 1.0
     guidance: float = 1.0
+    guidance_interval: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         check_choice("sampler", self.sampler, get_args(Sampler))
@@ -285,10 +287,16 @@ class SamplingConfig:
         check_float("rho", self.rho, 0.0, 1000.0, open_low=True)
         check_churn(self.s_churn, self.s_tmin, self.s_tmax, self.s_noise)
         check_float("guidance", self.guidance, 0.0, 1e3)
+        if self.guidance_interval is not None:
+            check_guidance_interval("guidance_interval", self.guidance_interval)
+            object.__setattr__(self, "guidance_interval", tuple(self.guidance_interval))  # JSON has lists
 
     @property
     def num_evaluations(self) -> int:
-        """Evaluations of the denoiser for one sample: N for Euler, 2N - 1 for Heun (its last step has no second)."""
+        """Evaluations of the denoiser for one sample: N for Euler, 2N - 1 for Heun (its last step has no second).
+
+        Under guidance the denoiser's evaluation is one of each branch: see `mpvideo.generation.count_evaluations`.
+        """
         return self.steps if self.sampler == "euler" else 2 * self.steps - 1
 
 

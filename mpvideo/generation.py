@@ -20,14 +20,17 @@ from mpvideo.checks import check_int
 from mpvideo.config import AutoencoderConfig, CheckpointConfig, SamplingConfig
 from mpvideo.device import Placement, memory_errors
 from mpvideo.diffusion import (
+    Branches,
     Churn,
     EDMDenoiser,
+    Guidance,
+    GuidedDenoiser,
     SeededNoise,
     class_rows,
+    evaluated_levels,
     karras_sigmas,
     sample_euler,
     sample_heun,
-    visited_levels,
 )
 from mpvideo.errors import MPVideoError, OutOfMemoryError
 from mpvideo.nn import InferenceUnet3D
@@ -38,9 +41,10 @@ _SAMPLERS = {"euler": sample_euler, "heun": sample_heun}
 _CODEC_PREFIX = "codec."
 
 OnEvaluation = Callable[[int], None]
-"""`on_evaluation(samples)`, called after each evaluation of the network with the number of samples it advanced.
+"""`on_evaluation(samples)`, called after each evaluation of the network with the size of its batch.
 
-A negative number takes back what a batch had counted that ran out of memory and is made anew in smaller ones.
+Under guidance a sample counts once for each of its branches. A negative number takes back what a batch had counted
+that ran out of memory and is made anew in smaller ones.
 """
 
 OnSmallerBatch = Callable[[int, int], None]
@@ -148,6 +152,15 @@ def _class_of(job: Job, num_classes: int | None) -> int | None:
     return job.class_index
 
 
+def count_evaluations(sampling: SamplingConfig) -> int:
+    """Evaluations of the network for one video: one for each branch, at each noise level where it is evaluated."""
+    levels = _levels(sampling)
+    if sampling.guidance == 1:
+        return len(levels)
+    guidance = Guidance(interval=sampling.guidance_interval)
+    return len(levels) + sum(map(guidance.covers, levels))
+
+
 def generate(
     model: Model,
     jobs: Sequence[Job],
@@ -169,7 +182,7 @@ def generate(
         sampling: settings of the sampler.
         clamp: whether denoised estimates are clamped to [-1, 1]; None for what the checkpoint says.
         batch_size: how many videos are sampled at once.
-        on_evaluation: told of each evaluation of the network; in all, every video takes sampling.num_evaluations.
+        on_evaluation: told of each evaluation of the network; in all, every video takes count_evaluations(sampling).
         on_smaller_batch: told when memory does not suffice, once for each size tried.
 
     Raises:
@@ -249,25 +262,37 @@ def _sample(
     labels = None
     if shape.num_classes is not None:
         labels = class_rows(torch.tensor(classes), shape.num_classes).to(model.placement.device)
-    denoiser = EDMDenoiser(
+    main = EDMDenoiser(
         net=model.net,
         sigma_data=edm.sigma_data,
         clamp=edm.clamp if clamp is None else clamp,
         self_condition=shape.self_condition,
         class_labels=labels,
-        guidance=sampling.guidance,
         dtype=model.placement.dtype,
     )
+    denoiser = GuidedDenoiser(main, Guidance(strength=sampling.guidance, interval=sampling.guidance_interval))
 
-    def counted(x: Tensor, sigma: float, state: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    def counted(x: Tensor, sigma: float, state: Branches | None) -> tuple[Tensor, Branches | None]:
         result = denoiser(x, sigma, state)
         if on_evaluation is not None:
-            on_evaluation(len(x))
+            on_evaluation(denoiser.evaluations_at(sigma, len(x)))
         return result
 
-    sigmas = karras_sigmas(sampling.steps, sampling.sigma_min, sampling.sigma_max, sampling.rho)
-    churn = Churn(s_churn=sampling.s_churn, s_tmin=sampling.s_tmin, s_tmax=sampling.s_tmax, s_noise=sampling.s_noise)
-    levels = visited_levels(sigmas.tolist(), churn)
-    model.net.prepare(denoiser.noise_embeddings(levels), denoiser.branch_labels)
+    sigmas, churn = _schedule(sampling)
+    asked = denoiser.denoisers(list(dict.fromkeys(_levels(sampling))))
+    model.net.prepare(*((each.noise_embeddings(levels), each.class_labels) for each, levels in asked))
     x = noise.randn(shape.channels, shape.frames, shape.image_size, shape.image_size) * sigmas[0].item()
     return _SAMPLERS[sampling.sampler](counted, x, sigmas, churn=churn, noise=noise.randn_like), classes
+
+
+def _schedule(sampling: SamplingConfig) -> tuple[Tensor, Churn]:
+    """The noise levels to sample at, and how much noise to put back."""
+    sigmas = karras_sigmas(sampling.steps, sampling.sigma_min, sampling.sigma_max, sampling.rho)
+    churn = Churn(s_churn=sampling.s_churn, s_tmin=sampling.s_tmin, s_tmax=sampling.s_tmax, s_noise=sampling.s_noise)
+    return sigmas, churn
+
+
+def _levels(sampling: SamplingConfig) -> list[float]:
+    """The noise level of each evaluation of the denoiser."""
+    sigmas, churn = _schedule(sampling)
+    return evaluated_levels(_SAMPLERS[sampling.sampler], sigmas, churn)

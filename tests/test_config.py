@@ -125,6 +125,7 @@ def checkpoint_configs(draw: st.DrawFn) -> CheckpointConfig:
             s_tmin=s_tmin,
             s_tmax=draw(st.none() | st.floats(s_tmin, 1e6)),
             guidance=draw(st.floats(0, 1000)),
+            guidance_interval=draw(st.none() | st.tuples(st.floats(0, 1), st.floats(1, 1e6))),
         ),
         classes=tuple(draw(names)) if model.num_classes and draw(st.booleans()) else None,
         training=draw(st.dictionaries(st.text(), json_values, max_size=3)),
@@ -429,6 +430,8 @@ def test_model_fields_that_do_not_fit(fields, message):
         ({"sigma_min": 2, "sigma_max": 2}, "sigma_min must be less than sigma_max, got 2 and 2"),
         ({"sigma_min": 3.0, "sigma_max": 2.0}, "sigma_min must be less than sigma_max, got 3.0 and 2.0"),
         ({"s_tmin": 3, "s_tmax": 2}, "s_tmax must be at least s_tmin, got 2 and 3"),
+        ({"guidance_interval": [3, 0.2]}, "guidance_interval must have its lowest noise level first, got 3 and 0.2"),
+        ({"guidance_interval": 3}, "guidance_interval must be a lowest and a highest noise level, got 3"),
     ],
 )
 def test_sampling_fields_that_do_not_fit(fields, message):

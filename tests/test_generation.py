@@ -3,6 +3,7 @@
 import dataclasses
 import weakref
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from mpvideo.config import SamplingConfig
 from mpvideo.device import choose_placement
 from mpvideo.diffusion import EDMDenoiser
 from mpvideo.errors import ExitCode, OutOfMemoryError
-from mpvideo.generation import Job, Model, drawn_class, generate, load_model
+from mpvideo.generation import Job, Model, count_evaluations, drawn_class, generate, load_model
 from tests.checkpoints import save_tiny, tiny_config
 
 HEUN = SamplingConfig(steps=4, s_churn=2.0)
@@ -99,6 +100,30 @@ def test_evaluations_are_counted(model: Model) -> None:
         pixels(model, [Job(seed=seed) for seed in range(5)], sampling, batch_size=2, on_evaluation=seen.append)
         assert sum(seen) == 5 * sampling.num_evaluations
         assert len(seen) == 3 * sampling.num_evaluations
+
+
+def test_guided_evaluations_count_for_both_branches(model: Model) -> None:
+    """Heun's 7 levels of 4 steps from 80 to 0.002: 80, 5.3 twice, 0.1 twice, 0.002 twice."""
+    for interval, expected in ((None, 14), ((0.2, 6.0), 9), ((1e4, 1e5), 7)):
+        sampling = SamplingConfig(steps=4, sigma_max=80.0, guidance=3.0, guidance_interval=interval)
+        seen: list[int] = []
+        pixels(model, [Job(seed=seed) for seed in range(3)], sampling, batch_size=2, on_evaluation=seen.append)
+        assert count_evaluations(sampling) == expected
+        assert sum(seen) == 3 * expected
+
+
+def test_an_interval_of_guidance_to_the_bit(model: Model) -> None:
+    jobs = [Job(seed=seed) for seed in range(2)]
+
+    def videos(**settings: Any) -> np.ndarray:
+        return pixels(model, jobs, dataclasses.replace(HEUN, **settings), batch_size=2)
+
+    full, none = videos(guidance=3.0), videos()
+    assert (videos(guidance=3.0, guidance_interval=(0.0, 1e6)) == full).all()
+    assert (videos(guidance=3.0, guidance_interval=(1e5, 1e6)) == none).all()
+    some = videos(guidance=3.0, guidance_interval=(0.05, 10.0))
+    assert (some != full).any()
+    assert (some != none).any()
 
 
 def test_videos_are_yielded_as_they_are_made(model: Model) -> None:

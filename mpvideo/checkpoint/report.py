@@ -17,9 +17,10 @@ The keys, which stay: scripts read them from `mpvideo inspect --json`. Where not
     classes         {count, names}; `names` is null unless asked for, or where there are none
     cost            {flops_per_evaluation, evaluations, passes, flops_per_video,
                     memory: {dtype: {weights, activations}}, free_memory};
-                    `passes` of the network in each evaluation of one video: 1, or 2 under guidance; the FLOPs of one
-                    evaluation are those of one pass; memory in bytes for one video at a time, about, for each --dtype;
-                    `free_memory` of this machine
+                    `passes` of the network in each evaluation of one video: 1, or 2 under guidance, where
+                    config.sampling.guidance_interval makes some of them 1 and the FLOPs of a video fewer; the FLOPs of
+                    one evaluation are those of one pass; memory in bytes for one video at a time, about, for each
+                    --dtype; `free_memory` of this machine
     run             what `mpvideo.training.summary` says of the run, if it is a run's folder
     tensors         [{name, dtype, shape, file}], if asked for
     check           see `mpvideo.checkpoint.health`, if the weights were read

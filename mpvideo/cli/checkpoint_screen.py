@@ -122,15 +122,17 @@ def show_parameters(console: Console, parameters: dict[str, Any]) -> None:
 
 def _sampling_rows(report: Report) -> list[tuple[str, str]]:
     sampling, cost = report["config"]["sampling"], report["cost"]
-    guidance = "none" if sampling["guidance"] == 1 else f"{sampling['guidance']:g}"
+    guidance, most = "none" if sampling["guidance"] == 1 else f"{sampling['guidance']:g}", ""
+    if cost["passes"] == 2 and (interval := sampling.get("guidance_interval")):
+        guidance, most = f"{guidance} at sigma {interval[0]:g} to {interval[1]:g}", "at most "
     schedule = f"sigma {sampling['sigma_max']:g} to {sampling['sigma_min']:g}, rho {sampling['rho']:g}"
-    evaluations = counted(cost["evaluations"], "evaluation") + (" of 2 passes" if cost["passes"] == 2 else "")
+    evaluations = counted(cost["evaluations"], "evaluation") + (f" of {most}2 passes" if cost["passes"] == 2 else "")
     rows = [
         ("default", f"{sampling['sampler']}, {counted(sampling['steps'], 'step')}, {schedule}, guidance {guidance}"),
         (
             "compute",
             f"{amount(cost['flops_per_evaluation'], 'FLOP')} a pass of the network, {evaluations}: "
-            f"{amount(cost['flops_per_video'], 'FLOP')} a video",
+            f"{most}{amount(cost['flops_per_video'], 'FLOP')} a video",
         ),
     ]
     if sampling["s_churn"]:

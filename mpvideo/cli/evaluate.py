@@ -34,6 +34,7 @@ from mpvideo.cli.sampling import (
     Device,
     Dtype,
     Guidance,
+    GuidanceInterval,
     Rho,
     SamplerName,
     SChurn,
@@ -117,6 +118,7 @@ def evaluate(
     steps: Steps = None,
     sampler: SamplerName = None,
     guidance: Guidance = None,
+    guidance_interval: GuidanceInterval = None,
     sigma_min: SigmaMin = None,
     sigma_max: SigmaMax = None,
     rho: Rho = None,
@@ -170,6 +172,7 @@ def evaluate(
         sampling = sampling_settings(
             checkpoint.config, sampler=sampler, steps=steps, sigma_min=sigma_min, sigma_max=sigma_max, rho=rho,
             s_churn=s_churn, s_tmin=s_tmin, s_tmax=s_tmax, s_noise=s_noise, guidance=guidance,
+            guidance_interval=guidance_interval,
         )  # fmt: skip
 
     # The options are known to be right before torch, which takes a second, is imported.

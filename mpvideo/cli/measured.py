@@ -20,7 +20,7 @@ from mpvideo.errors import UsageError
 from mpvideo.evaluation.classes import balanced_classes
 from mpvideo.evaluation.folder import sampled_videos, video_files
 from mpvideo.evaluation.world import VIDEO_SHAPE, Repaint
-from mpvideo.generation import Job, generate, load_model
+from mpvideo.generation import Job, count_evaluations, generate, load_model
 from mpvideo.text import printable
 from mpvideo.video import read_record
 from mpvideo.video.codec import LatentCodec
@@ -78,7 +78,7 @@ class Sampled:
         if (num_classes := about.model.num_classes) is not None:
             self.classes = [*balanced_classes(num, num_classes, seed)]
         self._jobs = [Job(seed=seed + n, class_index=index) for n, index in enumerate(self.classes)]
-        self.work = sampling.num_evaluations * num
+        self.work = count_evaluations(sampling) * num
         side = about.pixel_size
         self.shape: tuple[int, ...] = (about.model.frames, side, side, about.video.pixel_channels)
         self.model = model = load_model(checkpoint, placement)

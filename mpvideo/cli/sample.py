@@ -28,6 +28,7 @@ from mpvideo.cli.sampling import (
     Device,
     Dtype,
     Guidance,
+    GuidanceInterval,
     Rho,
     SamplerName,
     SChurn,
@@ -91,6 +92,7 @@ def sample(
     steps: Steps = None,
     sampler: SamplerName = None,
     guidance: Guidance = None,
+    guidance_interval: GuidanceInterval = None,
     sigma_min: SigmaMin = None,
     sigma_max: SigmaMax = None,
     rho: Rho = None,
@@ -159,6 +161,7 @@ def sample(
         sampling=sampling_settings(
             about, sampler=sampler, steps=steps, sigma_min=sigma_min, sigma_max=sigma_max, rho=rho,
             s_churn=s_churn, s_tmin=s_tmin, s_tmax=s_tmax, s_noise=s_noise, guidance=guidance,
+            guidance_interval=guidance_interval,
         ),
         clamp=about.edm.clamp if clamp is None else clamp,
         frames=_frames(frames, about.model.frames),
@@ -171,7 +174,7 @@ def sample(
 
     # The options are known to be right before torch, which takes a second, is imported.
     from mpvideo.device import choose_placement
-    from mpvideo.generation import generate, load_model
+    from mpvideo.generation import count_evaluations, generate, load_model
 
     jobs = _jobs(range(seed, seed + num), class_index, about.model.num_classes)
     paths = names.paths(jobs)
@@ -184,8 +187,7 @@ def sample(
     model = load_model(checkpoint, placement)
     tell(f"{printable(checkpoint.name)} on {placement}", quiet=quiet)
 
-    recorder = recipe.recorder(model, ckpt)
-    total = recipe.sampling.num_evaluations * len(jobs)
+    total = count_evaluations(recipe.sampling) * len(jobs)
     with progress("sampling", total, "evaluations", quiet=quiet) as ticker:
         videos = generate(
             model,
@@ -197,11 +199,11 @@ def sample(
             on_smaller_batch=smaller_batch_warning(ticker),
         )
         for path, video in zip(paths, videos, strict=True):
-            record = recipe.record(recorder, video)
-            size = _write(path, video, recipe, record.to_dict(), overwrite=overwrite)
+            record = recipe.record(video, model, command_again(context, video, placement.dtype_name))
+            size = _write(path, video, recipe, record, overwrite=overwrite)
             with ticker.paused():
-                line = {**record.to_dict(), "command": command_again(context, recorder, record, path)}
-                _report_file(path, size, recipe, line, as_json=as_json, quiet=quiet)
+                record["command"] = command_again(context, video, placement.dtype_name, path)
+                _report_file(path, size, recipe, record, as_json=as_json, quiet=quiet)
     tell(f"done in {time.monotonic() - began:.1f} s", quiet=quiet)
 
 

@@ -9,6 +9,7 @@ import typer
 from mpvideo.cli.options import usage_errors
 from mpvideo.config import CheckpointConfig, DeviceName, DtypeName, Sampler, SamplingConfig
 from mpvideo.errors import UsageError
+from mpvideo.text import printable
 
 VIDEO_PANEL = "Which videos"
 SAMPLING_PANEL = "How to sample (what is left out comes from the checkpoint)"
@@ -46,6 +47,15 @@ Guidance = Annotated[
         "--guidance",
         metavar="X",
         help="Strength of classifier-free guidance; 1 is none, all others take twice the time.",
+        rich_help_panel=SAMPLING_PANEL,
+    ),
+]
+GuidanceInterval = Annotated[
+    str | None,
+    typer.Option(
+        "--guidance-interval",
+        metavar="LOW,HIGH",
+        help="Guide at noise levels from LOW to HIGH only, and take twice the time only there; or the word all.",
         rich_help_panel=SAMPLING_PANEL,
     ),
 ]
@@ -117,16 +127,35 @@ BatchSize = Annotated[
 ]
 
 
-def sampling_settings(about: CheckpointConfig, **given: Any) -> SamplingConfig:
+def sampling_settings(about: CheckpointConfig, *, guidance_interval: str | None, **given: Any) -> SamplingConfig:
     """The checkpoint's settings with those of the command line in their place; None stands for what was not given.
 
     Raises:
         UsageError: a setting is out of range, or guidance is asked of a network without classes.
     """
-    with usage_errors(*given):
-        sampling = dataclasses.replace(
-            about.sampling, **{name: value for name, value in given.items() if value is not None}
-        )
+    changes = {name: value for name, value in given.items() if value is not None}
+    if guidance_interval is not None:
+        changes["guidance_interval"] = parse_interval(guidance_interval)
+    with usage_errors("guidance_interval", *given):
+        sampling = dataclasses.replace(about.sampling, **changes)
     if about.model.num_classes is None and sampling.guidance != 1:
         raise UsageError(f"--guidance must be 1 for a network without classes, got {sampling.guidance:g}")
     return sampling
+
+
+def parse_interval(text: str) -> tuple[float, float] | None:
+    """Two noise levels with a comma between them; None for the word all.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    if text.strip().casefold() == "all":
+        return None
+    try:
+        low, high = map(float, text.split(","))
+    except ValueError:
+        raise UsageError(
+            f"--guidance-interval must be two noise levels or the word all, got {printable(text)!r}",
+            hint="For example --guidance-interval 0.2,3.",
+        ) from None
+    return low, high

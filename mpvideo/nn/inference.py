@@ -68,24 +68,26 @@ class InferenceUnet3D:
         self._output = _convolution(
             weights.take("output_block.0", scale=weights.gain("output_block.1")), model.image_size
         )
-        self._table: dict[float, Tensor] = {}
-        self._table_labels: Tensor | None = None
+        self._tables: list[tuple[Tensor | None, dict[float, Tensor]]] = []
 
     @torch.inference_mode()
-    def prepare(self, times: Tensor, class_labels: Tensor | None) -> None:
-        """Tabulates the embedding of all noise levels that will be asked for with these labels.
+    def prepare(self, *calls: tuple[Tensor, Tensor | None]) -> None:
+        """Tabulates the embeddings of all noise levels and labels that will be asked for; forgets those of before.
 
         It changes no result. Calls with other levels or other labels (another tensor) compute their embedding anew.
 
         Args:
-            times: (N,), noise embeddings ln(sigma) / 4.
-            class_labels: what the calls will be given.
+            calls: noise embeddings ln(sigma) / 4 (N,), and the class_labels that will be given with them; one pair for
+                each tensor of labels.
         """
+        self._tables = [(class_labels, self._table(times, class_labels)) for times, class_labels in calls]
+
+    def _table(self, times: Tensor, class_labels: Tensor | None) -> dict[float, Tensor]:
+        """The scales of all blocks side by side, (B, all O together), for each of the times."""
         count = 1 if class_labels is None else len(class_labels)
         rows = None if class_labels is None else class_labels.repeat(len(times), *(1,) * (class_labels.ndim - 1))
         table = self._embedding(times.repeat_interleave(count), rows).view(len(times), count, -1).to(self.dtype)
-        self._table = dict(zip(times.tolist(), table, strict=True))
-        self._table_labels = class_labels
+        return dict(zip(times.tolist(), table, strict=True))
 
     @torch.inference_mode()
     def __call__(
@@ -110,8 +112,9 @@ class InferenceUnet3D:
     def _scales(self, time: Tensor, class_labels: Tensor | None) -> tuple[Tensor, ...]:
         """What each block multiplies its channels with: (B, 1, 1, 1, O) each."""
         level = time[0].item()
-        if class_labels is self._table_labels and level in self._table and bool((time == level).all()):
-            rows = self._table[level]
+        table = next((table for labels, table in self._tables if labels is class_labels), {})
+        if level in table and bool((time == level).all()):
+            rows = table[level]
         else:
             rows = self._embedding(time, class_labels).to(self.dtype)
         rows = rows.view(len(rows), 1, 1, 1, -1)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from mpvideo.config import EDMConfig, SamplingConfig
-from mpvideo.diffusion import EDMDenoiser, SeededNoise, class_rows, karras_sigmas, sample_heun
+from mpvideo.diffusion import EDMDenoiser, Guidance, GuidedDenoiser, SeededNoise, class_rows, karras_sigmas, sample_heun
 from mpvideo.nn import InferenceUnet3D, KarrasUnet3D
 from mpvideo.training.factored import finished_weights
 from mpvideo.video.codec import Codec
@@ -39,15 +39,16 @@ def preview(
         labels = class_rows(torch.tensor(indices), model.num_classes).to(device)
         names = classes or tuple(f"class {index}" for index in range(model.num_classes))
         captions = [names[index] for index in indices]
-    denoiser = EDMDenoiser(
+    main = EDMDenoiser(
         net=InferenceUnet3D(model, finished_weights(net), legacy_fan_in=edm.legacy_fan_in, device=device),
         sigma_data=edm.sigma_data,
         clamp=edm.clamp,
         self_condition=model.self_condition,
         class_labels=labels,
-        guidance=sampling.guidance if labels is not None else 1.0,
         dtype=torch.float32,
     )
+    strength = sampling.guidance if labels is not None else 1.0
+    denoiser = GuidedDenoiser(main, Guidance(strength=strength, interval=sampling.guidance_interval))
     noise = SeededNoise(range(NUM_VIDEOS), device)
     sigmas = karras_sigmas(STEPS, sampling.sigma_min, sampling.sigma_max, sampling.rho)
     x = noise.randn(model.channels, model.frames, model.image_size, model.image_size) * sigmas[0].item()

@@ -64,6 +64,8 @@ def test_for_people(good: Path) -> None:
         assert line in text.splitlines(), text
     assert " a pass of the network, 9 evaluations of 2 passes: " in text
     assert "heun, 5 steps, sigma 80 to 0.002, rho 7, guidance 2" in text
+    interval = " ".join(run(good, "--set", "sampling.guidance_interval=[0.2,3]").split())
+    assert "9 evaluations of at most 2 passes: at most " in interval and "guidance 2 at sigma 0.2 to 3" in interval
     assert "1  2x2x2" in text and "6 blocks of 2 heads" in text
     assert all(line == line.rstrip() for line in text.splitlines())
 

@@ -97,14 +97,30 @@ def test_a_video(program: Program, ckpt: Path) -> None:
     assert files(Path()) == ["dog.mp4"]
 
 
+def test_guidance_in_an_interval(program: Program, ckpt: Path) -> None:
+    """Euler from 80 through 0.7 to 0.002: one of three steps has a second branch."""
+    options = ("--ckpt", ckpt, "--sampler", "euler", "--guidance", 3)
+    done = program("sample", *options, "--guidance-interval", "0.2,3", "--out", "a.mp4")
+    assert "sampling: 4/4 evaluations" in done.stderr
+    record = read_record(Path("a.mp4"))
+    assert record is not None
+    assert record["sampling"]["guidance_interval"] == [0.2, 3.0]
+    assert "--guidance-interval 0.2,3 " in record["command"]
+    assert "sampling: 6/6 evaluations" in program("sample", *options, "--out", "b.mp4").stderr
+    assert "6/6" in program("sample", *options, "--guidance-interval", "all", "--out", "c.mp4").stderr
+    assert Path("c.mp4").read_bytes() != Path("b.mp4").read_bytes(), "its command says all"
+    assert (read_frames(Path("c.mp4"))[0] == read_frames(Path("b.mp4"))[0]).all()
+
+
 def test_the_printed_command_makes_the_same_bytes(program: Program, ckpt: Path) -> None:
     first = program(
         "sample", "--ckpt", ckpt, "--seed", 3, "--steps", 2, "--s-churn", 1.5, "--guidance", 1.5, "--fps", 12.5,
-        "--scale", 3, "--frames", 2, "--sampler", "euler", "--no-clamp", "--crf", 20, "--out", "a.mp4",
+        "--guidance-interval", "0.2,90", "--scale", 3, "--frames", 2, "--sampler", "euler", "--no-clamp", "--crf", 20,
+        "--out", "a.mp4",
     )  # fmt: skip
     assert first.code == 0
     words = again(first.stderr)
-    for some in ("--sampler euler", "--steps 2", "--guidance 1.5", "--frames 2", "--fps 12.5", "--scale 3", "--crf 20"):
+    for some in ("--sampler euler", "--steps 2", "--guidance 1.5", "--no-clamp", "--frames 2", "--fps 12.5"):
         assert some in shlex.join(words)
     made = Path("a.mp4").read_bytes()
     assert program(*words).code == 5, "what is there is kept"
@@ -127,11 +143,11 @@ def test_the_printed_command_has_every_option_that_matters(program: Program, ckp
     )  # fmt: skip
     assert first.code == 0, first.stderr
     assert again(first.stderr)[3:] == [
-        *("--class", "2", "--seed", "4", "--steps", "1", "--fps", "4.0", "--dtype", "float32"),
-        *("--device", "cpu", "--out", "a {{b}}/4.gif"),
+        *("--class", "2", "--seed", "4", "--steps", "1", "--device", "cpu", "--dtype", "float32"),
+        *("--set", "video.fps=4", "--set", "title=new", "--out", "a {{b}}/4.gif"),
     ]
     record = read_record(Path("a {b}/5.gif"))
-    assert record is not None and record["command"].endswith(" --dtype float32") and str(ckpt.parent) not in str(record)
+    assert record is not None and record["command"].endswith(" --set title=new") and str(ckpt.parent) not in str(record)
     assert program(*again(first.stderr), "-y").code == 0
     assert files(Path()) == ["a {b}"] and files(Path("a {b}")) == ["4.gif", "5.gif"]
 
@@ -195,6 +211,9 @@ def test_a_checkpoint_without_config(program: Program, ckpt: Path) -> None:
         (["--sigma-min", "90"], 2, "--sigma-min must be less than --sigma-max, got 90.0 and 80.0"),
         (["--s-tmin", "2", "--s-tmax", "1"], 2, "--s-tmax must be at least --s-tmin, got 1.0 and 2.0"),
         (["--guidance", "-1"], 2, "--guidance must be at least 0, got -1.0"),
+        (["--guidance-interval", "3"], 2, "--guidance-interval must be two noise levels or the word all, got '3'"),
+        (["--guidance-interval", "3,1"], 2, "--guidance-interval must have its lowest noise level first, got 3 and 1"),
+        (["--guidance-interval", "0,nan"], 2, "--guidance-interval must be a finite number, got nan"),
         (["--frames", "0"], 2, "--frames must be at least 1, got 0"),
         (["--frames", "5"], 2, "--frames must be at most 4, which is what this checkpoint makes, got 5"),
         (["--num", "0"], 2, "--num must be at least 1, got 0"),

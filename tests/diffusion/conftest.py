@@ -6,6 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from mpvideo.diffusion import preconditioning
+
 
 @dataclass
 class GaussianDenoiser:
@@ -24,6 +26,34 @@ class GaussianDenoiser:
     def solution(self, x: Tensor, sigma: float, sigma_end: float) -> Tensor:
         """Where the ODE takes x from sigma to sigma_end."""
         return self.mean + (x - self.mean) * ((self.std**2 + sigma_end**2) / (self.std**2 + sigma**2)).sqrt()
+
+
+@dataclass
+class GaussianNet:
+    """The raw network whose preconditioned form is the exact denoiser of N(mean, std**2) for each class.
+
+    Attributes:
+        std: of all classes.
+        means: (num_classes, ...), of each.
+        no_class: the mean that the zero label stands for.
+    """
+
+    std: float
+    means: Tensor
+    no_class: Tensor
+    sigma_data: float = 0.5
+
+    def denoiser(self, mean: Tensor) -> GaussianDenoiser:
+        """The closed form for one mean."""
+        return GaussianDenoiser(std=torch.tensor(self.std, dtype=torch.float64), mean=mean)
+
+    def __call__(self, x: Tensor, time: Tensor, *, self_cond=None, class_labels: Tensor) -> Tensor:
+        sigma = (4 * time).exp().view(-1, *[1] * (x.ndim - 1))
+        c_skip, c_out, c_in, _ = preconditioning(sigma, self.sigma_data)
+        offsets = (self.means - self.no_class).flatten(1)
+        mean = self.no_class + (class_labels.to(x.dtype) @ offsets).view(-1, *self.no_class.shape)
+        denoised = (self.std**2 * x / c_in + sigma**2 * mean) / (self.std**2 + sigma**2)
+        return (denoised - c_skip * x / c_in) / c_out
 
 
 class ConvNet(nn.Module):

@@ -124,7 +124,7 @@ def test_self_conditioning_starts_at_zeros_and_returns_the_estimate(recording_ne
     assert not torch.allclose(first, second)
 
 
-# Guidance
+# Labels
 
 
 def test_class_rows():
@@ -132,55 +132,6 @@ def test_class_rows():
     for bad in (-1, 3):
         with pytest.raises(ValueError, match=f"class_labels must be from 0 to 2, got .*{bad}"):
             class_rows(torch.tensor([0, bad]), 3)
-
-
-def test_guidance_one_is_one_branch(recording_net):
-    x, labels = double(3, *SHAPE), torch.tensor([0, 4, 2])
-    for guidance in (1, 1.0, torch.ones(3)):
-        denoiser = EDMDenoiser(recording_net, class_labels=labels, guidance=guidance)
-        assert not denoiser.guided
-        denoiser(x, 1.0)
-        assert torch.equal(recording_net.calls[-1].class_labels, labels)  # integers pass through
-        assert len(recording_net.calls[-1].x) == 3
-
-
-def test_guidance_is_one_batch_of_both_branches(recording_net):
-    x, rows = double(3, *SHAPE), class_rows(torch.tensor([0, 4, 2]), 5)
-    sigma = torch.tensor([0.5, 1.0, 2.0], dtype=torch.float64)
-    denoised, state = EDMDenoiser(recording_net, class_labels=rows, guidance=2.5)(x, sigma)
-    (call,) = recording_net.calls
-    assert torch.equal(call.class_labels, torch.cat((rows, torch.zeros_like(rows))))
-    assert torch.equal(call.x[:3], call.x[3:])
-    assert torch.equal(call.time[:3], call.time[3:])
-    assert state is None
-    cond, _ = EDMDenoiser(recording_net, class_labels=rows)(x, sigma)
-    uncond, _ = EDMDenoiser(recording_net, class_labels=torch.zeros_like(rows))(x, sigma)
-    torch.testing.assert_close(denoised, uncond + 2.5 * (cond - uncond))
-
-
-def test_guidance_zero_is_unconditional(recording_net):
-    x, rows = double(3, *SHAPE), class_rows(torch.tensor([0, 4, 2]), 5)
-    guided, _ = EDMDenoiser(recording_net, class_labels=rows, guidance=0.0)(x, 1.0)
-    uncond, _ = EDMDenoiser(recording_net, class_labels=torch.zeros_like(rows))(x, 1.0)
-    assert torch.equal(guided, uncond)
-
-
-def test_guidance_per_sample(recording_net):
-    x, rows = double(4, *SHAPE), class_rows(torch.tensor([0, 4, 2, 1]), 5)
-    strengths = [0.0, 1.0, 1.5, 4.0]
-    mixed, _ = EDMDenoiser(recording_net, class_labels=rows, guidance=torch.tensor(strengths))(x, 1.0)
-    for i, strength in enumerate(strengths):
-        alone, _ = EDMDenoiser(recording_net, class_labels=rows[i : i + 1], guidance=strength)(x[i : i + 1], 1.0)
-        torch.testing.assert_close(mixed[i : i + 1], alone, rtol=1e-14, atol=1e-14)
-
-
-def test_guided_estimates_are_clamped_by_branch_and_together(recording_net):
-    x, rows = 3 * double(2, *SHAPE), class_rows(torch.tensor([0, 4]), 5)
-    denoiser = EDMDenoiser(recording_net, class_labels=rows, guidance=5.0, clamp=True, self_condition=True)
-    denoised, state = denoiser(x, 0.5)
-    assert state.abs().max() == 1
-    cond, uncond = state.chunk(2)
-    torch.testing.assert_close(denoised, (uncond + 5 * (cond - uncond)).clamp(-1, 1))
 
 
 # Bad arguments
@@ -191,13 +142,6 @@ def test_guided_estimates_are_clamped_by_branch_and_together(recording_net):
     [
         ({"sigma_data": 0.0}, "sigma_data must be finite and greater than 0, got 0.0"),
         ({"sigma_data": math.nan}, "sigma_data must be finite and greater than 0, got nan"),
-        ({"guidance": 2.0}, "guidance must be 1 without class_labels, got 2.0"),
-        ({"guidance": math.nan}, "guidance must be finite, got nan"),
-        ({"guidance": torch.ones(2, 1)}, r"guidance must be a number or have the shape \(B,\), got \(2, 1\)"),
-        (
-            {"guidance": 2.0, "class_labels": torch.tensor([1, 2])},
-            r"class_labels must be float rows .* got torch.int64 of shape \(2,\)",
-        ),
     ],
 )
 def test_bad_attributes(recording_net, attributes, message):
@@ -223,11 +167,9 @@ def test_arguments_that_do_not_fit_the_batch(recording_net):
     x, rows = double(3, *SHAPE), torch.eye(5)
     with pytest.raises(ValueError, match="class_labels must have 3 rows, one for each sample, got 5"):
         EDMDenoiser(recording_net, class_labels=rows)(x, 1.0)
-    with pytest.raises(ValueError, match=r"guidance must have the shape \(\) or \(3,\), got \(2,\)"):
-        EDMDenoiser(recording_net, class_labels=rows[:3], guidance=torch.tensor([1.0, 2.0]))(x, 1.0)
-    denoiser = EDMDenoiser(recording_net, class_labels=rows[:3], guidance=2.0, self_condition=True)
-    with pytest.raises(ValueError, match=r"state must have the shape \(6, 2, 3, 4, 4\), got \(3, 2, 3, 4, 4\)"):
-        denoiser(x, 1.0, x)
+    denoiser = EDMDenoiser(recording_net, class_labels=rows[:3], self_condition=True)
+    with pytest.raises(ValueError, match=r"state must have the shape \(3, 2, 3, 4, 4\), got \(2, 2, 3, 4, 4\)"):
+        denoiser(x, 1.0, x[:2])
     assert not recording_net.calls
 
 

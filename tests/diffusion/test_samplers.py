@@ -7,12 +7,14 @@ from mpvideo.config import SamplingConfig
 from mpvideo.diffusion import (
     Churn,
     EDMDenoiser,
+    Guidance,
+    GuidedDenoiser,
     SeededNoise,
     class_rows,
+    evaluated_levels,
     karras_sigmas,
     sample_euler,
     sample_heun,
-    visited_levels,
 )
 from tests.diffusion.conftest import GaussianDenoiser, RecordingNet
 
@@ -179,7 +181,7 @@ def test_churn_needs_noise_only_where_it_acts(sample):
 def test_number_of_network_evaluations(sampler, num_steps, guidance):
     settings = SamplingConfig(sampler=sampler, steps=num_steps, guidance=guidance, s_churn=3.0)
     net = RecordingNet()
-    denoiser = EDMDenoiser(net, class_labels=torch.eye(2), guidance=settings.guidance)
+    denoiser = GuidedDenoiser(EDMDenoiser(net, class_labels=torch.eye(2)), Guidance(strength=guidance))
     noise = SeededNoise([0, 1])
     sigmas = karras_sigmas(settings.steps, settings.sigma_min, settings.sigma_max, settings.rho)
     churn = Churn(s_churn=settings.s_churn)
@@ -195,7 +197,8 @@ def test_each_call_is_conditioned_on_the_last_ones_estimate(sample, s_churn, gui
     """Zeros at first; Heun's second evaluation gets the first's; the next step gets the last; each branch its own."""
     net, estimates = RecordingNet(), []
     rows = class_rows(torch.tensor([3, 1]), 4)
-    denoiser = EDMDenoiser(net, class_labels=rows, guidance=guidance, self_condition=True)
+    main = EDMDenoiser(net, class_labels=rows, self_condition=True)
+    denoiser = GuidedDenoiser(main, Guidance(strength=guidance))
     noise = SeededNoise([0, 1])
 
     def watched(x, sigma, state):
@@ -252,7 +255,8 @@ def test_a_seed_gives_the_same_video_in_any_batch(sample, s_churn, guidance, con
     def videos(seeds):
         noise = SeededNoise(seeds)
         labels = class_rows(noise.random_classes(5), 5)
-        denoiser = EDMDenoiser(conv_net, class_labels=labels, guidance=guidance, self_condition=True, clamp=True)
+        main = EDMDenoiser(conv_net, class_labels=labels, self_condition=True, clamp=True)
+        denoiser = GuidedDenoiser(main, Guidance(strength=guidance))
         x = 80 * noise.randn(2, 4, 8, 8)
         return sample(denoiser, x, sigmas_of(10), churn=Churn(s_churn=s_churn), noise=noise.randn_like)
 
@@ -316,7 +320,7 @@ def test_bad_churn(attributes, message):
 
 @both_samplers
 @pytest.mark.parametrize("churn", [Churn(), Churn(s_churn=2.0, s_tmin=0.1, s_tmax=20.0)])
-def test_visited_levels_are_those_that_are_asked_for(sample, churn):
+def test_evaluated_levels_are_those_that_are_asked_for(sample, churn):
     sigmas = karras_sigmas(6, 0.02, 80.0)
     asked = []
 
@@ -325,8 +329,6 @@ def test_visited_levels_are_those_that_are_asked_for(sample, churn):
         return torch.zeros_like(x), None
 
     sample(denoiser, torch.zeros(1, 2), sigmas, churn=churn, noise=torch.randn_like)
-    levels = visited_levels(sigmas.tolist(), churn)
-    assert set(asked) <= set(levels)
-    assert levels == sorted(set(levels), reverse=True)
-    if sample is sample_heun:
-        assert set(asked) == set(levels)
+    assert evaluated_levels(sample, sigmas, churn) == asked
+    raised = [step * (1 + churn.gamma(step, 6)) for step in sigmas[:-1].tolist()]
+    assert set(raised) <= set(asked)

@@ -110,7 +110,7 @@ def test_preparing_changes_nothing():
     x, times = randn(2, 2, 4, 8, 8), torch.tensor([0.5, -0.25, 1.0])
     calls = [(time.expand(2), rows) for time in times for rows in (labels, others)] + [(times[:2], labels)]
     before = [net(x, time, class_labels=rows) for time, rows in calls]
-    net.prepare(times[:2], labels)
+    net.prepare((times[:2], labels))
     for (time, rows), expected in zip(calls, before, strict=True):
         torch.testing.assert_close(net(x, time, class_labels=rows), expected)
 
@@ -118,17 +118,21 @@ def test_preparing_changes_nothing():
 def test_preparing_is_made_use_of(monkeypatch):
     net = inference_form(tiny_network())
     labels, times = randn(2, 5), torch.tensor([0.5, -0.25])
-    net.prepare(times, labels)
+    both = torch.cat((labels, torch.zeros(1, 5)))
+    net.prepare((times, labels), (times[1:], both))
     monkeypatch.setattr(net, "_embedding", None)
     net(randn(2, 2, 4, 8, 8), times[1].expand(2), class_labels=labels)
+    net(randn(3, 2, 4, 8, 8), times[1].expand(3), class_labels=both)
     with pytest.raises(TypeError):
         net(randn(2, 2, 4, 8, 8), times[1].expand(2), class_labels=labels.clone())
+    with pytest.raises(TypeError):
+        net(randn(3, 2, 4, 8, 8), times[0].expand(3), class_labels=both)
 
 
 def test_without_classes():
     reference = tiny_network(num_classes=None)
     net = inference_form(reference)
-    net.prepare(torch.tensor([0.5]), None)
+    net.prepare((torch.tensor([0.5]), None))
     x, time = randn(1, 2, 4, 8, 8), torch.tensor([0.5])
     with torch.no_grad():
         torch.testing.assert_close(net(x, time), reference(x, time))

@@ -4,7 +4,15 @@ import pytest
 import torch
 
 from mpvideo.config import AutoencoderConfig, EDMConfig, SamplingConfig
-from mpvideo.diffusion import EDMDenoiser, SeededNoise, class_rows, karras_sigmas, sample_heun
+from mpvideo.diffusion import (
+    EDMDenoiser,
+    Guidance,
+    GuidedDenoiser,
+    SeededNoise,
+    class_rows,
+    karras_sigmas,
+    sample_heun,
+)
 from mpvideo.nn import KarrasUnet3D
 from mpvideo.training.factored import FactoredClassEmbedding
 from mpvideo.training.preview import NUM_VIDEOS, STEPS, preview
@@ -23,13 +31,13 @@ def test_videos_are_those_of_their_seeds_and_classes() -> None:
     assert videos.shape == (8, 4, 8, 8, 3) == (NUM_VIDEOS, 4, 8, 8, 3)
     assert videos.dtype == torch.uint8
     for seed in range(0, NUM_VIDEOS, 3):
-        denoiser = EDMDenoiser(
+        main = EDMDenoiser(
             net=net,
             sigma_data=0.5,
             self_condition=True,
             class_labels=class_rows(torch.tensor([NAMES.index(captions[seed])]), 5),
-            guidance=2.0,
         )
+        denoiser = GuidedDenoiser(main, Guidance(strength=2.0))
         noise = SeededNoise([seed])
         with torch.no_grad():
             x = sample_heun(denoiser, 80 * noise.randn(3, 4, 8, 8), karras_sigmas(STEPS, 0.002, 80.0, 7.0))

@@ -1,0 +1,176 @@
+"""Guidance: on past the denoiser's estimate, away from that of a worse one.
+
+Letters: B samples of a batch, K of them guided, C channels, T frames, H W height and width. As in
+`mpvideo.diffusion.denoiser`, nothing depends on the axes behind B.
+"""
+
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass, field, replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from mpvideo.checks import check_guidance_interval
+from mpvideo.diffusion.denoiser import EDMDenoiser
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Guidance:
+    """How strong guidance is, and where.
+
+    D = D_second + strength * (D_main - D_second) (arXiv 2207.12598, with strength 1 + w for its w).
+
+    Attributes:
+        strength: one, or (B,) of them; 1 means none, and the second branch of such a sample is not evaluated.
+        interval: lowest and highest noise level at which there is guidance, both included (arXiv 2404.07724, eq. 6,
+            which leaves out the lowest); None for all levels. At others the second branch is not evaluated.
+
+    Raises:
+        ValueError: an attribute is out of range.
+    """
+
+    strength: float | Tensor = 1.0
+    interval: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        strength = torch.as_tensor(self.strength)
+        if strength.ndim > 1:
+            raise ValueError(f"strength must be a number or have the shape (B,), got {tuple(strength.shape)}")
+        if not bool(strength.isfinite().all()):
+            raise ValueError(f"strength must be finite, got {self.strength}")
+        if self.interval is not None:
+            check_guidance_interval("interval", self.interval)
+
+    def covers(self, sigma: float) -> bool:
+        """Whether a noise level lies in the interval."""
+        return self.interval is None or self.interval[0] <= sigma <= self.interval[1]
+
+
+class Branches(NamedTuple):
+    """What each branch estimated last: the state of a self-conditioned `GuidedDenoiser`.
+
+    Attributes:
+        main: (B, C, T, H, W), or None without self-conditioning.
+        second: (K, C, T, H, W); None without self-conditioning, and until its first evaluation.
+    """
+
+    main: Tensor | None
+    second: Tensor | None
+
+
+@dataclass(frozen=True, eq=False)
+class GuidedDenoiser:
+    """D(x; sigma) under guidance: a `Denoiser[Branches]` for the samplers.
+
+    The main branch sees the classes. The second is the same network with the zero label, which means no class
+    (classifier-free guidance, arXiv 2207.12598): both are then one batch of B + K, the main branch first.
+
+    Each self-conditioned branch keeps its own last estimate. One that has none yet, because its interval begins
+    later, starts at zeros, as every branch does; one that was left out for a while goes on from its last.
+
+    Attributes:
+        main: the denoiser. Classifier-free guidance needs rows as its labels (`class_rows`), because "no class" has no
+            integer.
+        guidance: how strong, and where.
+        rows: which samples are guided: those whose strength is not 1.
+        both: the denoiser of both branches.
+
+    Raises:
+        ValueError: guidance is asked for without rows of labels, or the strengths are not as many.
+    """
+
+    main: EDMDenoiser
+    guidance: Guidance = field(default_factory=Guidance)
+    _: KW_ONLY
+    rows: Tensor | slice = field(init=False)
+    both: EDMDenoiser = field(init=False)
+
+    def __post_init__(self) -> None:
+        # Decided once: to ask a tensor on an accelerator at every evaluation would wait for it each time.
+        guided = torch.as_tensor(self.guidance.strength) != 1
+        some = bool(guided.any())
+        rows = guided.nonzero().squeeze(1) if some and not bool(guided.all()) else slice(None if some else 0)
+        object.__setattr__(self, "rows", rows)
+        object.__setattr__(self, "both", self._with_second_branch() if some else self.main)
+
+    def _with_second_branch(self) -> EDMDenoiser:
+        labels = self.main.class_labels
+        if labels is None:
+            raise ValueError(f"strength must be 1 without class_labels, got {self.guidance.strength}")
+        if not labels.is_floating_point():
+            raise ValueError(
+                "class_labels must be float rows (B, num_classes) under guidance (see class_rows), "
+                f"got {labels.dtype} of shape {tuple(labels.shape)}"
+            )
+        strength = self.guidance.strength
+        if isinstance(strength, Tensor) and strength.shape not in ((), (len(labels),)):
+            raise ValueError(f"strength must have the shape () or {(len(labels),)}, got {tuple(strength.shape)}")
+        return replace(self.main, class_labels=torch.cat((labels, torch.zeros_like(labels[self._on(labels)]))))
+
+    def acts_at(self, sigma: float) -> bool:
+        """Whether the second branch is evaluated at a noise level."""
+        return self.both is not self.main and self.guidance.covers(sigma)
+
+    def evaluations_at(self, sigma: float, samples: int) -> int:
+        """How many samples go through the network in a call at this noise level: of B samples, B or B + K."""
+        if not self.acts_at(sigma):
+            return samples
+        return samples + (samples if isinstance(self.rows, slice) else len(self.rows))
+
+    def denoisers(self, sigmas: Sequence[float]) -> list[tuple[EDMDenoiser, list[float]]]:
+        """Which denoiser, of one branch or of both, is evaluated at which of the noise levels."""
+        on = [sigma for sigma in sigmas if self.acts_at(sigma)]
+        off = [sigma for sigma in sigmas if not self.acts_at(sigma)]
+        return [(denoiser, levels) for denoiser, levels in ((self.main, off), (self.both, on)) if levels]
+
+    def __call__(self, x: Tensor, sigma: float, state: Branches | None = None) -> tuple[Tensor, Branches | None]:
+        """Evaluates the network once, for all branches together.
+
+        Args:
+            x: (B, C, T, H, W), data plus noise of standard deviation sigma; float32 or float64.
+            sigma: the noise level, above 0.
+            state: what the previous call returned, or None.
+
+        Returns:
+            D(x; sigma), of the shape, dtype and device of x; and the state, None without self-conditioning.
+
+        Raises:
+            ValueError: sigma, the labels or the state do not fit x.
+        """
+        before = state or Branches(None, None)
+        if not self.acts_at(sigma):
+            denoised, main = self.main(x, sigma, before.main)
+            return denoised, None if main is None else Branches(main, before.second)
+        rows = self._on(x)
+        guided = x[rows]
+        branches, _ = self.both(torch.cat((x, guided)), sigma, self._self_cond(before, x, guided))
+        main, second = torch.split(branches, [len(x), len(guided)])
+        return self._combined(main, second, rows), Branches(main, second) if self.main.self_condition else None
+
+    def _combined(self, main: Tensor, second: Tensor, rows: Tensor | slice) -> Tensor:
+        """The estimate that both branches make, and that of the main branch where there is no guidance."""
+        # lerp is exact at 0, where the second branch alone counts.
+        guided = torch.lerp(second, main[rows], self._strength(main))
+        if self.main.clamp:
+            guided = guided.clamp(-1, 1)
+        return guided if isinstance(rows, slice) else main.index_copy(0, rows, guided)
+
+    def _self_cond(self, before: Branches, x: Tensor, guided: Tensor) -> Tensor | None:
+        """The last estimates of both branches, zeros for one that has none."""
+        if before.main is None and before.second is None:
+            return None
+        pairs = ((before.main, x), (before.second, guided))
+        return torch.cat([torch.zeros_like(like) if last is None else last for last, like in pairs])
+
+    def _strength(self, x: Tensor) -> float | Tensor:
+        """The strengths of the guided samples, ready to broadcast against them."""
+        strength = self.guidance.strength
+        if not isinstance(strength, Tensor):
+            return strength
+        strength = strength.to(x.dtype).to(x.device).expand(len(x))  # the dtype first: MPS cannot hold float64
+        return strength[self._on(x)].view(-1, *[1] * (x.ndim - 1))
+
+    def _on(self, x: Tensor) -> Tensor | slice:
+        """The guided samples, as an index on the device of x."""
+        return self.rows if isinstance(self.rows, slice) else self.rows.to(x.device)

@@ -1,0 +1,209 @@
+import math
+
+import pytest
+import torch
+
+from mpvideo.diffusion import (
+    Branches,
+    Churn,
+    EDMDenoiser,
+    Guidance,
+    GuidedDenoiser,
+    SeededNoise,
+    class_rows,
+    evaluated_levels,
+    karras_sigmas,
+    sample_euler,
+    sample_heun,
+)
+from tests.diffusion.conftest import GaussianNet, RecordingNet
+
+SHAPE = (2, 3, 4, 4)
+SIGMAS = karras_sigmas(8, sigma_min=0.002, sigma_max=80.0)
+LABELS = [3, 0, 4, 1]
+
+
+def double(*shape: int, seed: int = 1) -> torch.Tensor:
+    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def guided(net, strength=2.0, labels=LABELS, interval=None, **options) -> GuidedDenoiser:
+    main = EDMDenoiser(net, class_labels=class_rows(torch.tensor(labels), 5), **options)
+    return GuidedDenoiser(main, Guidance(strength=strength, interval=interval))
+
+
+# Against closed forms
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.5, 1.0, 3.0])
+def test_two_gaussian_classes_are_pushed_apart(strength):
+    """Where all Gaussians have one width, the guided denoiser is that of a Gaussian whose mean is moved."""
+    means, no_class = double(2, 6), double(6, seed=2)
+    net = GaussianNet(0.7, means, no_class)
+    main = EDMDenoiser(net, class_labels=torch.eye(2, dtype=torch.float64))
+    x = 80 * double(2, 6, seed=3)
+    sigmas = karras_sigmas(200, 0.002, 80.0)
+    out = sample_heun(GuidedDenoiser(main, Guidance(strength=strength)), x, sigmas)
+    expected = net.denoiser(no_class + strength * (means - no_class)).solution(x, 80.0, 0.0)
+    torch.testing.assert_close(out, expected, rtol=0, atol=1e-3)
+
+
+def test_an_interval_is_three_flows_one_after_the_other():
+    means, no_class = double(2, 6), double(6, seed=2)
+    net = GaussianNet(0.7, means, no_class)
+    main = EDMDenoiser(net, class_labels=torch.eye(2, dtype=torch.float64))
+    x = 80 * double(2, 6, seed=3)
+    guidance = Guidance(strength=4.0, interval=(0.3, 5.0))
+    out = sample_euler(GuidedDenoiser(main, guidance), x, karras_sigmas(4000, 0.002, 80.0))
+    plain, pushed = net.denoiser(means), net.denoiser(no_class + 4 * (means - no_class))
+    expected = plain.solution(pushed.solution(plain.solution(x, 80.0, 5.0), 5.0, 0.3), 0.3, 0.0)
+    torch.testing.assert_close(out, expected, rtol=0, atol=0.02)
+    everywhere = pushed.solution(x, 80.0, 0.0)
+    assert (out - everywhere).abs().max() > 1
+
+
+# To the bit
+
+
+@pytest.mark.parametrize("sample", [sample_euler, sample_heun])
+@pytest.mark.parametrize("s_churn", [0.0, 8.0])
+def test_nothing_to_guide_is_no_guidance_to_the_bit(sample, s_churn, conv_net):
+    def run(denoiser):
+        noise = SeededNoise([5, 6, 7, 8])
+        x = 80 * noise.randn(2, 4, 8, 8)
+        return sample(denoiser, x, SIGMAS, churn=Churn(s_churn=s_churn), noise=noise.randn_like)
+
+    def watched(strength, interval):
+        net = RecordingNet(conv_net)
+        return run(guided(net, strength, interval=interval, self_condition=True)), [len(call.x) for call in net.calls]
+
+    plain = run(EDMDenoiser(conv_net, class_labels=class_rows(torch.tensor(LABELS), 5), self_condition=True))
+    for strength, interval in ((1.0, None), (torch.ones(4), None), (1.0, (0.2, 3.0)), (3.0, (1e5, 1e6))):
+        out, batches = watched(strength, interval)
+        assert torch.equal(out, plain)
+        assert set(batches) == {4}
+    full, batches = watched(3.0, None)
+    assert set(batches) == {8}
+    for interval in ((0.0, 1e6), (0.002, 120.0)):
+        out, batches = watched(3.0, interval)
+        assert torch.equal(out, full)
+        assert set(batches) == {8}
+    assert not torch.equal(full, plain)
+
+
+def test_integer_labels_do_without_guidance(recording_net):
+    labels = torch.tensor([0, 4, 2])
+    GuidedDenoiser(EDMDenoiser(recording_net, class_labels=labels))(double(3, *SHAPE), 1.0)
+    assert recording_net.calls[0].class_labels is labels
+
+
+# Branches
+
+
+def test_both_branches_are_one_batch(recording_net):
+    x = double(4, *SHAPE)
+    denoised, state = guided(recording_net, 2.5)(x, 0.7)
+    (call,) = recording_net.calls
+    rows = class_rows(torch.tensor(LABELS), 5)
+    assert torch.equal(call.class_labels, torch.cat((rows, torch.zeros_like(rows))))
+    assert torch.equal(call.x[:4], call.x[4:])
+    assert state is None
+    cond, _ = EDMDenoiser(recording_net, class_labels=rows)(x, 0.7)
+    uncond, _ = EDMDenoiser(recording_net, class_labels=torch.zeros_like(rows))(x, 0.7)
+    torch.testing.assert_close(denoised, uncond + 2.5 * (cond - uncond))
+    assert torch.equal(guided(recording_net, 0.0)(x, 0.7)[0], uncond)
+
+
+def test_only_guided_samples_have_a_second_branch(recording_net):
+    x, strengths = double(4, *SHAPE), [0.0, 1.0, 1.5, 1.0]
+    mixed, _ = guided(recording_net, torch.tensor(strengths))(x, 1.0)
+    assert [len(call.x) for call in recording_net.calls] == [6]
+    for i, strength in enumerate(strengths):
+        alone, _ = guided(recording_net, strength, LABELS[i : i + 1])(x[i : i + 1], 1.0)
+        torch.testing.assert_close(mixed[i : i + 1], alone, rtol=1e-14, atol=1e-14)
+
+
+@pytest.mark.parametrize("strength", [1.0, 2.0, torch.tensor([2.0, 1.0, 3.0, 1.0])])
+@pytest.mark.parametrize("interval", [None, (0.2, 3.0), (1e5, 1e6)])
+@pytest.mark.parametrize("sample", [sample_euler, sample_heun])
+def test_evaluations_are_known_beforehand(sample, interval, strength, recording_net):
+    denoiser, churn = guided(recording_net, strength, interval=interval), Churn(s_churn=2.0)
+    sample(denoiser, 80 * double(4, *SHAPE), SIGMAS, churn=churn, noise=torch.randn_like)
+    levels = evaluated_levels(sample, SIGMAS, churn)
+    assert [len(call.x) for call in recording_net.calls] == [denoiser.evaluations_at(sigma, 4) for sigma in levels]
+    asked = {
+        (each.class_labels.data_ptr(), time)
+        for each, its in denoiser.denoisers(levels)
+        for time in each.noise_embeddings(its).tolist()
+    }
+    assert asked == {(call.class_labels.data_ptr(), call.time[0].float().item()) for call in recording_net.calls}
+
+
+@pytest.mark.parametrize("strength", [2.0, torch.tensor([2.0, 1.0, 3.0, 0.0])])
+@pytest.mark.parametrize("interval", [None, (0.5, 3.0), (0.0, 3.0), (0.5, 80.0)])
+def test_each_branch_keeps_its_own_estimate_also_where_it_is_left_out(interval, strength):
+    """Zeros before its first evaluation, then its last, however old: noise goes up and down here."""
+    net, K = RecordingNet(), 3 if isinstance(strength, torch.Tensor) else 4
+    denoiser = guided(net, strength, interval=interval, self_condition=True)
+    x = double(4, *SHAPE)
+    last = {"main": torch.zeros_like(x), "second": torch.zeros(K, *SHAPE, dtype=torch.float64)}
+    state, sizes = None, []
+    for sigma in (80.0, 6.0, 2.9, 2.0, 0.4, 0.6, 3.5, 1.0, 0.1):
+        _, state = denoiser(x, sigma, state)
+        call = net.calls[-1]
+        sizes.append(len(call.x))
+        estimates = (0.25 * call.x + sigma * 0.5 * call.out) / math.sqrt(sigma**2 + 0.25)
+        for name, part in (("main", slice(0, 4)), ("second", slice(4, None))):
+            if len(call.x[part]):
+                torch.testing.assert_close(call.self_cond[part], last[name], rtol=1e-12, atol=1e-12)
+                last[name] = estimates[part]
+    assert set(sizes) == ({4, 4 + K} if interval else {4 + K})
+
+
+def test_an_estimate_is_clamped_by_branch_and_together(recording_net):
+    x = 3 * double(2, *SHAPE)
+    denoised, state = guided(recording_net, 5.0, LABELS[:2], clamp=True, self_condition=True)(x, 0.5)
+    cond, uncond = state
+    assert cond.abs().max() == uncond.abs().max() == 1
+    torch.testing.assert_close(denoised, (uncond + 5 * (cond - uncond)).clamp(-1, 1))
+
+
+# Bad arguments
+
+
+@pytest.mark.parametrize(
+    ("attributes", "message"),
+    [
+        ({"strength": math.nan}, "strength must be finite, got nan"),
+        ({"strength": torch.ones(2, 1)}, r"strength must be a number or have the shape \(B,\), got \(2, 1\)"),
+        ({"interval": (3.0, 0.2)}, "interval must have its lowest noise level first, got 3 and 0.2"),
+        ({"interval": (0.2,)}, r"interval must be a lowest and a highest noise level, got \(0.2,\)"),
+        ({"interval": (-1.0, 2.0)}, "interval must be at least 0, got -1.0"),
+        ({"interval": (0.2, math.nan)}, "interval must be a finite number, got nan"),
+    ],
+)
+def test_bad_guidance(attributes, message):
+    with pytest.raises(ValueError, match=message):
+        Guidance(**attributes)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (None, "strength must be 1 without class_labels, got 2.0"),
+        (torch.tensor([1, 2]), r"class_labels must be float rows .* got torch.int64 of shape \(2,\)"),
+    ],
+)
+def test_guidance_without_rows(recording_net, labels, message):
+    with pytest.raises(ValueError, match=message):
+        GuidedDenoiser(EDMDenoiser(recording_net, class_labels=labels), Guidance(strength=2.0))
+
+
+def test_strengths_and_states_that_do_not_fit(recording_net):
+    strengths = torch.tensor([1.0, 2.0])
+    with pytest.raises(ValueError, match=r"strength must have the shape \(\) or \(4,\), got \(2,\)"):
+        guided(recording_net, strengths)
+    x = double(4, *SHAPE)
+    with pytest.raises(ValueError, match=r"state must have the shape \(8, 2, 3, 4, 4\), got \(6, 2, 3, 4, 4\)"):
+        guided(recording_net, self_condition=True)(x, 1.0, Branches(x, x[:2]))
+    assert not recording_net.calls
