@@ -95,6 +95,20 @@ def check_guidance_interval(name: str, interval: object) -> None:
         raise ValueError(f"{name} must have its lowest noise level first, got {low:g} and {high:g}")
 
 
+def check_restarts(restarts: object, restart_steps: object, restart_min: float, restart_max: float) -> None:
+    """Checks the settings of restarts together; see `mpvideo.config.SamplingConfig`.
+
+    Raises:
+        ValueError: one of them is out of range.
+    """
+    check_int("restarts", restarts, 0, 1000)
+    check_int("restart_steps", restart_steps, 1, 100_000)
+    check_float("restart_min", restart_min, 0.0, 1e6, open_low=True)
+    check_float("restart_max", restart_max, 0.0, 1e6, open_low=True)
+    if restart_max <= restart_min:
+        raise ValueError(f"restart_max must be greater than restart_min, got {restart_max} and {restart_min}")
+
+
 def build(part: type[Part], data: object, where: str) -> Part:
     """Makes a dataclass from a JSON object.
 

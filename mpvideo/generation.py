@@ -21,23 +21,20 @@ from mpvideo.config import AutoencoderConfig, CheckpointConfig, SamplingConfig
 from mpvideo.device import Placement, memory_errors
 from mpvideo.diffusion import (
     Branches,
-    Churn,
     EDMDenoiser,
     Guidance,
     GuidedDenoiser,
     SeededNoise,
     class_rows,
     evaluated_levels,
-    karras_sigmas,
-    sample_euler,
-    sample_heun,
+    schedule,
+    solver,
 )
 from mpvideo.errors import MPVideoError, OutOfMemoryError
 from mpvideo.nn import InferenceUnet3D
 from mpvideo.video.autoencoder import Autoencoder
 from mpvideo.video.codec import Codec, LatentCodec, PixelCodec
 
-_SAMPLERS = {"euler": sample_euler, "heun": sample_heun}
 _CODEC_PREFIX = "codec."
 
 OnEvaluation = Callable[[int], None]
@@ -154,7 +151,7 @@ def _class_of(job: Job, num_classes: int | None) -> int | None:
 
 def count_evaluations(sampling: SamplingConfig) -> int:
     """Evaluations of the network for one video: one for each branch, at each noise level where it is evaluated."""
-    levels = _levels(sampling)
+    levels = evaluated_levels(solver(sampling), schedule(sampling))
     if sampling.guidance == 1:
         return len(levels)
     guidance = Guidance(interval=sampling.guidance_interval)
@@ -278,21 +275,8 @@ def _sample(
             on_evaluation(denoiser.evaluations_at(sigma, len(x)))
         return result
 
-    sigmas, churn = _schedule(sampling)
-    asked = denoiser.denoisers(list(dict.fromkeys(_levels(sampling))))
+    sigmas, solve = schedule(sampling), solver(sampling)
+    asked = denoiser.denoisers(list(dict.fromkeys(evaluated_levels(solve, sigmas))))
     model.net.prepare(*((each.noise_embeddings(levels), each.class_labels) for each, levels in asked))
     x = noise.randn(shape.channels, shape.frames, shape.image_size, shape.image_size) * sigmas[0].item()
-    return _SAMPLERS[sampling.sampler](counted, x, sigmas, churn=churn, noise=noise.randn_like), classes
-
-
-def _schedule(sampling: SamplingConfig) -> tuple[Tensor, Churn]:
-    """The noise levels to sample at, and how much noise to put back."""
-    sigmas = karras_sigmas(sampling.steps, sampling.sigma_min, sampling.sigma_max, sampling.rho)
-    churn = Churn(s_churn=sampling.s_churn, s_tmin=sampling.s_tmin, s_tmax=sampling.s_tmax, s_noise=sampling.s_noise)
-    return sigmas, churn
-
-
-def _levels(sampling: SamplingConfig) -> list[float]:
-    """The noise level of each evaluation of the denoiser."""
-    sigmas, churn = _schedule(sampling)
-    return evaluated_levels(_SAMPLERS[sampling.sampler], sigmas, churn)
+    return solve(counted, x, sigmas, noise=noise.randn_like), classes

@@ -25,7 +25,7 @@ def tiny_config(codec: str = "rgb", num_classes: int | None = 3, **model: Any) -
             }
         ),
         video=video,
-        sampling=SamplingConfig(steps=3),
+        sampling=SamplingConfig(sampler="heun", steps=3),
         classes=NAMES if num_classes == 3 else None,
     )  # fmt: skip
 

@@ -1,19 +1,22 @@
 import dataclasses
 import json
 import math
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mpvideo.config import (
+    AUTO_SAMPLERS,
     FORMAT,
     AutoencoderConfig,
     CheckpointConfig,
     EDMConfig,
     ModelConfig,
+    Sampler,
     SamplingConfig,
+    Schedule,
     VideoConfig,
 )
 from mpvideo.errors import CheckpointError, ExitCode
@@ -50,14 +53,17 @@ FULL = CheckpointConfig(
     edm=EDMConfig(sigma_data=0.25, clamp=True, legacy_fan_in=True),
     sampling=SamplingConfig(
         sampler="euler",
-        steps=9,
-        sigma_min=0.01,
-        sigma_max=50,
+        schedule="cosine",
+        sigmas=(50, 9, 0.01),
         rho=5.0,
         s_churn=10.0,
         s_tmin=0.05,
         s_tmax=40.0,
         s_noise=1.01,
+        eta=0.5,
+        restart_steps=5,
+        restart_min=0.3,
+        restart_max=3.0,
         guidance=0,
     ),
     classes=("rot", "grün", 'blau "hell"'),
@@ -96,6 +102,10 @@ def test_round_trip(config):
     assert json.loads(text) == json.loads(json.dumps(config.to_dict()))
 
 
+def descending(levels: list[float]) -> list[float]:
+    return sorted(levels, reverse=True)
+
+
 @st.composite
 def checkpoint_configs(draw: st.DrawFn) -> CheckpointConfig:
     model = draw(model_configs())
@@ -118,7 +128,9 @@ def checkpoint_configs(draw: st.DrawFn) -> CheckpointConfig:
         video=VideoConfig(codec=codec, fps=draw(st.floats(0.01, 240) | st.integers(1, 240)), autoencoder=autoencoder),
         edm=EDMConfig(sigma_data=draw(st.floats(1e-6, 1e6)), clamp=draw(st.booleans())),
         sampling=SamplingConfig(
-            sampler=draw(st.sampled_from(["euler", "heun"])),
+            sampler=draw(st.sampled_from(get_args(Sampler))),
+            schedule=draw(st.sampled_from(get_args(Schedule))),
+            sigmas=draw(st.none() | st.lists(st.floats(1e-6, 1e6), min_size=1, unique=True).map(descending)),
             steps=draw(st.integers(1, 100_000)),
             sigma_min=sigma_min,
             sigma_max=draw(st.floats(1.01, 1e6)),
@@ -223,10 +235,62 @@ def test_sequences_are_frozen():
 
 @pytest.mark.parametrize(
     ("sampler", "steps", "evaluations"),
-    [("euler", 1, 1), ("euler", 32, 32), ("heun", 1, 1), ("heun", 2, 3), ("heun", 32, 63)],
+    [("euler", 1, 1), ("euler", 32, 32), ("heun", 1, 1), ("heun", 2, 3), ("heun", 32, 63), ("unipc", 12, 12)],
 )
 def test_num_evaluations(sampler, steps, evaluations):
+    """That samplers take as many is in tests/diffusion/samplers."""
     assert SamplingConfig(sampler=sampler, steps=steps).num_evaluations == evaluations
+    if steps > 1:
+        each = 2 if sampler == "heun" else 1
+        again = SamplingConfig(sampler=sampler, steps=steps, restarts=3, restart_steps=2)
+        assert again.num_evaluations == evaluations + 3 * 2 * each
+
+
+def test_auto_goes_by_the_number_of_steps():
+    for most, name in AUTO_SAMPLERS:
+        assert SamplingConfig(steps=most).solver == name
+    assert SamplingConfig(steps=1).solver == AUTO_SAMPLERS[0][1]
+    assert AUTO_SAMPLERS[-1][0] == 100_000  # the most steps there can be
+    assert SamplingConfig(steps=4, s_churn=1.0).solver == "heun"
+    assert SamplingConfig(sampler="lms", steps=4).solver == "lms"
+    for sampling in (SamplingConfig(steps=8), SamplingConfig(steps=99)):
+        named = dataclasses.replace(sampling, sampler=sampling.solver)
+        assert named.num_evaluations == sampling.num_evaluations
+
+
+def test_what_follows_from_sigmas():
+    for sigmas in ([80, 4.5, 0.5], (80, 4.5, 0.5, 0), [80, 4.5, 0.5, 0.0]):
+        sampling = SamplingConfig(sigmas=sigmas, steps=7, sigma_min=3.0, sampler="heun")
+        assert sampling.sigmas == (80, 4.5, 0.5)
+        assert (sampling.steps, sampling.sigma_min, sampling.sigma_max) == (3, 0.5, 80)
+        assert sampling.num_evaluations == 5
+        assert dataclasses.replace(sampling, guidance=2.0).sigmas == sampling.sigmas
+    alone = SamplingConfig(sigmas=[7.0])
+    assert (alone.steps, alone.sigma_min, alone.sigma_max) == (1, 7.0, 7.0)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"sigmas": []}, "the number of sigmas must be at least 1, got 0"),
+        ({"sigmas": 80.0}, "sigmas must be a list of noise levels, got 80.0"),
+        ({"sigmas": "80,1"}, "sigmas must be a list of noise levels, got '80,1'"),
+        ({"sigmas": [0]}, "sigmas must be at least 1e-08, got 0"),
+        ({"sigmas": [80, 1, 1]}, "sigmas must descend, got 1 and 1 at 1 and 2"),
+        ({"sigmas": [80, 0, 0]}, "sigmas must be at least 1e-08, got 0"),
+        ({"sigmas": [80, math.nan]}, "sigmas must be a finite number, got nan"),
+        ({"sigmas": [80, "1"]}, "sigmas must be a finite number, got '1'"),
+        ({"sampler": "unipc", "s_churn": 5.0}, "s_churn must be 0 for the sampler unipc, .*euler and heun.*, got 5.0"),
+        ({"restarts": 1, "s_churn": 5.0}, "s_churn must be 0 with restarts, got 5.0"),
+        ({"restarts": 1, "steps": 1}, "steps with restarts must be at least 2, got 1"),
+        ({"restarts": 1, "sigma_min": 0.2}, "restart_min must be at least sigma_min, got 0.1 and 0.2"),
+        ({"restarts": 1, "sigmas": [80, 0.2]}, "restart_min must be at least sigma_min, got 0.1 and 0.2"),
+        ({"restart_max": 0.05}, "restart_max must be greater than restart_min, got 0.05 and 0.1"),
+    ],
+)
+def test_settings_of_the_sampler_that_do_not_fit(fields, message):
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        SamplingConfig(**fields)
 
 
 @pytest.mark.parametrize(
@@ -276,6 +340,8 @@ RANGES = [
     (AutoencoderConfig, "latent_channels", 1, 4096),
     (AutoencoderConfig, "num_downsamples", 1, 8),
     (SamplingConfig, "steps", 1, 100_000),
+    (SamplingConfig, "restarts", 0, 1000),
+    (SamplingConfig, "restart_steps", 1, 100_000),
 ]
 REQUIRED: dict[type, dict[str, Any]] = {
     ModelConfig: {"image_size": 65536, "frames": 65536, "num_downsamples": 0},
@@ -320,6 +386,9 @@ FLOATS = [
     (SamplingConfig, "s_tmin", "at least 0", -0.5, r"at most 1e\+06", 1e7),
     (SamplingConfig, "s_tmax", "at least 0", -0.5, r"at most 1e\+06", 1e7),
     (SamplingConfig, "s_noise", "greater than 0", 0.0, "at most 1000", 1001.0),
+    (SamplingConfig, "eta", "at least 0", -0.1, "at most 100", 100.1),
+    (SamplingConfig, "restart_min", "greater than 0", 0, r"at most 1e\+06", 1e7),
+    (SamplingConfig, "restart_max", "greater than 0", 0, r"at most 1e\+06", 1e7),
     (SamplingConfig, "guidance", "at least 0", -1, "at most 1000", 1000.1),
 ]
 
@@ -378,7 +447,12 @@ def test_booleans(kind, name, value):
     [
         (ModelConfig, "downsample_types", "all, image, frame"),
         (VideoConfig, "codec", "gray, rgb, rgba, latent"),
-        (SamplingConfig, "sampler", "euler, heun"),
+        (
+            SamplingConfig,
+            "sampler",
+            "auto, euler, heun, dpmpp-2m, dpmpp-3m, dpmpp-2m-sde, unipc, deis, ipndm, lms",
+        ),
+        (SamplingConfig, "schedule", "karras, exponential, linear, cosine"),
     ],
 )
 @pytest.mark.parametrize("value", ["other", "", 3, None, {}])

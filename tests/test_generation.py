@@ -18,7 +18,7 @@ from mpvideo.generation import Job, Model, count_evaluations, drawn_class, gener
 from tests.checkpoints import save_tiny, tiny_config
 
 HEUN = SamplingConfig(steps=4, s_churn=2.0)
-PLAIN = SamplingConfig(steps=4)
+PLAIN = SamplingConfig(sampler="heun", steps=4)
 
 
 def load(path: Path, dtype: str = "float32") -> Model:
@@ -94,7 +94,7 @@ def test_the_seed_chooses_the_class(model: Model) -> None:
 
 
 def test_evaluations_are_counted(model: Model) -> None:
-    for sampler, steps in (("euler", 3), ("heun", 3), ("heun", 1)):
+    for sampler, steps in (("euler", 3), ("heun", 3), ("heun", 1), ("unipc", 4)):
         sampling = SamplingConfig(sampler=sampler, steps=steps)  # type: ignore[arg-type]
         seen: list[int] = []
         pixels(model, [Job(seed=seed) for seed in range(5)], sampling, batch_size=2, on_evaluation=seen.append)
@@ -105,7 +105,7 @@ def test_evaluations_are_counted(model: Model) -> None:
 def test_guided_evaluations_count_for_both_branches(model: Model) -> None:
     """Heun's 7 levels of 4 steps from 80 to 0.002: 80, 5.3 twice, 0.1 twice, 0.002 twice."""
     for interval, expected in ((None, 14), ((0.2, 6.0), 9), ((1e4, 1e5), 7)):
-        sampling = SamplingConfig(steps=4, sigma_max=80.0, guidance=3.0, guidance_interval=interval)
+        sampling = SamplingConfig(sampler="heun", steps=4, sigma_max=80.0, guidance=3.0, guidance_interval=interval)
         seen: list[int] = []
         pixels(model, [Job(seed=seed) for seed in range(3)], sampling, batch_size=2, on_evaluation=seen.append)
         assert count_evaluations(sampling) == expected

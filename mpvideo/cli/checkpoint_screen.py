@@ -9,6 +9,7 @@ from rich.text import Text
 
 from mpvideo.checkpoint.report import Report
 from mpvideo.cli.tables import section, show_notes, table
+from mpvideo.config import SamplingConfig
 from mpvideo.text import amount, counted, printable
 
 
@@ -125,10 +126,10 @@ def _sampling_rows(report: Report) -> list[tuple[str, str]]:
     guidance, most = "none" if sampling["guidance"] == 1 else f"{sampling['guidance']:g}", ""
     if cost["passes"] == 2 and (interval := sampling.get("guidance_interval")):
         guidance, most = f"{guidance} at sigma {interval[0]:g} to {interval[1]:g}", "at most "
-    schedule = f"sigma {sampling['sigma_max']:g} to {sampling['sigma_min']:g}, rho {sampling['rho']:g}"
+    schedule = f"sigma {sampling['sigma_max']:g} to {sampling['sigma_min']:g}, {_spacing(sampling)}"
     evaluations = counted(cost["evaluations"], "evaluation") + (f" of {most}2 passes" if cost["passes"] == 2 else "")
     rows = [
-        ("default", f"{sampling['sampler']}, {counted(sampling['steps'], 'step')}, {schedule}, guidance {guidance}"),
+        ("default", f"{_sampler(sampling)}, {counted(sampling['steps'], 'step')}, {schedule}, guidance {guidance}"),
         (
             "compute",
             f"{amount(cost['flops_per_evaluation'], 'FLOP')} a pass of the network, {evaluations}: "
@@ -137,6 +138,10 @@ def _sampling_rows(report: Report) -> list[tuple[str, str]]:
     ]
     if sampling["s_churn"]:
         rows.insert(1, ("churn", f"{sampling['s_churn']:g}, noise {sampling['s_noise']:g}"))
+    if sampling["restarts"]:
+        again = f"from {sampling['restart_min']:g} to {sampling['restart_max']:g}"
+        steps = counted(sampling["restart_steps"], "step")
+        rows.insert(1, ("restarts", f"{sampling['restarts']}, {again}, {steps} each"))
     for dtype, memory in cost["memory"].items():
         parts = f"{amount(memory['weights'], 'B')} weights + {amount(memory['activations'], 'B')} activations"
         fits = _fits(sum(memory.values()), cost["free_memory"])
@@ -145,6 +150,17 @@ def _sampling_rows(report: Report) -> list[tuple[str, str]]:
         )
     rows.append(("time", "not known without running it; `mpvideo sample` says how long it took"))
     return rows
+
+
+def _sampler(sampling: dict[str, Any]) -> str:
+    name, solver = sampling["sampler"], SamplingConfig(**sampling).solver
+    return str(name) if name == solver else f"{name} ({solver})"
+
+
+def _spacing(sampling: dict[str, Any]) -> str:
+    if "sigmas" in sampling:
+        return "listed"
+    return f"rho {sampling['rho']:g}" if sampling["schedule"] == "karras" else str(sampling["schedule"])
 
 
 def _fits(wanted: int, free: int | None) -> str:

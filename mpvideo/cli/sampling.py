@@ -37,7 +37,7 @@ SamplerName = Annotated[
     Sampler | None,
     typer.Option(
         "--sampler",
-        help="euler: one evaluation of the network a step. heun: two, and better.",
+        help="heun takes two evaluations of the network a step, all others one; auto chooses by the number of steps.",
         rich_help_panel=SAMPLING_PANEL,
     ),
 ]
@@ -130,6 +130,8 @@ BatchSize = Annotated[
 def sampling_settings(about: CheckpointConfig, *, guidance_interval: str | None, **given: Any) -> SamplingConfig:
     """The checkpoint's settings with those of the command line in their place; None stands for what was not given.
 
+    The sampler 'auto' becomes the one that it stands for, so that records name it.
+
     Raises:
         UsageError: a setting is out of range, or guidance is asked of a network without classes.
     """
@@ -140,7 +142,7 @@ def sampling_settings(about: CheckpointConfig, *, guidance_interval: str | None,
         sampling = dataclasses.replace(about.sampling, **changes)
     if about.model.num_classes is None and sampling.guidance != 1:
         raise UsageError(f"--guidance must be 1 for a network without classes, got {sampling.guidance:g}")
-    return sampling
+    return dataclasses.replace(sampling, sampler=sampling.solver)
 
 
 def parse_interval(text: str) -> tuple[float, float] | None:

@@ -5,16 +5,34 @@ Nothing here prints, opens files, picks a device or shows progress. Put together
     noise = SeededNoise([0, 1, 2], device=device)
     labels = class_rows(noise.random_classes(1000), 1000)
     denoiser = GuidedDenoiser(EDMDenoiser(net, sigma_data=0.5, class_labels=labels), Guidance(strength=2.0))
-    sigmas = karras_sigmas(32, sigma_min=0.002, sigma_max=80.0)
+    sigmas = karras_sigmas(12, sigma_min=0.002, sigma_max=80.0)
     x = sigmas[0].item() * noise.randn(channels, frames, height, width)
-    videos = sample_heun(denoiser, x, sigmas, churn=Churn(s_churn=20.0), noise=noise.randn_like)
+    videos = sample_dpmpp_3m(denoiser, x, sigmas)
 """
 
 from mpvideo.diffusion.denoiser import Denoiser, EDMDenoiser, Network, class_rows, preconditioning
 from mpvideo.diffusion.guidance import Branches, Guidance, GuidedDenoiser
 from mpvideo.diffusion.noise import SeededNoise
-from mpvideo.diffusion.samplers import Churn, Noise, OnStep, evaluated_levels, sample_euler, sample_heun
-from mpvideo.diffusion.schedules import karras_sigmas
+from mpvideo.diffusion.samplers import (
+    Churn,
+    Noise,
+    OnStep,
+    Restart,
+    Solver,
+    evaluated_levels,
+    sample_deis,
+    sample_dpmpp_2m,
+    sample_dpmpp_2m_sde,
+    sample_dpmpp_3m,
+    sample_euler,
+    sample_heun,
+    sample_ipndm,
+    sample_lms,
+    sample_unipc,
+    with_restarts,
+)
+from mpvideo.diffusion.schedules import cosine_sigmas, exponential_sigmas, karras_sigmas, linear_sigmas
+from mpvideo.diffusion.settings import schedule, solver
 
 __all__ = [
     "Branches",
@@ -26,11 +44,26 @@ __all__ = [
     "Network",
     "Noise",
     "OnStep",
+    "Restart",
     "SeededNoise",
+    "Solver",
     "class_rows",
+    "cosine_sigmas",
     "evaluated_levels",
+    "exponential_sigmas",
     "karras_sigmas",
+    "linear_sigmas",
     "preconditioning",
+    "sample_deis",
+    "sample_dpmpp_2m",
+    "sample_dpmpp_2m_sde",
+    "sample_dpmpp_3m",
     "sample_euler",
     "sample_heun",
+    "sample_ipndm",
+    "sample_lms",
+    "sample_unipc",
+    "schedule",
+    "solver",
+    "with_restarts",
 ]

@@ -26,15 +26,54 @@ def karras_sigmas(num_steps: int, sigma_min: float, sigma_max: float, rho: float
     Raises:
         ValueError: an argument is out of range.
     """
-    if num_steps < 1:
-        raise ValueError(f"num_steps must be at least 1, got {num_steps}")
-    if not 0 < sigma_min < sigma_max < math.inf:
-        raise ValueError(f"sigma_min and sigma_max must be 0 < sigma_min < sigma_max, got {sigma_min} and {sigma_max}")
+    _check(num_steps, sigma_min, sigma_max)
     if not 0 < rho < math.inf:
         raise ValueError(f"rho must be finite and greater than 0, got {rho}")
     # Relative to sigma_max, so that sigma_max**(1/rho) cannot overflow for a small rho.
     ramp = torch.linspace(0, 1, num_steps, dtype=torch.float64)
-    sigmas = sigma_max * (1 + ramp * ((sigma_min / sigma_max) ** (1 / rho) - 1)) ** rho
+    return _between(sigma_max, sigma_max * (1 + ramp * ((sigma_min / sigma_max) ** (1 / rho) - 1)) ** rho, sigma_min)
+
+
+def exponential_sigmas(num_steps: int, sigma_min: float, sigma_max: float) -> Tensor:
+    """Noise levels of equal ratios, evenly spaced in ln(sigma): those of Karras et al. for rho without limit.
+
+    Arguments, result and errors are those of `karras_sigmas`.
+    """
+    _check(num_steps, sigma_min, sigma_max)
+    ramp = torch.linspace(0, 1, num_steps, dtype=torch.float64)
+    return _between(sigma_max, sigma_max * (sigma_min / sigma_max) ** ramp, sigma_min)
+
+
+def linear_sigmas(num_steps: int, sigma_min: float, sigma_max: float) -> Tensor:
+    """Noise levels of equal differences: those of Karras et al. for rho 1.
+
+    Arguments, result and errors are those of `karras_sigmas`.
+    """
+    return karras_sigmas(num_steps, sigma_min, sigma_max, rho=1.0)
+
+
+def cosine_sigmas(num_steps: int, sigma_min: float, sigma_max: float) -> Tensor:
+    """Noise levels of the cosine schedule (Nichol and Dhariwal, arXiv 2102.09672, eq. 17), without its offset.
+
+    There the signal is cos(angle) and the noise sin(angle) at evenly spaced angles, so that here sigma = tan(angle).
+
+    Arguments, result and errors are those of `karras_sigmas`.
+    """
+    _check(num_steps, sigma_min, sigma_max)
+    ramp = torch.linspace(0, 1, num_steps, dtype=torch.float64)
+    start, end = math.atan(sigma_max), math.atan(sigma_min)
+    return _between(sigma_max, torch.tan(start + ramp * (end - start)), sigma_min)
+
+
+def _check(num_steps: int, sigma_min: float, sigma_max: float) -> None:
+    if num_steps < 1:
+        raise ValueError(f"num_steps must be at least 1, got {num_steps}")
+    if not 0 < sigma_min < sigma_max < math.inf:
+        raise ValueError(f"sigma_min and sigma_max must be 0 < sigma_min < sigma_max, got {sigma_min} and {sigma_max}")
+
+
+def _between(sigma_max: float, sigmas: Tensor, sigma_min: float) -> Tensor:
+    """The levels with their ends made exact, and 0 behind them."""
     sigmas[-1] = sigma_min
     sigmas[0] = sigma_max  # last, because with one step the first level is the only one
     return torch.cat((sigmas, sigmas.new_zeros(1)))

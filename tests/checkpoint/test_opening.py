@@ -55,7 +55,7 @@ def test_config_file_completes_a_checkpoint_without_one(bare: Header, tmp_path: 
 
 
 def test_flags_complete_a_checkpoint_without_config(bare: Header) -> None:
-    assert resolve_config(bare, overrides={"model": model(), "sampling": {"steps": 3}}) == CONFIG
+    assert resolve_config(bare, overrides={"model": model(), "sampling": {"sampler": "heun", "steps": 3}}) == CONFIG
 
 
 def test_precedence_flags_file_header(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ CONFIG = latent_config(
     classes=("[red]dog[/red]", "cät", "a\x1b[2J"),
     training={"steps": 3, "data": "menagerie"},
     title="[bold]Small[/bold]",
-    sampling=SamplingConfig(guidance=2.0, steps=5),
+    sampling=SamplingConfig(sampler="heun", guidance=2.0, steps=5),
 )
 
 app = typer.Typer(rich_markup_mode=None)
@@ -68,6 +68,17 @@ def test_for_people(good: Path) -> None:
     assert "9 evaluations of at most 2 passes: at most " in interval and "guidance 2 at sigma 0.2 to 3" in interval
     assert "1  2x2x2" in text and "6 blocks of 2 heads" in text
     assert all(line == line.rstrip() for line in text.splitlines())
+
+
+def test_sampling_of_other_kinds(good: Path) -> None:
+    def shown(*settings: str) -> str:
+        words = [word for setting in settings for word in ("--set", f"sampling.{setting}")]
+        return run(good, *words)
+
+    assert "unipc, 5 steps, sigma 80 to 0.002, cosine, " in shown("sampler=unipc", "schedule=cosine")
+    assert "lms, 3 steps, sigma 50 to 0.5, listed, guidance 2" in shown("sampler=lms", "sigmas=[50,4,0.5]")
+    assert "auto (heun), 99 steps, " in shown("sampler=auto", "steps=99")
+    assert "  restarts     2, from 0.1 to 0.4, 3 steps each" in shown("restarts=2").splitlines()
 
 
 def test_for_scripts(good: Path) -> None:

@@ -1,4 +1,5 @@
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -129,7 +130,7 @@ def test_only_guided_samples_have_a_second_branch(recording_net):
 def test_evaluations_are_known_beforehand(sample, interval, strength, recording_net):
     denoiser, churn = guided(recording_net, strength, interval=interval), Churn(s_churn=2.0)
     sample(denoiser, 80 * double(4, *SHAPE), SIGMAS, churn=churn, noise=torch.randn_like)
-    levels = evaluated_levels(sample, SIGMAS, churn)
+    levels = evaluated_levels(partial(sample, churn=churn), SIGMAS)
     assert [len(call.x) for call in recording_net.calls] == [denoiser.evaluations_at(sigma, 4) for sigma in levels]
     asked = {
         (each.class_labels.data_ptr(), time)
