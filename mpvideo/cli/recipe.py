@@ -1,15 +1,16 @@
 """How the videos of a run are made, and the record of it that each of them carries."""
 
-import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mpvideo import __version__
 from mpvideo.checkpoint import Checkpoint
+from mpvideo.cli.hub import is_on_hub
 from mpvideo.config import SamplingConfig
 
 if TYPE_CHECKING:
     from mpvideo.generation import Model, Video
+    from mpvideo.record import Record, Recorder
     from mpvideo.video import Encoding
 
 
@@ -31,32 +32,33 @@ class Recipe:
     frames: int
     encoding: "Encoding"
 
-    def class_name(self, index: int | None) -> str | None:
-        """What the checkpoint calls a class, if anything."""
-        names = self.checkpoint.config.classes
-        return None if names is None or index is None else names[index]
-
-    def record(self, video: "Video", model: "Model", command: str) -> dict[str, Any]:
-        """How a video was made, to be kept in its file: JSON, without names of folders.
+    def recorder(self, model: "Model", asked_for: Path | None) -> "Recorder":
+        """What writes the records of the run.
 
         Args:
-            video: the video.
-            model: what made it.
-            command: the command that makes it again.
+            model: what makes the videos.
+            asked_for: the checkpoint as the command line names it.
         """
         import torch
 
-        return {
-            "mpvideo": __version__,
-            "command": command,
-            "checkpoint": {"name": self.checkpoint.name, "sha256": model.sha256},
-            "class": video.class_index,
-            "class_name": self.class_name(video.class_index),
-            "seed": video.seed,
-            "frames": self.frames,
-            "sampling": dataclasses.asdict(self.sampling),
-            "clamp": self.clamp,
-            "device": model.placement.device_name,
-            "dtype": model.placement.dtype_name,
-            "torch": torch.__version__,
-        }
+        from mpvideo.record import Recorder
+
+        return Recorder(
+            self.checkpoint,
+            name=str(asked_for) if asked_for is not None and is_on_hub(asked_for) else None,
+            sha256=model.sha256,
+            dtype=model.placement.dtype_name,
+            device=model.placement.device_name,
+            torch=torch.__version__,
+        )
+
+    def record(self, recorder: "Recorder", video: "Video") -> "Record":
+        """How a video was made, to be kept in its file."""
+        return recorder.record(
+            seed=video.seed,
+            class_index=video.class_index,
+            frames=self.frames,
+            sampling=self.sampling,
+            clamp=self.clamp,
+            encoding=self.encoding,
+        )

@@ -187,6 +187,7 @@ def sample(
     model = load_model(checkpoint, placement)
     tell(f"{printable(checkpoint.name)} on {placement}", quiet=quiet)
 
+    recorder = recipe.recorder(model, ckpt)
     total = count_evaluations(recipe.sampling) * len(jobs)
     with progress("sampling", total, "evaluations", quiet=quiet) as ticker:
         videos = generate(
@@ -199,11 +200,11 @@ def sample(
             on_smaller_batch=smaller_batch_warning(ticker),
         )
         for path, video in zip(paths, videos, strict=True):
-            record = recipe.record(video, model, command_again(context, video, placement.dtype_name))
-            size = _write(path, video, recipe, record, overwrite=overwrite)
+            record = recipe.record(recorder, video)
+            size = _write(path, video, recipe, record.to_dict(), overwrite=overwrite)
             with ticker.paused():
-                record["command"] = command_again(context, video, placement.dtype_name, path)
-                _report_file(path, size, recipe, record, as_json=as_json, quiet=quiet)
+                line = {**record.to_dict(), "command": command_again(context, recorder, record, path)}
+                _report_file(path, size, recipe, line, as_json=as_json, quiet=quiet)
     tell(f"done in {time.monotonic() - began:.1f} s", quiet=quiet)
 
 
