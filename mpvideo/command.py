@@ -113,7 +113,7 @@ def _words(key: str, value: Any) -> list[str]:
         return []
     if isinstance(value, bool):
         return [flag if value else "--no-clamp"]
-    return [flag, str(value)]
+    return [flag, ",".join(map(str, value)) if isinstance(value, tuple) else str(value)]
 
 
 def shell_join(words: Sequence[str]) -> str:

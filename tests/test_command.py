@@ -62,9 +62,13 @@ def changed(record: Any, **parts: Any) -> Any:
         ({"class_index": 0, "class_name": None}, "--class 0"),
         ({"seed": 0}, "--seed 0"),
         ({"frames": 2}, "--frames 2"),
-        ({"sampling": SamplingConfig(steps=9)}, "--steps 9"),
+        ({"sampling": SamplingConfig(sampler="heun", steps=9)}, "--steps 9"),
         ({"sampling": SamplingConfig(steps=3, sampler="euler", s_tmax=5.5)}, "--sampler euler --s-tmax 5.5"),
-        ({"sampling": SamplingConfig(steps=3, guidance=0.0)}, "--guidance 0.0"),
+        ({"sampling": SamplingConfig(sampler="heun", steps=3, guidance=0.0)}, "--guidance 0.0"),
+        (
+            {"sampling": SamplingConfig(sampler="heun", steps=3, guidance_interval=(0.2, 3.0))},
+            "--guidance-interval 0.2,3.0",
+        ),
         ({"clamp": True}, "--clamp"),
         ({"exact": True}, "--exact"),
         ({"dtype": "bfloat16"}, "--dtype bfloat16"),
@@ -104,7 +108,10 @@ def test_every_option_of_sample_is_either_repeated_or_not_about_the_video() -> N
     options = {parameter.name: parameter.opts[0] for parameter in sample.params}
     assert set(options) >= NOT_ABOUT_THE_VIDEO
     everything = a_record(
-        sampling=SamplingConfig(sampler="euler", steps=7, s_tmax=9.0, s_churn=1.0, s_tmin=0.5, s_noise=1.1, rho=5.0),
+        sampling=SamplingConfig(
+            sampler="euler", steps=7, s_tmax=9.0, s_churn=1.0, s_tmin=0.5, s_noise=1.1, rho=5.0,
+            guidance_interval=(0.5, 2.0),
+        ),
         clamp=True, encoding=Encoding(9.0, 3, 20),
     )  # fmt: skip
     given = set(shlex.split(command_line(everything, None, ckpt="x.safetensors")))

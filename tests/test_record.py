@@ -158,7 +158,8 @@ def test_differences_are_those_that_change_the_video() -> None:
     )  # fmt: skip
     assert record.differences(other) == {}
     other = dataclasses.replace(
-        record, seed=8, sampling=SamplingConfig(steps=4, s_tmax=3.0), encoding=Encoding(8.0, 2), dtype="bfloat16",
+        record, seed=8, sampling=SamplingConfig(sampler="heun", steps=4, s_tmax=3.0), encoding=Encoding(8.0, 2),
+        dtype="bfloat16",
         checkpoint=dataclasses.replace(record.checkpoint, sha256="f" * 64),
     )  # fmt: skip
     assert record.differences(other) == {
@@ -187,7 +188,13 @@ def recorder(path: Path, **options: Any) -> Recorder:
     return Recorder(checkpoint, sha256="a" * 64, dtype="float32", device="cpu", torch="2.13.0", **options)
 
 
-JOB: dict[str, Any] = {"seed": 1, "class_index": 2, "frames": 4, "sampling": SamplingConfig(steps=3), "clamp": False}
+JOB: dict[str, Any] = {
+    "seed": 1,
+    "class_index": 2,
+    "frames": 4,
+    "sampling": SamplingConfig(sampler="heun", steps=3),
+    "clamp": False,
+}
 
 
 def test_a_recorder_names_no_folder_user_or_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
