@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
-from mpvideo.config import CheckpointConfig
+from mpvideo.config import SPACING, CheckpointConfig
 from mpvideo.video.encode import Encoding
 
 if TYPE_CHECKING:
@@ -62,7 +62,8 @@ def _settings(record: "Record") -> Iterator[tuple[str, Any]]:
     yield "seed", record.seed
     yield "frames", record.frames
     for name, value in asdict(record.sampling).items():
-        yield f"sampling.{name}", value
+        if record.sampling.sigmas is None or name not in SPACING:  # --sigmas says it all
+            yield f"sampling.{name}", value
     yield "clamp", record.clamp
     if record.encoding is not None:
         for name, value in asdict(record.encoding).items():
@@ -94,6 +95,8 @@ def _is_needed(key: str, value: Any, own: CheckpointConfig | None) -> bool:
     if own is None:  # then --set gives whole objects; what is None there need not be said
         return value is not None
     if group == "sampling":
+        if own.sampling.sigmas is not None and name in SPACING:
+            return True  # it takes the place of the checkpoint's list
         return bool(value != getattr(own.sampling, name))
     if group == "config":
         return bool(value != _config_fields(own).get(name))

@@ -37,8 +37,11 @@ DtypeName = Literal["auto", "float32", "bfloat16", "float16"]
 CHURNING = ("euler", "heun")
 """The samplers that can put noise back before a step: those that look at no earlier one."""
 
-AUTO_SAMPLERS: tuple[tuple[int, Sampler], ...] = ((24, "dpmpp-3m"), (100_000, "heun"))
-"""What the sampler 'auto' is: the first for at most so many steps. benchmarks/quality says why."""
+SPACING = ("steps", "schedule", "sigma_min", "sigma_max", "rho")
+"""Settings that a list of noise levels takes the place of."""
+
+AUTO_SAMPLERS: tuple[tuple[int, Sampler], ...] = ((24, "ipndm"), (100_000, "heun"))
+"""What the sampler 'auto' is: the first for at most so many steps. With few, iPNDM's videos are nearest to exact."""
 
 MAX_SEED = 2**63 - 1
 """The greatest seed; 0 is the least, and a seed like any other."""

@@ -20,8 +20,8 @@ from tests.records import a_record
 WORDS = ["plain", "two words", "it's", "$HOME `x` \\ !", "", "grün", "a\nb\t\x1b[2J'\\1", "\u202ex", "\udcff7.gif"]
 TINY = tiny_config()
 
-NOT_ABOUT_THE_VIDEO = {"num", "out", "overwrite", "batch_size", "device", "config", "quiet", "as_json"}
-"""Options of `sample` that the command of one video has no use for. (What --config says, --set repeats.)"""
+NOT_ABOUT_THE_VIDEO = {"num", "out", "overwrite", "batch_size", "device", "config", "preset", "quiet", "as_json"}
+"""Options of `sample` that the command of one video has no use for. (What --config and --preset say, others repeat.)"""
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
@@ -69,6 +69,10 @@ def changed(record: Any, **parts: Any) -> Any:
             {"sampling": SamplingConfig(sampler="heun", steps=3, guidance_interval=(0.2, 3.0))},
             "--guidance-interval 0.2,3.0",
         ),
+        (
+            {"sampling": SamplingConfig(sampler="heun", sigmas=(50, 2.5, 0.1), rho=3.0)},
+            "--sigmas 50,2.5,0.1",
+        ),
         ({"clamp": True}, "--clamp"),
         ({"exact": True}, "--exact"),
         ({"dtype": "bfloat16"}, "--dtype bfloat16"),
@@ -96,6 +100,14 @@ def test_what_the_checkpoint_says_and_the_run_did_not_do_is_taken_back() -> None
     assert "--set sampling.s_tmax=null" in line and "--no-clamp" in line
 
 
+def test_a_list_of_levels_in_the_checkpoint_gives_way() -> None:
+    own = dataclasses.replace(TINY, sampling=SamplingConfig(sampler="heun", sigmas=(50, 2.5, 0.1)))
+    words = shlex.split(command_line(a_record(), own))
+    for flag in ("--steps", "--schedule", "--sigma-min", "--sigma-max", "--rho"):
+        assert flag in words
+    assert "--sigmas" not in shlex.split(command_line(changed(a_record(), sampling=own.sampling), own))
+
+
 def test_a_checkpoint_that_says_nothing_is_told_everything() -> None:
     words = shlex.split(command_line(a_record(), None, ckpt="bare.safetensors"))
     for some in ("--steps", "--rho", "--no-clamp", "--frames", "model.image_size=8", "model.attn_res=[4]"):
@@ -114,7 +126,9 @@ def test_every_option_of_sample_is_either_repeated_or_not_about_the_video() -> N
         ),
         clamp=True, encoding=Encoding(9.0, 3, 20),
     )  # fmt: skip
-    given = set(shlex.split(command_line(everything, None, ckpt="x.safetensors")))
+    listed = a_record(sampling=SamplingConfig(sigmas=(9, 2)))
+    lines = [command_line(record, None, ckpt="x.safetensors") for record in (everything, listed)]
+    given = {word for line in lines for word in shlex.split(line)}
     forgotten = {name for name, flag in options.items() if flag not in given} - NOT_ABOUT_THE_VIDEO
     assert forgotten == set()
     known = {flag for parameter in sample.params for flag in (*parameter.opts, *parameter.secondary_opts)}

@@ -33,17 +33,26 @@ from mpvideo.cli.sampling import (
     Clamp,
     Device,
     Dtype,
+    Eta,
     Guidance,
     GuidanceInterval,
+    PresetName,
+    RestartMax,
+    RestartMin,
+    Restarts,
+    RestartSteps,
     Rho,
     SamplerName,
+    ScheduleName,
     SChurn,
     SigmaMax,
     SigmaMin,
+    Sigmas,
     SNoise,
     Steps,
     STMax,
     STMin,
+    clamp_setting,
     sampling_settings,
 )
 from mpvideo.cli.scores import score_lines
@@ -115,6 +124,7 @@ def evaluate(
             "--feature-size", metavar="S", help="Frames are resized to S x S for it.", rich_help_panel=FEATURES_PANEL
         ),
     ] = 224,
+    preset: PresetName = None,
     steps: Steps = None,
     sampler: SamplerName = None,
     guidance: Guidance = None,
@@ -122,11 +132,18 @@ def evaluate(
     sigma_min: SigmaMin = None,
     sigma_max: SigmaMax = None,
     rho: Rho = None,
+    schedule: ScheduleName = None,
+    sigmas: Sigmas = None,
     clamp: Clamp = None,
     s_churn: SChurn = None,
     s_tmin: STMin = None,
     s_tmax: STMax = None,
     s_noise: SNoise = None,
+    eta: Eta = None,
+    restarts: Restarts = None,
+    restart_steps: RestartSteps = None,
+    restart_min: RestartMin = None,
+    restart_max: RestartMax = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
     batch_size: BatchSize = 4,
@@ -172,7 +189,8 @@ def evaluate(
         sampling = sampling_settings(
             checkpoint.config, sampler=sampler, steps=steps, sigma_min=sigma_min, sigma_max=sigma_max, rho=rho,
             s_churn=s_churn, s_tmin=s_tmin, s_tmax=s_tmax, s_noise=s_noise, guidance=guidance,
-            guidance_interval=guidance_interval,
+            guidance_interval=guidance_interval, preset=preset, schedule=schedule, sigmas=sigmas, eta=eta,
+            restarts=restarts, restart_steps=restart_steps, restart_min=restart_min, restart_max=restart_max,
         )  # fmt: skip
 
     # The options are known to be right before torch, which takes a second, is imported.
@@ -187,6 +205,7 @@ def evaluate(
         assert videos is not None
         measured = Files(videos, num)
     else:
+        clamp = clamp_setting(checkpoint.config, preset=preset, clamp=clamp)
         measured = Sampled(checkpoint, placement, sampling, clamp=clamp, num=num, seed=seed, batch_size=batch_size)
     _check_measurable(measured, features, data)
     tell(f"{printable(measured.name)} on {placement}", quiet=quiet)

@@ -1,14 +1,17 @@
 """Options of the commands that sample: which checkpoint, how to sample it, and where to compute."""
 
 import dataclasses
+import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from mpvideo.cli.options import usage_errors
-from mpvideo.config import CheckpointConfig, DeviceName, DtypeName, Sampler, SamplingConfig
+from mpvideo.config import SPACING, CheckpointConfig, DeviceName, DtypeName, Sampler, SamplingConfig, Schedule
 from mpvideo.errors import UsageError
+from mpvideo.presets import find_preset
 from mpvideo.text import printable
 
 VIDEO_PANEL = "Which videos"
@@ -18,6 +21,8 @@ COMPUTE_PANEL = "Where to compute"
 
 MAX_VIDEOS = 100_000
 """The most that one command makes."""
+
+_LARGEST_LIST = 4_000_000  # characters of a file with noise levels
 
 CheckpointPath = Annotated[
     Path | None,
@@ -38,6 +43,16 @@ SamplerName = Annotated[
     typer.Option(
         "--sampler",
         help="heun takes two evaluations of the network a step, all others one; auto chooses by the number of steps.",
+        rich_help_panel=SAMPLING_PANEL,
+    ),
+]
+PresetName = Annotated[
+    str | None,
+    typer.Option(
+        "--preset",
+        metavar="NAME",
+        help="A set of the settings below: edm, edm2, package (of denoising-diffusion-pytorch), fast, or a JSON "
+        "file. What is given beside it overrides it.",
         rich_help_panel=SAMPLING_PANEL,
     ),
 ]
@@ -72,7 +87,23 @@ SigmaMax = Annotated[
 Rho = Annotated[
     float | None,
     typer.Option(
-        "--rho", metavar="X", help="Greater spends more steps at low noise levels.", rich_help_panel=SAMPLING_PANEL
+        "--rho",
+        metavar="X",
+        help="Of the schedule karras: greater spends more steps at low noise levels.",
+        rich_help_panel=SAMPLING_PANEL,
+    ),
+]
+ScheduleName = Annotated[
+    Schedule | None,
+    typer.Option("--schedule", help="How noise levels are spaced.", rich_help_panel=SAMPLING_PANEL),
+]
+Sigmas = Annotated[
+    str | None,
+    typer.Option(
+        "--sigmas",
+        metavar="LIST",
+        help="The noise levels themselves, descending, with commas; or a file of them. There are as many steps.",
+        rich_help_panel=SAMPLING_PANEL,
     ),
 ]
 Clamp = Annotated[
@@ -83,7 +114,12 @@ Clamp = Annotated[
 ]
 SChurn = Annotated[
     float | None,
-    typer.Option("--s-churn", metavar="X", help="How much, over all steps; 0 is none.", rich_help_panel=CHURN_PANEL),
+    typer.Option(
+        "--s-churn",
+        metavar="X",
+        help="How much, over all steps; 0 is none. For the samplers euler and heun.",
+        rich_help_panel=CHURN_PANEL,
+    ),
 ]
 STMin = Annotated[
     float | None,
@@ -96,6 +132,36 @@ STMax = Annotated[
 SNoise = Annotated[
     float | None,
     typer.Option("--s-noise", metavar="X", help="Its scale; theory says 1.", rich_help_panel=CHURN_PANEL),
+]
+Eta = Annotated[
+    float | None,
+    typer.Option(
+        "--eta",
+        metavar="X",
+        help="How much of the noise dpmpp-2m-sde draws anew: 1 as the theory has it, 0 none.",
+        rich_help_panel=CHURN_PANEL,
+    ),
+]
+Restarts = Annotated[
+    int | None,
+    typer.Option(
+        "--restarts",
+        metavar="N",
+        help="How often to go back to a higher noise level and down again.",
+        rich_help_panel=CHURN_PANEL,
+    ),
+]
+RestartSteps = Annotated[
+    int | None,
+    typer.Option("--restart-steps", metavar="N", help="Steps of each way down.", rich_help_panel=CHURN_PANEL),
+]
+RestartMin = Annotated[
+    float | None,
+    typer.Option("--restart-min", metavar="X", help="Noise level to go back from.", rich_help_panel=CHURN_PANEL),
+]
+RestartMax = Annotated[
+    float | None,
+    typer.Option("--restart-max", metavar="X", help="Noise level to go back to.", rich_help_panel=CHURN_PANEL),
 ]
 Device = Annotated[
     DeviceName,
@@ -127,22 +193,74 @@ BatchSize = Annotated[
 ]
 
 
-def sampling_settings(about: CheckpointConfig, *, guidance_interval: str | None, **given: Any) -> SamplingConfig:
-    """The checkpoint's settings with those of the command line in their place; None stands for what was not given.
+def sampling_settings(
+    about: CheckpointConfig,
+    *,
+    preset: str | None = None,
+    guidance_interval: str | None = None,
+    sigmas: str | None = None,
+    **given: Any,
+) -> SamplingConfig:
+    """The checkpoint's settings, with a preset's over them, and over these what is given on the command line.
 
     The sampler 'auto' becomes the one that it stands for, so that records name it.
 
+    Args:
+        about: what the checkpoint says.
+        preset: of --preset.
+        guidance_interval, sigmas: as text.
+        given: the other fields by their names; None stands for what was not given.
+
     Raises:
         UsageError: a setting is out of range, or guidance is asked of a network without classes.
+        CheckpointError: the preset's file is wrong.
     """
-    changes = {name: value for name, value in given.items() if value is not None}
+    changes = {} if preset is None else dict(find_preset(preset).sampling)
+    spaced = [name for name in SPACING if given.get(name) is not None]
+    if sigmas is not None:
+        if spaced:
+            flag = f"--{spaced[0].replace('_', '-')}"
+            raise UsageError(f"--sigmas and {flag} cannot be given together: the list is the whole schedule")
+        changes["sigmas"] = parse_sigmas(sigmas)
+    elif spaced:
+        changes["sigmas"] = None  # a list of the checkpoint's or the preset's gives way
+    changes |= {name: value for name, value in given.items() if value is not None}
     if guidance_interval is not None:
         changes["guidance_interval"] = parse_interval(guidance_interval)
-    with usage_errors("guidance_interval", *given):
+    with usage_errors("guidance_interval", "sigmas", *given):
         sampling = dataclasses.replace(about.sampling, **changes)
     if about.model.num_classes is None and sampling.guidance != 1:
         raise UsageError(f"--guidance must be 1 for a network without classes, got {sampling.guidance:g}")
     return dataclasses.replace(sampling, sampler=sampling.solver)
+
+
+def clamp_setting(about: CheckpointConfig, *, preset: str | None, clamp: bool | None) -> bool:
+    """Whether estimates are clamped: as --clamp says, or else --preset, or else the checkpoint."""
+    if clamp is None and preset is not None:
+        clamp = find_preset(preset).clamp
+    return about.edm.clamp if clamp is None else clamp
+
+
+def parse_sigmas(text: str) -> tuple[float, ...]:
+    """Noise levels with commas between them, or those in a file, with commas, spaces, line ends or brackets.
+
+    Raises:
+        UsageError: it is neither, or something in it is no number.
+    """
+    with suppress(ValueError):
+        return _floats(text.split(","))
+    try:
+        with Path(text).open() as file:
+            return _floats(re.split(r"[\s,\[\]]+", file.read(_LARGEST_LIST).strip(" \t\r\n[],")))
+    except (OSError, ValueError):
+        raise UsageError(
+            f"--sigmas must be noise levels with commas between them, or a file of them, got {printable(text)!r}",
+            hint="For example --sigmas 80,9,2,0.5,0.1.",
+        ) from None
+
+
+def _floats(words: list[str]) -> tuple[float, ...]:
+    return tuple(map(float, words))
 
 
 def parse_interval(text: str) -> tuple[float, float] | None:

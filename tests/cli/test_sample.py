@@ -105,7 +105,7 @@ def test_guidance_in_an_interval(program: Program, ckpt: Path) -> None:
     record = read_record(Path("a.mp4"))
     assert record is not None
     assert record["sampling"]["guidance_interval"] == [0.2, 3.0]
-    assert "--guidance-interval 0.2,3 " in record["command"]
+    assert "--guidance-interval 0.2,3.0 " in record["command"]
     assert "sampling: 6/6 evaluations" in program("sample", *options, "--out", "b.mp4").stderr
     assert "6/6" in program("sample", *options, "--guidance-interval", "all", "--out", "c.mp4").stderr
     assert Path("c.mp4").read_bytes() != Path("b.mp4").read_bytes(), "its command says all"

@@ -1,0 +1,85 @@
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from mpvideo.cli.sampling import clamp_setting, parse_sigmas, sampling_settings
+from mpvideo.config import EDMConfig, SamplingConfig
+from mpvideo.errors import UsageError
+from tests.checkpoints import tiny_config
+
+ABOUT = tiny_config()
+
+
+def settings(own: SamplingConfig | None = None, **given: object) -> SamplingConfig:
+    about = dataclasses.replace(ABOUT, sampling=own or SamplingConfig(sampler="heun", steps=3))
+    return sampling_settings(about, **given)  # type: ignore[arg-type]
+
+
+def test_given_over_preset_over_checkpoint() -> None:
+    own = SamplingConfig(sampler="euler", steps=5, s_churn=4.0, guidance=3.0)
+    assert settings(own) == own
+    package = settings(own, preset="package")
+    assert (package.sampler, package.steps, package.s_churn, package.s_tmax, package.guidance) == (
+        "heun", 32, 80.0, 50.0, 3.0
+    )  # fmt: skip
+    mixed = settings(own, preset="package", steps=9, s_churn=0.0, sampler="unipc")
+    assert (mixed.sampler, mixed.steps, mixed.s_churn, mixed.s_noise) == ("unipc", 9, 0.0, 1.003)
+
+
+def test_auto_is_named() -> None:
+    for steps in (8, 99):
+        sampling = settings(sampler="auto", steps=steps)
+        assert sampling.sampler == SamplingConfig(steps=steps).solver != "auto"
+
+
+def test_lists_of_levels_give_way_to_a_schedule() -> None:
+    own = SamplingConfig(sampler="lms", sigmas=(50, 4, 0.5))
+    assert settings(own).sigmas == (50, 4, 0.5)
+    assert settings(own, guidance=2.0).sigmas == (50, 4, 0.5)
+    spaced = settings(own, steps=9)
+    assert (spaced.sigmas, spaced.steps, spaced.sigma_max, spaced.sigma_min) == (None, 9, 50, 0.5)
+    listed = settings(own, sigmas="9,1")
+    assert (listed.sigmas, listed.steps) == ((9, 1), 2)
+    with pytest.raises(UsageError) as caught:
+        settings(own, sigmas="9,1", sigma_min=0.1)
+    assert caught.value.message == "--sigmas and --sigma-min cannot be given together: the list is the whole schedule"
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"sampler": "unipc", "s_churn": 4.0}, "--s-churn must be 0 for the --sampler unipc, "),
+        ({"sigmas": "1,2"}, "--sigmas must descend, got 1.0 and 2.0 at 0 and 1"),
+        ({"sigmas": "9,nan"}, "--sigmas must be a finite number, got nan"),
+        ({"restarts": 1, "steps": 1}, "--steps with --restarts must be at least 2, got 1"),
+        ({"eta": -1.0}, "--eta must be at least 0, got -1.0"),
+    ],
+)
+def test_what_does_not_fit_is_told_as_the_user_calls_it(given: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        settings(**given)
+    assert caught.value.message.startswith(message)
+
+
+@pytest.mark.parametrize("text", ["80, 9.5,0.1", "80\n9.5\n0.1\n", "[80, 9.5, 0.1]\n", "80 9.5 0.1", "80,9.5,0.1,\n"])
+def test_levels_in_a_file(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "levels.txt"
+    path.write_text(text)
+    assert parse_sigmas(str(path)) == (80.0, 9.5, 0.1)
+
+
+def test_levels_on_the_line() -> None:
+    assert parse_sigmas("80, 9.5,1e-1") == (80.0, 9.5, 0.1)
+    for text in ("80,9x", "nowhere.txt", "", "x" * 5000, "a\0b"):
+        with pytest.raises(UsageError, match="--sigmas must be noise levels with commas between them, or a file"):
+            parse_sigmas(text)
+
+
+def test_clamp() -> None:
+    for own in (True, False):
+        about = dataclasses.replace(ABOUT, edm=EDMConfig(clamp=own))
+        assert clamp_setting(about, preset=None, clamp=None) == own
+        assert clamp_setting(about, preset="edm", clamp=None) == own
+        assert clamp_setting(about, preset="package", clamp=None)
+        assert not clamp_setting(about, preset="package", clamp=False)

@@ -1,0 +1,68 @@
+import json
+from dataclasses import fields, replace
+from pathlib import Path
+
+import pytest
+
+from mpvideo.config import SamplingConfig
+from mpvideo.errors import CheckpointError, UsageError
+from mpvideo.presets import PRESETS, find_preset
+
+OWN = SamplingConfig(
+    sampler="euler", sigmas=(9, 1), s_churn=3.0, s_noise=1.1, guidance=2.0, guidance_interval=(0.1, 5.0)
+)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_sets_everything_but_guidance(name: str) -> None:
+    """Nothing of what a checkpoint says of its sampler stays, so that the name says it all."""
+    preset = find_preset(name)
+    assert set(preset.sampling) == {field.name for field in fields(SamplingConfig)} - {"guidance", "guidance_interval"}
+    sampling = replace(OWN, **preset.sampling)
+    assert (sampling.guidance, sampling.guidance_interval) == (2.0, (0.1, 5.0))
+    assert replace(sampling, guidance=1.0, guidance_interval=None) == SamplingConfig(**preset.sampling)
+
+
+def test_published_settings() -> None:
+    def of(name: str) -> SamplingConfig:
+        return SamplingConfig(**PRESETS[name].sampling)
+
+    assert of("edm") == SamplingConfig(sampler="heun", steps=18, sigma_min=0.002, sigma_max=80, rho=7)
+    assert of("edm").num_evaluations == 35
+    assert of("edm2").num_evaluations == 63
+    package = SamplingConfig(sampler="heun", steps=32, s_churn=80, s_tmin=0.05, s_tmax=50, s_noise=1.003)
+    assert of("package") == package
+    assert {name: preset.clamp for name, preset in PRESETS.items() if preset.clamp is not None} == {"package": True}
+    assert of("fast").num_evaluations <= 12
+
+
+def test_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps({"format": 1, "sampling": {"sampler": "lms", "sigmas": [80, 3, 0.2]}, "tuned": {}}))
+    preset = find_preset(str(path))
+    assert preset.sampling == {"sampler": "lms", "sigmas": (80, 3, 0.2)}
+    assert preset.clamp is None
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"sampling": {}}, "config format must be 1, got None"),
+        ({"format": 1}, "sampling must be an object, got None"),
+        ({"format": 1, "sampling": {"order": 3}}, "sampling has unknown fields: order"),
+        ({"format": 1, "sampling": {"steps": 0}}, "sampling: steps must be at least 1, got 0"),
+    ],
+)
+def test_a_wrong_file(tmp_path: Path, content: object, message: str) -> None:
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(CheckpointError) as caught:
+        find_preset(str(path))
+    assert message in caught.value.message
+
+
+def test_an_unknown_name() -> None:
+    with pytest.raises(UsageError) as caught:
+        find_preset("fastest")
+    expected = "--preset must be one of edm, edm2, package, fast or a JSON file, got 'fastest'"
+    assert caught.value.message == expected
