@@ -109,6 +109,17 @@ def check_restarts(restarts: object, restart_steps: object, restart_min: float, 
         raise ValueError(f"restart_max must be greater than restart_min, got {restart_max} and {restart_min}")
 
 
+def check_apg(apg_eta: object, apg_norm: object) -> None:
+    """Checks the settings of adaptive projected guidance; see `mpvideo.diffusion.guidance`.
+
+    Raises:
+        ValueError: one of them is out of range.
+    """
+    check_float("apg_eta", apg_eta, 0.0, 100.0)
+    if apg_norm is not None:
+        check_float("apg_norm", apg_norm, 0.0, 1e9, open_low=True)
+
+
 def build(part: type[Part], data: object, where: str) -> Part:
     """Makes a dataclass from a JSON object.
 

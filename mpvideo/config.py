@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args
 
 from mpvideo.checks import (
     build,
+    check_apg,
     check_bool,
     check_choice,
     check_churn,
@@ -289,6 +290,7 @@ class SamplingConfig:
         restart_steps, restart_min, restart_max: see `restarts`.
         guidance: strength of guidance; 1 means none.
         guidance_interval: lowest and highest noise level at which there is guidance; None for all.
+        apg_eta, apg_norm: adaptive projected guidance, see `mpvideo.diffusion.Guidance`; 1 and None for none of it.
     """
 
     sampler: Sampler = "auto"
@@ -309,6 +311,8 @@ class SamplingConfig:
     restart_max: float = 0.4
     guidance: float = 1.0
     guidance_interval: tuple[float, float] | None = None
+    apg_eta: float = 1.0
+    apg_norm: float | None = None
 
     def __post_init__(self) -> None:
         check_choice("sampler", self.sampler, get_args(Sampler))
@@ -327,6 +331,7 @@ class SamplingConfig:
         if self.guidance_interval is not None:
             check_guidance_interval("guidance_interval", self.guidance_interval)
             object.__setattr__(self, "guidance_interval", tuple(self.guidance_interval))  # JSON has lists
+        check_apg(self.apg_eta, self.apg_norm)
 
     def _follow_sigmas(self, sigmas: object) -> None:
         """Checks the levels, takes a final 0 off, and sets what follows from them."""

@@ -22,11 +22,11 @@ from mpvideo.device import Placement, memory_errors
 from mpvideo.diffusion import (
     Branches,
     EDMDenoiser,
-    Guidance,
     GuidedDenoiser,
     SeededNoise,
     class_rows,
     evaluated_levels,
+    guidance_of,
     schedule,
     solver,
 )
@@ -154,8 +154,7 @@ def count_evaluations(sampling: SamplingConfig) -> int:
     levels = evaluated_levels(solver(sampling), schedule(sampling))
     if sampling.guidance == 1:
         return len(levels)
-    guidance = Guidance(interval=sampling.guidance_interval)
-    return len(levels) + sum(map(guidance.covers, levels))
+    return len(levels) + sum(map(guidance_of(sampling).covers, levels))
 
 
 def generate(
@@ -267,7 +266,7 @@ def _sample(
         class_labels=labels,
         dtype=model.placement.dtype,
     )
-    denoiser = GuidedDenoiser(main, Guidance(strength=sampling.guidance, interval=sampling.guidance_interval))
+    denoiser = GuidedDenoiser(main, guidance_of(sampling))
 
     def counted(x: Tensor, sigma: float, state: Branches | None) -> tuple[Tensor, Branches | None]:
         result = denoiser(x, sigma, state)

@@ -14,7 +14,7 @@ from mpvideo.config import SamplingConfig, check_format
 from mpvideo.errors import UsageError
 from mpvideo.text import printable
 
-_ABOUT_WHAT = ("guidance", "guidance_interval")
+_ABOUT_WHAT = ("guidance", "guidance_interval", "apg_eta", "apg_norm")
 """Settings that a preset leaves as they are."""
 
 

@@ -8,19 +8,18 @@ from mpvideo.config import SamplingConfig
 from mpvideo.errors import CheckpointError, UsageError
 from mpvideo.presets import PRESETS, find_preset
 
-OWN = SamplingConfig(
-    sampler="euler", sigmas=(9, 1), s_churn=3.0, s_noise=1.1, guidance=2.0, guidance_interval=(0.1, 5.0)
-)
+GUIDANCE = {"guidance": 2.0, "guidance_interval": (0.1, 5.0), "apg_eta": 0.5, "apg_norm": 9.0}
+OWN = SamplingConfig(sampler="euler", sigmas=(9, 1), s_churn=3.0, s_noise=1.1, **GUIDANCE)
 
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_sets_everything_but_guidance(name: str) -> None:
     """Nothing of what a checkpoint says of its sampler stays, so that the name says it all."""
     preset = find_preset(name)
-    assert set(preset.sampling) == {field.name for field in fields(SamplingConfig)} - {"guidance", "guidance_interval"}
+    assert set(preset.sampling) == {field.name for field in fields(SamplingConfig)} - GUIDANCE.keys()
     sampling = replace(OWN, **preset.sampling)
-    assert (sampling.guidance, sampling.guidance_interval) == (2.0, (0.1, 5.0))
-    assert replace(sampling, guidance=1.0, guidance_interval=None) == SamplingConfig(**preset.sampling)
+    assert {name: getattr(sampling, name) for name in GUIDANCE} == GUIDANCE
+    assert sampling == SamplingConfig(**preset.sampling, **GUIDANCE)
 
 
 def test_published_settings() -> None:

@@ -28,6 +28,8 @@ from mpvideo.cli.sampling import (
     MAX_VIDEOS,
     SAMPLING_PANEL,
     VIDEO_PANEL,
+    ApgEta,
+    ApgNorm,
     BatchSize,
     CheckpointPath,
     Clamp,
@@ -129,6 +131,8 @@ def evaluate(
     sampler: SamplerName = None,
     guidance: Guidance = None,
     guidance_interval: GuidanceInterval = None,
+    apg_eta: ApgEta = None,
+    apg_norm: ApgNorm = None,
     sigma_min: SigmaMin = None,
     sigma_max: SigmaMax = None,
     rho: Rho = None,
@@ -190,6 +194,7 @@ def evaluate(
             checkpoint.config, sampler=sampler, steps=steps, sigma_min=sigma_min, sigma_max=sigma_max, rho=rho,
             s_churn=s_churn, s_tmin=s_tmin, s_tmax=s_tmax, s_noise=s_noise, guidance=guidance,
             guidance_interval=guidance_interval, preset=preset, schedule=schedule, sigmas=sigmas, eta=eta,
+            apg_eta=apg_eta, apg_norm=apg_norm,
             restarts=restarts, restart_steps=restart_steps, restart_min=restart_min, restart_max=restart_max,
         )  # fmt: skip
 

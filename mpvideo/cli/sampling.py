@@ -74,6 +74,24 @@ GuidanceInterval = Annotated[
         rich_help_panel=SAMPLING_PANEL,
     ),
 ]
+ApgEta = Annotated[
+    float | None,
+    typer.Option(
+        "--apg-eta",
+        metavar="X",
+        help="Weight of what guidance adds along the estimate, which oversaturates: 1 leaves it, 0 takes it away.",
+        rich_help_panel=SAMPLING_PANEL,
+    ),
+]
+ApgNorm = Annotated[
+    float | None,
+    typer.Option(
+        "--apg-norm",
+        metavar="X",
+        help="Greatest difference of the two estimates of guidance: its L2 norm over the network's whole tensor.",
+        rich_help_panel=SAMPLING_PANEL,
+    ),
+]
 SigmaMin = Annotated[
     float | None,
     typer.Option("--sigma-min", metavar="X", help="Lowest noise level.", rich_help_panel=SAMPLING_PANEL),

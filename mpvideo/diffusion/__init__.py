@@ -32,7 +32,7 @@ from mpvideo.diffusion.samplers import (
     with_restarts,
 )
 from mpvideo.diffusion.schedules import cosine_sigmas, exponential_sigmas, karras_sigmas, linear_sigmas
-from mpvideo.diffusion.settings import schedule, solver
+from mpvideo.diffusion.settings import guidance_of, schedule, solver
 
 __all__ = [
     "Branches",
@@ -51,6 +51,7 @@ __all__ = [
     "cosine_sigmas",
     "evaluated_levels",
     "exponential_sigmas",
+    "guidance_of",
     "karras_sigmas",
     "linear_sigmas",
     "preconditioning",

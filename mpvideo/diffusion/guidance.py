@@ -11,20 +11,26 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mpvideo.checks import check_guidance_interval
+from mpvideo.checks import check_apg, check_guidance_interval
 from mpvideo.diffusion.denoiser import EDMDenoiser
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Guidance:
-    """How strong guidance is, and where.
+    """How strong guidance is, where it acts, and how the two estimates are put together.
 
-    D = D_second + strength * (D_main - D_second) (arXiv 2207.12598, with strength 1 + w for its w).
+    D = D_second + strength * (D_main - D_second) (arXiv 2207.12598, with strength 1 + w for its w). Adaptive projected
+    guidance (arXiv 2410.02416, algorithm 1) bounds the difference of the two and weighs its part along D_main, which
+    oversaturates; both over the whole of each sample. It is left as it is by default.
+
+    Deviation: the reverse momentum of that algorithm is left out. It depends on the number of steps.
 
     Attributes:
         strength: one, or (B,) of them; 1 means none, and the second branch of such a sample is not evaluated.
         interval: lowest and highest noise level at which there is guidance, both included (arXiv 2404.07724, eq. 6,
             which leaves out the lowest); None for all levels. At others the second branch is not evaluated.
+        apg_eta: weight of the part of the difference that lies along D_main; 1 leaves it, 0 takes it away.
+        apg_norm: greatest L2 norm of the difference of a sample, greater ones are scaled down to it; None for no bound.
 
     Raises:
         ValueError: an attribute is out of range.
@@ -32,6 +38,8 @@ class Guidance:
 
     strength: float | Tensor = 1.0
     interval: tuple[float, float] | None = None
+    apg_eta: float = 1.0
+    apg_norm: float | None = None
 
     def __post_init__(self) -> None:
         strength = torch.as_tensor(self.strength)
@@ -41,18 +49,33 @@ class Guidance:
             raise ValueError(f"strength must be finite, got {self.strength}")
         if self.interval is not None:
             check_guidance_interval("interval", self.interval)
+        check_apg(self.apg_eta, self.apg_norm)
 
     def covers(self, sigma: float) -> bool:
         """Whether a noise level lies in the interval."""
         return self.interval is None or self.interval[0] <= sigma <= self.interval[1]
+
+    def combined(self, main: Tensor, second: Tensor, strength: float | Tensor) -> Tensor:
+        """One estimate from the two (K, ...) of the same samples; `strength` broadcasts against them."""
+        if self.apg_eta == 1 and self.apg_norm is None:
+            return torch.lerp(second, main, strength)  # exact at 0, where the second counts alone
+        difference, axes = main - second, tuple(range(1, main.ndim))
+        if self.apg_norm is not None:
+            norm = torch.linalg.vector_norm(difference, dim=axes, keepdim=True)
+            difference = difference * (self.apg_norm / norm).clamp(max=1.0)
+        if self.apg_eta != 1:
+            square = main.square().sum(axes, keepdim=True).clamp(min=torch.finfo(main.dtype).tiny)
+            along = (difference * main).sum(axes, keepdim=True) / square * main
+            difference = difference + (self.apg_eta - 1) * along
+        return main + (strength - 1) * difference
 
 
 class Branches(NamedTuple):
     """What each branch estimated last: the state of a self-conditioned `GuidedDenoiser`.
 
     Attributes:
-        main: (B, C, T, H, W), or None without self-conditioning.
-        second: (K, C, T, H, W); None without self-conditioning, and until its first evaluation.
+        main: (B, C, T, H, W); None for a network without self-conditioning.
+        second: (K, C, T, H, W); None for such a network, and until its first evaluation.
     """
 
     main: Tensor | None
@@ -63,8 +86,10 @@ class Branches(NamedTuple):
 class GuidedDenoiser:
     """D(x; sigma) under guidance: a `Denoiser[Branches]` for the samplers.
 
-    The main branch sees the classes. The second is the same network with the zero label, which means no class
-    (classifier-free guidance, arXiv 2207.12598): both are then one batch of B + K, the main branch first.
+    The main branch sees the classes. Without `guide`, the second is the same network with the zero label, which means
+    no class (classifier-free guidance, arXiv 2207.12598): both are then one batch of B + K, the main branch first. With
+    `guide`, the second is that network with the same classes (autoguidance, arXiv 2406.02507): a worse one, smaller or
+    less trained, whose faults the difference shows.
 
     Each self-conditioned branch keeps its own last estimate. One that has none yet, because its interval begins
     later, starts at zeros, as every branch does; one that was left out for a while goes on from its last.
@@ -73,18 +98,21 @@ class GuidedDenoiser:
         main: the denoiser. Classifier-free guidance needs rows as its labels (`class_rows`), because "no class" has no
             integer.
         guidance: how strong, and where.
+        guide: the denoiser of a second network, of the same data and classes; its labels are those of `main`.
         rows: which samples are guided: those whose strength is not 1.
-        both: the denoiser of both branches.
+        second: what the second branch is evaluated by: without `guide`, the denoiser of both branches; None where no
+            sample is guided.
 
     Raises:
-        ValueError: guidance is asked for without rows of labels, or the strengths are not as many.
+        ValueError: classifier-free guidance is asked for without rows of labels, or the strengths are not as many.
     """
 
     main: EDMDenoiser
     guidance: Guidance = field(default_factory=Guidance)
     _: KW_ONLY
+    guide: EDMDenoiser | None = None
     rows: Tensor | slice = field(init=False)
-    both: EDMDenoiser = field(init=False)
+    second: EDMDenoiser | None = field(init=False)
 
     def __post_init__(self) -> None:
         # Decided once: to ask a tensor on an accelerator at every evaluation would wait for it each time.
@@ -92,40 +120,42 @@ class GuidedDenoiser:
         some = bool(guided.any())
         rows = guided.nonzero().squeeze(1) if some and not bool(guided.all()) else slice(None if some else 0)
         object.__setattr__(self, "rows", rows)
-        object.__setattr__(self, "both", self._with_second_branch() if some else self.main)
+        object.__setattr__(self, "second", self._second() if some else None)
 
-    def _with_second_branch(self) -> EDMDenoiser:
-        labels = self.main.class_labels
+    def _second(self) -> EDMDenoiser:
+        labels, strength = self.main.class_labels, self.guidance.strength
+        if labels is not None and isinstance(strength, Tensor) and strength.shape not in ((), (len(labels),)):
+            raise ValueError(f"strength must have the shape () or {(len(labels),)}, got {tuple(strength.shape)}")
+        if self.guide is not None:
+            return replace(self.guide, class_labels=None if labels is None else labels[self._on(labels)])
         if labels is None:
-            raise ValueError(f"strength must be 1 without class_labels, got {self.guidance.strength}")
+            raise ValueError(f"strength must be 1 without class_labels and guide, got {strength}")
         if not labels.is_floating_point():
             raise ValueError(
                 "class_labels must be float rows (B, num_classes) under guidance (see class_rows), "
                 f"got {labels.dtype} of shape {tuple(labels.shape)}"
             )
-        strength = self.guidance.strength
-        if isinstance(strength, Tensor) and strength.shape not in ((), (len(labels),)):
-            raise ValueError(f"strength must have the shape () or {(len(labels),)}, got {tuple(strength.shape)}")
         return replace(self.main, class_labels=torch.cat((labels, torch.zeros_like(labels[self._on(labels)]))))
 
     def acts_at(self, sigma: float) -> bool:
         """Whether the second branch is evaluated at a noise level."""
-        return self.both is not self.main and self.guidance.covers(sigma)
+        return self.second is not None and self.guidance.covers(sigma)
 
     def evaluations_at(self, sigma: float, samples: int) -> int:
-        """How many samples go through the network in a call at this noise level: of B samples, B or B + K."""
+        """How many samples go through a network in a call at this noise level: of B samples, B or B + K."""
         if not self.acts_at(sigma):
             return samples
         return samples + (samples if isinstance(self.rows, slice) else len(self.rows))
 
     def denoisers(self, sigmas: Sequence[float]) -> list[tuple[EDMDenoiser, list[float]]]:
-        """Which denoiser, of one branch or of both, is evaluated at which of the noise levels."""
+        """Which denoiser, `main` or `second`, is evaluated at which of the noise levels."""
         on = [sigma for sigma in sigmas if self.acts_at(sigma)]
-        off = [sigma for sigma in sigmas if not self.acts_at(sigma)]
-        return [(denoiser, levels) for denoiser, levels in ((self.main, off), (self.both, on)) if levels]
+        alone = [sigma for sigma in sigmas if self.guide is not None or not self.acts_at(sigma)]
+        pairs = ((self.main, alone), (self.second, on))
+        return [(denoiser, levels) for denoiser, levels in pairs if denoiser is not None and levels]
 
     def __call__(self, x: Tensor, sigma: float, state: Branches | None = None) -> tuple[Tensor, Branches | None]:
-        """Evaluates the network once, for all branches together.
+        """Evaluates the network once, for all branches together; with `guide` also that one.
 
         Args:
             x: (B, C, T, H, W), data plus noise of standard deviation sigma; float32 or float64.
@@ -139,19 +169,22 @@ class GuidedDenoiser:
             ValueError: sigma, the labels or the state do not fit x.
         """
         before = state or Branches(None, None)
-        if not self.acts_at(sigma):
+        if self.second is None or not self.acts_at(sigma):
             denoised, main = self.main(x, sigma, before.main)
-            return denoised, None if main is None else Branches(main, before.second)
+            return denoised, _state(main, before.second)
         rows = self._on(x)
         guided = x[rows]
-        branches, _ = self.both(torch.cat((x, guided)), sigma, self._self_cond(before, x, guided))
+        if self.guide is not None:
+            main, main_state = self.main(x, sigma, before.main)
+            second, second_state = self.second(guided, sigma, before.second)
+            return self._combined(main, second, rows), _state(main_state, second_state)
+        branches, _ = self.second(torch.cat((x, guided)), sigma, self._self_cond(before, x, guided))
         main, second = torch.split(branches, [len(x), len(guided)])
-        return self._combined(main, second, rows), Branches(main, second) if self.main.self_condition else None
+        return self._combined(main, second, rows), _state(main, second) if self.main.self_condition else None
 
     def _combined(self, main: Tensor, second: Tensor, rows: Tensor | slice) -> Tensor:
         """The estimate that both branches make, and that of the main branch where there is no guidance."""
-        # lerp is exact at 0, where the second branch alone counts.
-        guided = torch.lerp(second, main[rows], self._strength(main))
+        guided = self.guidance.combined(main[rows], second, self._strength(main))
         if self.main.clamp:
             guided = guided.clamp(-1, 1)
         return guided if isinstance(rows, slice) else main.index_copy(0, rows, guided)
@@ -174,3 +207,7 @@ class GuidedDenoiser:
     def _on(self, x: Tensor) -> Tensor | slice:
         """The guided samples, as an index on the device of x."""
         return self.rows if isinstance(self.rows, slice) else self.rows.to(x.device)
+
+
+def _state(main: Tensor | None, second: Tensor | None) -> Branches | None:
+    return None if main is None and second is None else Branches(main, second)

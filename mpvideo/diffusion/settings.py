@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from mpvideo.config import Sampler, SamplingConfig
+from mpvideo.diffusion.guidance import Guidance
 from mpvideo.diffusion.samplers import (
     Churn,
     Restart,
@@ -32,6 +33,16 @@ _DETERMINISTIC: dict[Sampler, Solver] = {
     "lms": sample_lms,
 }
 _SCHEDULES = {"exponential": exponential_sigmas, "linear": linear_sigmas, "cosine": cosine_sigmas}
+
+
+def guidance_of(sampling: SamplingConfig, strength: float | Tensor | None = None) -> Guidance:
+    """How samples are guided; `strength` (B,) where they differ in it."""
+    return Guidance(
+        strength=sampling.guidance if strength is None else strength,
+        interval=sampling.guidance_interval,
+        apg_eta=sampling.apg_eta,
+        apg_norm=sampling.apg_norm,
+    )
 
 
 def schedule(sampling: SamplingConfig) -> Tensor:

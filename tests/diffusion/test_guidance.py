@@ -63,6 +63,61 @@ def test_an_interval_is_three_flows_one_after_the_other():
     assert (out - everywhere).abs().max() > 1
 
 
+def test_a_guide_that_spreads_too_far_narrows_the_flow():
+    """Gaussians of standard deviations s and g: x grows as (s^2 + sigma^2)^(w/2) (g^2 + sigma^2)^((1 - w)/2)."""
+    zeros, rows = torch.zeros(2, 6, dtype=torch.float64), torch.eye(2, dtype=torch.float64)
+    main = EDMDenoiser(GaussianNet(0.5, zeros, zeros[0]), class_labels=rows)
+    guide = EDMDenoiser(GaussianNet(0.8, zeros, zeros[0], sigma_data=0.7), sigma_data=0.7)
+    x, w = 80 * double(2, 6), 1.7
+    out = sample_heun(GuidedDenoiser(main, Guidance(strength=w), guide=guide), x, karras_sigmas(200, 0.002, 80.0))
+    spread = [(0.25 + sigma**2) ** (w / 2) * (0.64 + sigma**2) ** ((1 - w) / 2) for sigma in (0.0, 80.0)]
+    torch.testing.assert_close(out, x * spread[0] / spread[1], rtol=0, atol=1e-3)
+
+
+# Adaptive projected guidance
+
+
+def test_projection_takes_away_what_lies_along_the_estimate():
+    main, second = double(3, *SHAPE), double(3, *SHAPE, seed=2)
+
+    def added(**settings):
+        return (Guidance(**settings).combined(main, second, 4.0) - main).flatten(1) / 3
+
+    plain, unit = (main - second).flatten(1), torch.nn.functional.normalize(main.flatten(1), dim=1)
+    along = (plain * unit).sum(1, keepdim=True) * unit
+    torch.testing.assert_close(added(), plain)
+    torch.testing.assert_close(added(apg_eta=0.0), plain - along)
+    torch.testing.assert_close(added(apg_eta=0.25), plain - 0.75 * along)
+    length = plain.norm(dim=1)
+    bound = length.sort().values[1].item()
+    bounded = added(apg_norm=bound)
+    torch.testing.assert_close(bounded.norm(dim=1), length.clamp(max=bound))
+    torch.testing.assert_close(torch.nn.functional.cosine_similarity(bounded, plain), torch.ones(3).double())
+    torch.testing.assert_close(
+        added(apg_norm=bound, apg_eta=0.0), bounded - (bounded * unit).sum(1, keepdim=True) * unit
+    )
+    torch.testing.assert_close(added(apg_norm=1e6), plain)
+
+
+def test_projection_where_there_is_nothing_to_project_or_to_bound():
+    zeros = torch.zeros(2, *SHAPE)
+    for settings in ({"apg_eta": 0.0}, {"apg_norm": 1.0}, {"apg_eta": 0.0, "apg_norm": 1.0}):
+        assert torch.equal(Guidance(**settings).combined(zeros, zeros, 3.0), zeros)
+
+
+def test_projection_is_by_sample(recording_net):
+    x, strengths = double(4, *SHAPE), [0.0, 1.0, 1.5, 4.0]
+    settings = {"apg_eta": 0.3, "apg_norm": 2.0}
+
+    def denoised(part, strength):
+        main = EDMDenoiser(recording_net, class_labels=class_rows(torch.tensor(LABELS), 5)[part])
+        return GuidedDenoiser(main, Guidance(strength=strength, **settings))(x[part], 1.0)[0]
+
+    mixed = denoised(slice(None), torch.tensor(strengths))
+    for i, strength in enumerate(strengths):
+        torch.testing.assert_close(mixed[i : i + 1], denoised(slice(i, i + 1), strength), rtol=1e-14, atol=1e-14)
+
+
 # To the bit
 
 
@@ -161,6 +216,39 @@ def test_each_branch_keeps_its_own_estimate_also_where_it_is_left_out(interval, 
     assert set(sizes) == ({4, 4 + K} if interval else {4 + K})
 
 
+@pytest.mark.parametrize("conditioned", [(True, True), (True, False), (False, True), (False, False)])
+def test_a_guide_sees_the_guided_samples_and_its_own_estimates(conditioned):
+    net, other = RecordingNet(), RecordingNet()
+    labels = torch.tensor(LABELS)  # a guide does without the zero label, and so without rows
+    main = EDMDenoiser(net, class_labels=labels, self_condition=conditioned[0])
+    guide = EDMDenoiser(other, sigma_data=2.0, self_condition=conditioned[1])
+    guidance = Guidance(strength=torch.tensor([2.0, 1.0, 3.0, 1.0]), interval=(0.2, 3.0))
+    denoiser, x, state = GuidedDenoiser(main, guidance, guide=guide), double(4, *SHAPE), None
+    levels = (80.0, 2.0, 5.0, 1.0, 0.1)
+    for sigma in levels:
+        denoised, state = denoiser(x, sigma, state)
+        if sigma in (80.0, 5.0, 0.1):
+            call = net.calls[-1]
+            torch.testing.assert_close(denoised, (0.25 * call.x + sigma * 0.5 * call.out) / math.sqrt(sigma**2 + 0.25))
+    assert [len(call.x) for call in net.calls] == [4] * 5
+    assert [call.class_labels.tolist() for call in other.calls] == [[LABELS[0], LABELS[2]]] * 2
+    assert denoiser.denoisers(levels) == [(main, [*levels]), (denoiser.second, [2.0, 1.0])]
+    assert [denoiser.evaluations_at(sigma, 4) for sigma in levels] == [4, 6, 4, 6, 4]
+    torch.testing.assert_close(other.calls[0].x, x[::2] / math.sqrt(2.0**2 + 2.0**2))
+    if conditioned[1]:
+        first = (4.0 * other.calls[0].x + 4.0 * other.calls[0].out) / math.sqrt(8.0)
+        torch.testing.assert_close(other.calls[1].self_cond, first)
+    if conditioned[0]:
+        assert net.calls[1].self_cond.any()
+
+
+def test_a_guide_may_do_without_classes(recording_net):
+    x = double(2, *SHAPE)
+    main, guide = EDMDenoiser(recording_net), EDMDenoiser(RecordingNet(lambda x, time, **_: 0 * x))
+    denoised, _ = GuidedDenoiser(main, Guidance(strength=3.0), guide=guide)(x, 1.0)
+    torch.testing.assert_close(denoised, 3 * main(x, 1.0)[0] - 2 * guide(x, 1.0)[0])
+
+
 def test_an_estimate_is_clamped_by_branch_and_together(recording_net):
     x = 3 * double(2, *SHAPE)
     denoised, state = guided(recording_net, 5.0, LABELS[:2], clamp=True, self_condition=True)(x, 0.5)
@@ -177,6 +265,8 @@ def test_an_estimate_is_clamped_by_branch_and_together(recording_net):
     [
         ({"strength": math.nan}, "strength must be finite, got nan"),
         ({"strength": torch.ones(2, 1)}, r"strength must be a number or have the shape \(B,\), got \(2, 1\)"),
+        ({"apg_eta": -0.1}, "apg_eta must be at least 0, got -0.1"),
+        ({"apg_norm": 0.0}, "apg_norm must be greater than 0, got 0.0"),
         ({"interval": (3.0, 0.2)}, "interval must have its lowest noise level first, got 3 and 0.2"),
         ({"interval": (0.2,)}, r"interval must be a lowest and a highest noise level, got \(0.2,\)"),
         ({"interval": (-1.0, 2.0)}, "interval must be at least 0, got -1.0"),
@@ -191,7 +281,7 @@ def test_bad_guidance(attributes, message):
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (None, "strength must be 1 without class_labels, got 2.0"),
+        (None, "strength must be 1 without class_labels and guide, got 2.0"),
         (torch.tensor([1, 2]), r"class_labels must be float rows .* got torch.int64 of shape \(2,\)"),
     ],
 )
