@@ -108,8 +108,7 @@ def test_guidance_in_an_interval(program: Program, ckpt: Path) -> None:
     assert "--guidance-interval 0.2,3.0 " in record["command"]
     assert "sampling: 6/6 evaluations" in program("sample", *options, "--out", "b.mp4").stderr
     assert "6/6" in program("sample", *options, "--guidance-interval", "all", "--out", "c.mp4").stderr
-    assert Path("c.mp4").read_bytes() != Path("b.mp4").read_bytes(), "its command says all"
-    assert (read_frames(Path("c.mp4"))[0] == read_frames(Path("b.mp4"))[0]).all()
+    assert Path("c.mp4").read_bytes() == Path("b.mp4").read_bytes()
 
 
 def test_the_printed_command_makes_the_same_bytes(program: Program, ckpt: Path) -> None:
