@@ -55,6 +55,20 @@ def trusted_command(record: "Record") -> str:
     return command_line(record, None, ckpt=record.checkpoint.name)
 
 
+def options_of(record: "Record") -> dict[str, str | bool]:
+    """The options of `sample` that give a video's settings, apart from the checkpoint, its config and the sampler.
+
+    Those at their defaults are left out, so that nothing is said of what a kind of file does not have.
+    """
+    options: dict[str, str | bool] = {}
+    for key, value in _settings(record):
+        group, _, name = key.rpartition(".")
+        at_default = group == "encoding" and name != "fps" and value == _DEFAULTS[name]
+        if group in ("", "encoding") and key != "ckpt" and value is not None and not at_default:
+            options[name.replace("_", "-")] = value if isinstance(value, bool) else str(value)
+    return options
+
+
 def _settings(record: "Record") -> Iterator[tuple[str, Any]]:
     """All that the video depends on, by dotted keys in the order of the help page."""
     yield "ckpt", record.checkpoint.name

@@ -20,8 +20,11 @@ from tests.records import a_record
 WORDS = ["plain", "two words", "it's", "$HOME `x` \\ !", "", "grün", "a\nb\t\x1b[2J'\\1", "\u202ex", "\udcff7.gif"]
 TINY = tiny_config()
 
-NOT_ABOUT_THE_VIDEO = {"num", "out", "overwrite", "batch_size", "device", "config", "preset", "quiet", "as_json"}
-"""Options of `sample` that the command of one video has no use for. (What --config and --preset say, others repeat.)"""
+NOT_ABOUT_THE_VIDEO = {
+    "like", "num", "out", "overwrite", "no_metadata", "batch_size", "device", "config", "preset", "quiet", "as_json",
+}  # fmt: skip
+"""Options of `sample` that the command of one video has no use for. (What --config, --preset and --like say, others
+repeat.)"""
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
@@ -124,7 +127,7 @@ def test_every_option_of_sample_is_either_repeated_or_not_about_the_video() -> N
             sampler="euler", steps=7, s_tmax=9.0, s_churn=1.0, s_tmin=0.5, s_noise=1.1, rho=5.0,
             guidance_interval=(0.5, 2.0), apg_eta=0.5, apg_norm=3.0,
         ),
-        clamp=True, encoding=Encoding(9.0, 3, 20),
+        clamp=True, exact=True, encoding=Encoding(9.0, 3, 20),
     )  # fmt: skip
     listed = a_record(sampling=SamplingConfig(sigmas=(9, 2)))
     lines = [command_line(record, None, ckpt="x.safetensors") for record in (everything, listed)]

@@ -24,6 +24,7 @@ class Recipe:
         clamp: whether denoised estimates are clamped.
         frames: how many frames of each are kept.
         encoding: how they are written.
+        exact: whether each is sampled by itself.
     """
 
     checkpoint: Checkpoint
@@ -31,6 +32,7 @@ class Recipe:
     clamp: bool
     frames: int
     encoding: "Encoding"
+    exact: bool
 
     def recorder(self, model: "Model", asked_for: Path | None) -> "Recorder":
         """What writes the records of the run.
@@ -61,4 +63,5 @@ class Recipe:
             sampling=self.sampling,
             clamp=self.clamp,
             encoding=self.encoding,
+            exact=self.exact,
         )

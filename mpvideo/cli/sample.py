@@ -15,6 +15,7 @@ from mpvideo.checks import check_int
 from mpvideo.classes import find_class
 from mpvideo.cli.again import command_again
 from mpvideo.cli.hub import located
+from mpvideo.cli.like import Like, Original
 from mpvideo.cli.naming import Names
 from mpvideo.cli.options import AsJson, ConfigFile, Quiet, Settings, parse_settings, usage_errors
 from mpvideo.cli.progress import progress, smaller_batch_warning
@@ -30,6 +31,7 @@ from mpvideo.cli.sampling import (
     Device,
     Dtype,
     Eta,
+    Exact,
     Guidance,
     GuidanceInterval,
     PresetName,
@@ -77,6 +79,7 @@ def sample(
             rich_help_panel=VIDEO_PANEL,
         ),
     ],
+    like: Like = None,
     ckpt: CheckpointPath = None,
     class_text: Annotated[
         str | None,
@@ -149,9 +152,16 @@ def sample(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", "-y", help="Replace existing files.", rich_help_panel=FILE_PANEL)
     ] = False,
+    no_metadata: Annotated[
+        bool,
+        typer.Option(
+            "--no-metadata", help="Keep no record of how it was made in the file.", rich_help_panel=FILE_PANEL
+        ),
+    ] = False,
     device: Device = "auto",
     dtype: Dtype = "auto",
     batch_size: BatchSize = 4,
+    exact: Exact = False,
     config: ConfigFile = None,
     settings: Settings = None,
     quiet: Quiet = False,
@@ -165,6 +175,7 @@ def sample(
 
     \b
     mpvideo sample --class 207 --frames 32 --out dog.mp4
+    mpvideo sample --like dog.mp4 --seed 5 --out dog-5.mp4
     mpvideo sample --class "red cat hops" --num 4 --out "cat-{seed}.gif"
     """
     began = time.monotonic()
@@ -173,9 +184,13 @@ def sample(
         check_int("seed", seed, 0, MAX_SEED - num + 1)
         check_int("batch_size", batch_size, 1, 65536)
     overrides = parse_settings(settings)
-    checkpoint = open_checkpoint(
-        bundled_checkpoint() if ckpt is None else located(ckpt), config_file=config, overrides=overrides
-    )
+    original = None if like is None else Original(like)
+    if original is not None:
+        ckpt = original.checkpoint(ckpt)
+    source = bundled_checkpoint() if ckpt is None else located(ckpt)
+    if original is not None:
+        overrides = original.overrides(source, config, overrides)
+    checkpoint = open_checkpoint(source, config_file=config, overrides=overrides)
     about = checkpoint.config
     recipe = Recipe(
         checkpoint=checkpoint,
@@ -189,6 +204,7 @@ def sample(
         clamp=clamp_setting(about, preset=preset, clamp=clamp),
         frames=_frames(frames, about.model.frames),
         encoding=_encoding(about.video.fps if fps is None else fps, scale, crf),
+        exact=exact,
     )  # fmt: skip
     class_index = _class_index(class_text, checkpoint)
     names = Names(out, num=num, has_classes=about.model.num_classes is not None)
@@ -208,6 +224,8 @@ def sample(
     for warning in placement.warnings:
         tell(f"warning: {warning}", quiet=quiet)
     model = load_model(checkpoint, placement)
+    if original is not None:
+        original.check_weights(checkpoint.name, model.sha256)
     tell(f"{printable(checkpoint.name)} on {placement}", quiet=quiet)
 
     recorder = recipe.recorder(model, ckpt)
@@ -218,13 +236,13 @@ def sample(
             jobs,
             recipe.sampling,
             clamp=recipe.clamp,
-            batch_size=batch_size,
+            batch_size=1 if exact else batch_size,
             on_evaluation=ticker.advance,
             on_smaller_batch=smaller_batch_warning(ticker),
         )
         for path, video in zip(paths, videos, strict=True):
             record = recipe.record(recorder, video)
-            size = _write(path, video, recipe, record.to_dict(), overwrite=overwrite)
+            size = _write(path, video, recipe, None if no_metadata else record.to_dict(), overwrite=overwrite)
             with ticker.paused():
                 line = {**record.to_dict(), "command": command_again(context, recorder, record, path)}
                 _report_file(path, size, recipe, line, as_json=as_json, quiet=quiet)
@@ -290,7 +308,7 @@ def _check_files(paths: Sequence[Path], recipe: Recipe, *, overwrite: bool) -> t
 
 
 def _write(
-    path: Path, video: "Video", recipe: Recipe, record: Mapping[str, Any], *, overwrite: bool
+    path: Path, video: "Video", recipe: Recipe, record: Mapping[str, Any] | None, *, overwrite: bool
 ) -> tuple[int, int]:
     """Writes one file and returns width and height of its pictures."""
     from mpvideo.video import VideoWriter

@@ -209,6 +209,15 @@ BatchSize = Annotated[
         rich_help_panel=COMPUTE_PANEL,
     ),
 ]
+Exact = Annotated[
+    bool,
+    typer.Option(
+        "--exact",
+        help="Sample every video by itself, so that its bytes do not depend on which others are made beside it; takes "
+        "the place of --batch-size.",
+        rich_help_panel=COMPUTE_PANEL,
+    ),
+]
 
 
 def sampling_settings(

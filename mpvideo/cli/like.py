@@ -1,0 +1,123 @@
+"""`sample --like VIDEO`: what is not given on the command line is as in a video that is there already."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mpvideo.checkpoint import bundled_checkpoint, find_problems, read_header
+from mpvideo.checkpoint.opening import merged
+from mpvideo.cli.hub import is_on_hub
+from mpvideo.cli.sampling import VIDEO_PANEL
+from mpvideo.errors import UsageError
+from mpvideo.text import printable
+
+
+class Original:
+    """A video that another one shall be like.
+
+    Args:
+        path: a file that `mpvideo` made.
+
+    Raises:
+        MPVideoError: it cannot be read, or does not say how it was made.
+    """
+
+    def __init__(self, path: Path) -> None:
+        from mpvideo.record import load_record
+
+        self._path = path
+        self._record = load_record(path)
+
+    def options(self) -> dict[str, str | bool]:
+        """Its settings as options of `sample`, apart from those that `overrides` gives."""
+        from mpvideo.command import options_of
+
+        return options_of(self._record)
+
+    def checkpoint(self, given: Path | None) -> Path | None:
+        """The checkpoint to take: the one given, or one with the recorded name, here or beside the video.
+
+        Returns:
+            Its path; None for the weights that come with mpvideo.
+
+        Raises:
+            UsageError: there is none of that name.
+        """
+        name = self._record.checkpoint.name
+        if given is not None or name == bundled_checkpoint().name:
+            return given
+        on_hub = is_on_hub(Path(name))  # a video that somebody sent shall not start a download
+        for path in () if on_hub else (Path(name), self._path.parent / name):
+            if path.exists():
+                return path
+        raise UsageError(
+            f"{printable(self._path)} was made with the checkpoint {printable(name)}, which is "
+            + ("on the hub: it is only fetched if asked for" if on_hub else "neither here nor beside it"),
+            hint=f"Give it with --ckpt{f' {name}' if on_hub else ''}.",
+        )
+
+    def overrides(self, ckpt: Path, config: Path | None, given: Mapping[str, Any]) -> dict[str, Any]:
+        """What --set says, over what the record says of the checkpoint's config and of the sampler.
+
+        Args:
+            ckpt: the checkpoint.
+            config: of --config, which takes the place of the record's.
+            given: of --set.
+
+        Raises:
+            UsageError: the checkpoint's tensors are not of the kind that the video was made with.
+        """
+        data = self._record.to_dict()
+        below: dict[str, Any] = {"sampling": data["sampling"]}
+        if config is None:
+            if problems := find_problems(read_header(ckpt), self._record.config):
+                raise self._other_weights(ckpt.name, "; ".join(problems))
+            below |= data["config"]
+        return merged(below, given)
+
+    def check_weights(self, name: str, sha256: str) -> None:
+        """Makes sure that the weights are those that it was made with.
+
+        Args:
+            name: what the checkpoint is called.
+            sha256: of its tensors.
+
+        Raises:
+            UsageError: they are others.
+        """
+        recorded = self._record.checkpoint.sha256
+        if recorded != sha256:
+            raise self._other_weights(name, f"its record has the sha256 {recorded[:12]}..., they have {sha256[:12]}...")
+
+    def _other_weights(self, name: str, how: str) -> UsageError:
+        return UsageError(
+            f"{printable(self._path)} was not made with the weights of {printable(name)}: {how}",
+            hint="Give the ones that it was made with by --ckpt. To sample others alike, give the settings as options; "
+            "`mpvideo inspect` shows them.",
+        )
+
+
+def _take_options(context: typer.Context, path: Path | None) -> Path | None:
+    """Has the options that are not given, which are read after this one, get their values from a video."""
+    if path is not None:
+        parameters = {flag.lstrip("-"): parameter for parameter in context.command.params for flag in parameter.opts}
+        context.default_map = {
+            str(parameters[option].name): value for option, value in Original(path).options().items()
+        }
+    return path
+
+
+Like = Annotated[
+    Path | None,
+    typer.Option(
+        "--like",
+        metavar="VIDEO",
+        help="Make this video again: what is not given comes from its record. The weights must be the same; they are "
+        "looked for by name, here, beside the video and among those that come with mpvideo.",
+        rich_help_panel=VIDEO_PANEL,
+        is_eager=True,
+        callback=_take_options,
+    ),
+]
