@@ -1,20 +1,24 @@
 """What `mpvideo inspect` shows of what is no checkpoint: a video, a .pt file, how two checkpoints differ."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.text import Text
 
 from mpvideo.checkpoint.report import Report
 from mpvideo.cli.checkpoint_screen import few_rows, show_parameters, show_tensors
+from mpvideo.cli.record_screen import show_no_record, show_record
 from mpvideo.cli.tables import section, show_notes, table
 from mpvideo.text import amount, counted, first_ten, printable
+
+if TYPE_CHECKING:
+    from mpvideo.record import Record
 
 _SHOWN_VALUES = 10
 
 
-def show_video(report: Report, console: Console) -> None:
-    """Prints what a video says of itself."""
+def show_video(report: Report, record: "Record | None", console: Console) -> None:
+    """Prints what a video says of itself, and how it was made if it says so."""
     console.print(Text(printable(report["name"]), style="bold"))
     fps = f" at {report['fps']:.4g} a second" if report["fps"] else ""
     rows = [
@@ -23,11 +27,10 @@ def show_video(report: Report, console: Console) -> None:
         ("picture", f"{report['width']}x{report['height']} pixels, {counted(report['frames'], 'frame')}{fps}"),
     ]
     section(console, f"{report['container'].upper()} video", rows)
-    record = report["record"]
-    if record is None:
-        section(console, "Record", [("none", "it does not say how it was made: not by mpvideo, or stripped since")])
-        return
-    section(console, "How it was made", few_rows(record))
+    if record is not None:
+        show_record(record, console)
+    else:
+        show_no_record(report["problems"][0], console)
 
 
 def show_torch_file(report: Report, console: Console, *, tensors: bool) -> None:

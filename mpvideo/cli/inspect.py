@@ -18,7 +18,7 @@ from mpvideo.cli.hub import located
 from mpvideo.cli.options import AsJson, ConfigFile, Settings, parse_settings
 from mpvideo.cli.streams import tell, write_result
 from mpvideo.cli.tables import write_screen
-from mpvideo.errors import CheckpointError, ExitCode, UsageError
+from mpvideo.errors import CheckpointError, ExitCode, MPVideoError, UsageError
 from mpvideo.text import printable
 
 SHOW_PANEL = "What to look at"
@@ -138,13 +138,20 @@ def _checked(report: Report, header: Header) -> Report:
 
 
 def _write_video(path: Path, *, as_json: bool) -> None:
+    from mpvideo.record import load_record
     from mpvideo.video.summary import summarize_video
 
-    report = summarize_video(path)
+    report: Report = {**summarize_video(path), "record": None, "problems": []}
+    record = None
+    try:
+        record = load_record(path)
+        report["record"] = record.to_dict()
+    except MPVideoError as error:
+        report["problems"] = [{"message": error.message, "hint": error.hint}]
     if as_json:
         _write_json(report)
     else:
-        write_screen(lambda console: show_video(report, console))
+        write_screen(lambda console: show_video(report, record, console))
 
 
 def _write_torch_file(path: Path, *, tensors: bool, as_json: bool) -> None:

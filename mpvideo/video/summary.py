@@ -10,7 +10,8 @@ is null.
     width, height, frames
                     in pixels, of the file
     fps             frames a second; null for a GIF, which times each frame by itself
-    record          how it was made, if mpvideo made it
+    record          how it was made, if mpvideo made it: the object that `mpvideo.record` describes
+    problems        why there is none: objects with a message and a hint; only where `inspect` prints it
 """
 
 import struct

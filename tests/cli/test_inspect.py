@@ -17,6 +17,7 @@ from mpvideo.cli.inspect import inspect
 from mpvideo.config import SamplingConfig
 from mpvideo.errors import CheckpointError, UsageError
 from tests.checkpoint.files import latent_config, put, random_tensors
+from tests.records import a_record
 
 CONFIG = latent_config(
     classes=("[red]dog[/red]", "cät", "a\x1b[2J"),
@@ -250,16 +251,50 @@ def test_a_run(good: Path, tmp_path: Path) -> None:
     assert "  trained on  clips" in text and "  steps       10, 100 videos" in text and "16x16 pixels" in text
 
 
-def test_a_video(tmp_path: Path) -> None:
+def a_video(path: Path, record: dict[str, Any] | None) -> Path:
     from mpvideo.video import Encoding, VideoWriter
 
-    path = tmp_path / "a.gif"
-    with VideoWriter(path, width=8, height=8, channels=3, encoding=Encoding(8.0, 1), record={"seed": 5}) as writer:
+    with VideoWriter(path, width=8, height=8, channels=3, encoding=Encoding(8.0, 1), record=record) as writer:
         writer.write(torch.zeros(2, 8, 8, 3, dtype=torch.uint8).numpy())
+    return path
+
+
+def test_a_video(tmp_path: Path) -> None:
+    record = a_record(sampling=SamplingConfig(s_churn=4.0, s_tmax=9.0), clamp=True, exact=True).to_dict()
+    path = a_video(tmp_path / "a.gif", record)
     report = json.loads(run(path, "--json"))
-    assert report["kind"] == "video" and report["record"] == {"seed": 5}
+    assert report["kind"] == "video" and report["problems"] == []
+    assert {**report["record"], "command": ""} == {**json.loads(json.dumps(record)), "command": ""}
     assert (report["width"], report["height"], report["frames"]) == (8, 8, 2)
-    assert "8x8 pixels, 2 frames" in run(path) and "  seed        5" in run(path)
+    text = run(path)
+    for line in (
+        "  picture     8x8 pixels, 2 frames at",
+        "  video       class 1, 'red dog', seed 7, 4 frames",
+        "  checkpoint  tiny.safetensors",
+        "  sampling    heun, 32 steps, sigma 80 to 0.002, rho 7, s_churn 4, s_tmin 0, s_tmax 9, s_noise 1, guidance 1, ",
+        "  computed    in float32 on cpu, by itself (--exact)",
+        "  again       mpvideo sample --ckpt tiny.safetensors --class 1 --seed 7 ",
+    ):
+        assert line.split("at")[0] in text, text
+
+
+@pytest.mark.parametrize(
+    ("record", "problem"),
+    [
+        (None, "a.gif does not say how it was made"),
+        ({"seed": 5}, "a.gif does not say how it was made"),
+        ({**a_record().to_dict(), "seed": -5}, "a.gif: the record of how it was made: seed must be at least 0, got -5"),
+        ({**a_record().to_dict(), "\x1b[2J": 1}, "has unknown fields: \\x1b[2J"),
+    ],
+)
+def test_a_video_that_does_not_say_how_it_was_made(
+    tmp_path: Path, record: dict[str, Any] | None, problem: str
+) -> None:
+    path = a_video(tmp_path / "a.gif", record)
+    report = json.loads(run(path, "--json"))
+    assert report["record"] is None and problem in report["problems"][0]["message"]
+    text = run(path)
+    assert "How it was made: not known" in text and problem in text and "  hint: " in text
 
 
 def test_differences(good: Path, tmp_path: Path) -> None:

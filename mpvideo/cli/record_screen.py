@@ -1,0 +1,66 @@
+"""What `mpvideo inspect` shows of how a video was made."""
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.text import Text
+
+from mpvideo.cli.tables import section, show_notes
+from mpvideo.config import SamplingConfig
+from mpvideo.text import counted, printable
+
+if TYPE_CHECKING:
+    from mpvideo.record import Record
+
+
+def show_record(record: "Record", console: Console) -> None:
+    """Prints a record for people; what is as always, such as noise that was not put back, is left out."""
+    which = [] if record.class_index is None else [f"class {record.class_index}"]
+    which += [printable(repr(record.class_name), 100)] if record.class_name else []
+    edm = record.config.edm
+    config = [f"codec {record.config.video.codec}", f"sigma_data {edm.sigma_data:g}"]
+    config += ["fan-in of before 28 February 2024"] if edm.legacy_fan_in else []
+    computed = [f"in {record.dtype} on {record.device}"] + (["by itself (--exact)"] if record.exact else [])
+    rows = [
+        ("video", ", ".join([*which, f"seed {record.seed}", counted(record.frames, "frame")])),
+        ("checkpoint", printable(record.checkpoint.name, 1000)),
+        ("sha256", record.checkpoint.sha256),
+        ("config", ", ".join(config)),
+        ("sampling", ", ".join(_sampling_words(record.sampling) + (["clamped"] if record.clamp else []))),
+    ]
+    if record.encoding is not None:
+        values = {**dataclasses.asdict(record.encoding), "fps": f"{float(record.encoding.fps):.6g}"}
+        rows.append(("written", ", ".join(_named(values))))
+    rows += [
+        ("computed", ", ".join(computed)),
+        ("versions", f"mpvideo {record.mpvideo}, torch {record.torch}"),
+        ("again", f"{record.command} --out FILE"),
+    ]
+    section(console, "How it was made", rows)
+
+
+def show_no_record(problem: dict[str, str | None], console: Console) -> None:
+    """Prints why there is no record to show."""
+    console.print(Text("\nHow it was made: not known", style="bold"))
+    show_notes(console, [problem])
+
+
+def _sampling_words(sampling: SamplingConfig) -> list[str]:
+    words = [sampling.sampler, counted(sampling.steps, "step")]
+    words.append(f"sigma {sampling.sigma_max:g} to {sampling.sigma_min:g}")
+    rest = dataclasses.asdict(sampling)
+    for name in ("sampler", "steps", "sigma_max", "sigma_min"):
+        del rest[name]
+    if not sampling.s_churn:
+        rest = {name: value for name, value in rest.items() if not name.startswith("s_")}
+    return words + _named(rest)
+
+
+def _named(values: dict[str, object]) -> list[str]:
+    """'rho 7' for each value; a True has only its name, and what is not set none."""
+    return [
+        name if value is True else f"{name} {printable(f'{value:g}' if isinstance(value, float) else value)}"
+        for name, value in values.items()
+        if value is not None and value is not False
+    ]
