@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def show_record(record: "Record", console: Console) -> None:
-    """Prints a record for people; what is as always, such as noise that was not put back, is left out."""
+    """Prints a record for people; --json has all of it."""
     which = [] if record.class_index is None else [f"class {record.class_index}"]
     which += [printable(repr(record.class_name), 100)] if record.class_name else []
     edm = record.config.edm
@@ -47,14 +47,15 @@ def show_no_record(problem: dict[str, str | None], console: Console) -> None:
 
 
 def _sampling_words(sampling: SamplingConfig) -> list[str]:
-    words = [sampling.sampler, counted(sampling.steps, "step")]
+    """The sampler and its schedule, and what else is not as it is by default."""
+    schedule = f"{len(sampling.sigmas)} levels of its own" if sampling.sigmas else f"{sampling.schedule} schedule"
+    words = [sampling.sampler, counted(sampling.steps, "step"), schedule]
     words.append(f"sigma {sampling.sigma_max:g} to {sampling.sigma_min:g}")
-    rest = dataclasses.asdict(sampling)
-    for name in ("sampler", "steps", "sigma_max", "sigma_min"):
-        del rest[name]
-    if not sampling.s_churn:
-        rest = {name: value for name, value in rest.items() if not name.startswith("s_")}
-    return words + _named(rest)
+    said = ("sampler", "steps", "schedule", "sigmas", "sigma_max", "sigma_min", "guidance")
+    plain = dataclasses.asdict(SamplingConfig())
+    rest = {name: value for name, value in dataclasses.asdict(sampling).items() if value != plain[name]}
+    words.append("no guidance" if sampling.guidance == 1 else f"guidance {sampling.guidance:g}")
+    return words + _named({name: value for name, value in rest.items() if name not in said})
 
 
 def _named(values: dict[str, object]) -> list[str]:

@@ -1,0 +1,155 @@
+"""`sample --like`: the same video again, a variation of it, and what is refused."""
+
+import dataclasses
+import getpass
+import json
+import shutil
+import socket
+from pathlib import Path
+
+import pytest
+
+from mpvideo.config import EDMConfig
+from mpvideo.record import load_record
+from mpvideo.video import read_frames, read_record
+from tests.checkpoints import save_tiny, tiny_config
+from tests.cli.conftest import Program
+from tests.records import a_record
+from tests.video.conftest import colourful, save
+
+OPTIONS = (
+    "--class", "red dog", "--seed", 7, "--frames", 3, "--steps", 2, "--sampler", "euler", "--s-churn", 1.5,
+    "--s-tmax", 9, "--guidance", 1.5, "--clamp", "--fps", 12.5, "--scale", 3, "--dtype", "float32", "--exact",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "gif"])
+def test_the_same_bytes_again(program: Program, ckpt: Path, suffix: str) -> None:
+    assert program("sample", "--ckpt", ckpt, *OPTIONS, "--out", f"a.{suffix}").code == 0
+    again = program("sample", "--like", f"a.{suffix}", "--ckpt", ckpt, "--out", f"b.{suffix}")
+    assert again.code == 0, again.stderr
+    assert "warning" not in again.stderr
+    assert Path(f"a.{suffix}").read_bytes() == Path(f"b.{suffix}").read_bytes()
+
+
+def test_the_same_bytes_from_python(program: Program, ckpt: Path) -> None:
+    """A record alone is enough to make the same frames, without the command line."""
+    from mpvideo.checkpoint import open_checkpoint
+    from mpvideo.device import choose_placement
+    from mpvideo.generation import load_model
+
+    assert program("sample", "--ckpt", ckpt, *OPTIONS, "--out", "a.gif").code == 0
+    record = load_record(Path("a.gif"))
+    checkpoint = open_checkpoint(ckpt, overrides=record.to_dict()["config"])
+    model = load_model(checkpoint, choose_placement("cpu", record.dtype))  # type: ignore[arg-type]
+    assert model.sha256 == record.checkpoint.sha256
+    assert (model.config.model, model.config.edm) == (record.config.model, record.config.edm)
+
+
+def test_what_is_given_overrides(program: Program, ckpt: Path) -> None:
+    shutil.copy(ckpt, "tiny.safetensors")
+    assert program("sample", "--ckpt", ckpt, *OPTIONS, "--out", "a.gif").code == 0
+    made = load_record(Path("a.gif"))
+    varied = program("sample", "--like", "a.gif", "--seed", 5, "--out", "b.gif")
+    assert varied.code == 0, varied.stderr
+    assert load_record(Path("b.gif")).differences(made) == {"seed": (5, 7)}
+    assert program(
+        "sample", "--like", "a.gif", "--steps", 3, "--no-clamp", "--class", 2, "--dtype", "bfloat16", "--fps", 4,
+        "--set", "edm.sigma_data=0.25", "--out", "c.gif",
+    ).code == 0  # fmt: skip
+    assert load_record(Path("c.gif")).differences(made) == {
+        "config.edm.sigma_data": (0.25, 0.5),
+        "class": (2, 1),
+        "sampling.steps": (3, 2),
+        "clamp": (False, True),
+        "encoding.fps": (4.0, 12.5),
+        "dtype": ("bfloat16", "float32"),
+    }
+
+
+def test_what_flags_made_of_the_checkpoint_comes_back(program: Program, ckpt: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    save_file(load_file(ckpt), "bare.safetensors")
+    Path("config.json").write_text(dataclasses.replace(tiny_config(), edm=EDMConfig(sigma_data=0.3)).to_json())
+    made = program("sample", "--ckpt", "bare.safetensors", "--config", "config.json", "--class", 0, "--out", "a.gif")
+    assert made.code == 0, made.stderr
+    Path("config.json").unlink()
+    again = program("sample", "--like", "a.gif", "--out", "b.gif")
+    assert again.code == 0, again.stderr
+    assert (read_frames(Path("a.gif"))[0] == read_frames(Path("b.gif"))[0]).all()
+    assert load_record(Path("b.gif")).config.edm.sigma_data == 0.3
+
+
+def test_the_checkpoint_is_looked_for_here_and_beside_the_video(program: Program, ckpt: Path) -> None:
+    Path("there").mkdir()
+    assert program("sample", "--ckpt", ckpt, "--out", "there/a.gif").code == 0
+    lost = program("sample", "--like", "there/a.gif", "--out", "b.gif")
+    assert lost.code == 2
+    assert "there/a.gif was made with the checkpoint tiny.safetensors, which is neither here nor" in lost.stderr
+    assert "hint: Give it with --ckpt." in lost.stderr
+    shutil.copy(ckpt, "there/tiny.safetensors")
+    assert program("sample", "--like", "there/a.gif", "--out", "b.gif").code == 0
+    assert Path("there/a.gif").read_bytes() == Path("b.gif").read_bytes()
+
+
+def test_nothing_is_fetched_for_a_video_of_somebody_else(program: Program) -> None:
+    weights = dataclasses.replace(a_record().checkpoint, name="hf:owner/repo")
+    save(Path("a.gif"), colourful(1, 8), record=a_record(checkpoint=weights).to_dict())
+    refused = program("sample", "--like", "a.gif", "--out", "b.gif")
+    assert refused.code == 2
+    assert "a.gif was made with the checkpoint hf:owner/repo, which is on the hub: it is only fetched" in refused.stderr
+    assert "hint: Give it with --ckpt hf:owner/repo." in refused.stderr
+
+
+def test_other_weights_are_refused_with_the_reason(program: Program, ckpt: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    assert program("sample", "--ckpt", ckpt, "--out", "a.gif").code == 0
+    tensors = load_file(ckpt)
+    tensors["input_block.weight"] *= 2
+    save_file(tensors, "other.safetensors", metadata={"mpvideo": tiny_config().to_json()})
+    refused = program("sample", "--like", "a.gif", "--ckpt", "other.safetensors", "--out", "b.gif")
+    assert refused.code == 2
+    made_with = load_record(Path("a.gif")).checkpoint.sha256[:12]
+    said = f"a.gif was not made with the weights of other.safetensors: its record has the sha256 {made_with}..., they"
+    assert said in refused.stderr
+    other = save_tiny(Path("larger.safetensors"), tiny_config(dim=16))
+    refused = program("sample", "--like", "a.gif", "--ckpt", other, "--out", "b.gif")
+    assert refused.code == 2
+    assert "a.gif was not made with the weights of larger.safetensors: " in refused.stderr
+    assert "misshapen" in refused.stderr
+    assert not Path("b.gif").exists()
+
+
+def test_a_video_without_a_record(program: Program, ckpt: Path) -> None:
+    made = program("sample", "--ckpt", ckpt, "--out", "a.gif", "--no-metadata", "--json")
+    assert made.code == 0
+    assert read_record(Path("a.gif")) is None
+    assert json.loads(made.stdout)["seed"] == 0, "what is printed is another matter"
+    refused = program("sample", "--like", "a.gif", "--ckpt", ckpt, "--out", "b.gif")
+    assert refused.code == 1
+    assert refused.stderr.startswith("error: a.gif does not say how it was made\nhint: ")
+    save(Path("c.gif"), colourful(1, 8), record={**a_record().to_dict(), "seed": "$(reboot)"})
+    refused = program("sample", "--like", "c.gif", "--ckpt", ckpt, "--out", "b.gif")
+    assert "error: c.gif: the record of how it was made: seed must be a whole number" in refused.stderr
+    assert "no such file" in program("sample", "--like", "d.gif", "--out", "b.gif").stderr
+    assert "must end in" in program("sample", "--like", "d.txt", "--out", "b.gif").stderr
+
+
+def test_no_folder_user_or_host_is_in_a_file(program: Program, ckpt: Path, tmp_path: Path) -> None:
+    """Whatever was given: names of files are all that is kept."""
+    folder = tmp_path / "home" / getpass.getuser() / socket.gethostname()
+    folder.mkdir(parents=True)
+    config = folder / "private.json"
+    config.write_text(json.dumps({"format": 1, "training": {"by": str(folder)}, "title": str(folder)}))
+    shutil.copy(ckpt, folder / "tiny.safetensors")
+    done = program(
+        "sample", "--ckpt", folder / "tiny.safetensors", "--config", config, "--set", f"license={folder}",
+        "--out", folder / "a.gif",
+    )  # fmt: skip
+    assert done.code == 0, done.stderr
+    data = (folder / "a.gif").read_bytes()
+    assert b"tiny.safetensors" in data
+    for word in (str(tmp_path), "private", getpass.getuser(), socket.gethostname(), "home"):
+        assert word.encode() not in data, word
