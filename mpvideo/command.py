@@ -21,7 +21,12 @@ _PARTS = ("model", "video", "edm")
 
 
 def command_line(
-    record: "Record", own: CheckpointConfig | None, *, ckpt: str | None = None, extra: Sequence[str] = ()
+    record: "Record",
+    own: CheckpointConfig | None,
+    *,
+    ckpt: str | None = None,
+    guide: str | None = None,
+    extra: Sequence[str] = (),
 ) -> str:
     """The command, for a POSIX shell, that makes a video again.
 
@@ -29,12 +34,15 @@ def command_line(
         record: how it was made.
         own: what the checkpoint says without any flags: that is left out. None if it says nothing.
         ckpt: where the checkpoint is; None for the weights that come with mpvideo, which need not be named.
+        guide: where the guide is, if there is one; None for its name alone.
         extra: words to end with.
     """
     words = ["mpvideo", "sample"]
     for key, value in _settings(record):
         if key == "ckpt":
             words += [] if ckpt is None else ["--ckpt", ckpt]
+        elif key == "guide":
+            words += _words(key, value and (guide or value))
         elif _is_needed(key, value, own):
             words += _words(key, value)
     return shell_join([*words, *extra])
@@ -56,7 +64,7 @@ def trusted_command(record: "Record") -> str:
 
 
 def options_of(record: "Record") -> dict[str, str | bool]:
-    """The options of `sample` that give a video's settings, apart from the checkpoint, its config and the sampler.
+    """The options of `sample` that give a video's settings, apart from the checkpoints, config and sampler.
 
     Those at their defaults are left out, so that nothing is said of what a kind of file does not have.
     """
@@ -64,7 +72,7 @@ def options_of(record: "Record") -> dict[str, str | bool]:
     for key, value in _settings(record):
         group, _, name = key.rpartition(".")
         at_default = group == "encoding" and name != "fps" and value == _DEFAULTS[name]
-        if group in ("", "encoding") and key != "ckpt" and value is not None and not at_default:
+        if group in ("", "encoding") and key not in ("ckpt", "guide") and value is not None and not at_default:
             options[name.replace("_", "-")] = value if isinstance(value, bool) else str(value)
     return options
 
@@ -72,6 +80,7 @@ def options_of(record: "Record") -> dict[str, str | bool]:
 def _settings(record: "Record") -> Iterator[tuple[str, Any]]:
     """All that the video depends on, by dotted keys in the order of the help page."""
     yield "ckpt", record.checkpoint.name
+    yield "guide", None if record.guide is None else record.guide.name
     yield "class", record.class_index
     yield "seed", record.seed
     yield "frames", record.frames

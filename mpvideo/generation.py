@@ -6,6 +6,7 @@ for video in generate(model, [Job(seed=0, class_index=207)], checkpoint.config.s
     video.frames  # (T, H, W, C) uint8
 """
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 
 from mpvideo.checkpoint import Checkpoint
+from mpvideo.checkpoint.guide import check_guide
 from mpvideo.checkpoint.load import load_tensors
 from mpvideo.checks import check_int
 from mpvideo.config import AutoencoderConfig, CheckpointConfig, SamplingConfig
@@ -30,8 +32,9 @@ from mpvideo.diffusion import (
     schedule,
     solver,
 )
-from mpvideo.errors import MPVideoError, OutOfMemoryError
+from mpvideo.errors import MPVideoError, OutOfMemoryError, UsageError
 from mpvideo.nn import InferenceUnet3D
+from mpvideo.text import printable
 from mpvideo.video.autoencoder import Autoencoder
 from mpvideo.video.codec import Codec, LatentCodec, PixelCodec
 
@@ -86,6 +89,7 @@ class Model:
         codec: between the network's tensor and pixels, on the same device.
         placement: the device, and the dtype that the network computes in.
         sha256: of the weights that were read, in hex; see `mpvideo.checkpoint.load.load_tensors`.
+        guide: the network that guides it, if that is another than itself.
     """
 
     config: CheckpointConfig
@@ -93,34 +97,83 @@ class Model:
     codec: Codec
     placement: Placement
     sha256: str
+    guide: "Guide | None" = None
 
 
-def load_model(checkpoint: Checkpoint, placement: Placement) -> Model:
+@dataclass(frozen=True, kw_only=True)
+class Guide:
+    """A second network, for autoguidance.
+
+    Attributes:
+        name: of its checkpoint.
+        config, net, sha256: as of `Model`.
+    """
+
+    name: str
+    config: CheckpointConfig
+    net: InferenceUnet3D
+    sha256: str
+
+
+def load_model(checkpoint: Checkpoint, placement: Placement, *, guide: Checkpoint | None = None) -> Model:
     """Reads a checkpoint's weights and builds its network and codec.
+
+    Args:
+        checkpoint: the checkpoint.
+        placement: where to compute, and in what.
+        guide: the checkpoint of a second network to guide it with.
 
     Raises:
         CheckpointError: the weights cannot be read or are not finite.
+        UsageError: the guide is for other videos, see `mpvideo.checkpoint.guide`; or for other latents.
         DeviceError: there is not enough memory.
     """
     config = checkpoint.config
+    if guide is not None:
+        check_guide(config, guide)
     with memory_errors("the weights", "Close other programs, or use a smaller checkpoint or another --device."):
         tensors, sha256 = load_tensors(checkpoint.header)
+        parts = _codec_tensors(tensors)
+        second = None if guide is None else _load_guide(guide, parts, config, placement)
         codec: Codec = PixelCodec()
         if (shape := config.video.autoencoder) is not None:
-            parts = {
-                name.removeprefix(_CODEC_PREFIX): tensors.pop(name)
-                for name in list(tensors)
-                if name.startswith(_CODEC_PREFIX)
-            }
             codec = LatentCodec(_build_autoencoder(shape, parts, placement.device), config.edm.sigma_data)
-        net = InferenceUnet3D(
-            config.model,
-            tensors,
-            legacy_fan_in=config.edm.legacy_fan_in,
-            device=placement.device,
-            dtype=placement.dtype,
+        net = _build_network(config, tensors, placement)
+    return Model(config=config, net=net, codec=codec, placement=placement, sha256=sha256, guide=second)
+
+
+def _load_guide(guide: Checkpoint, codec: dict[str, Tensor], config: CheckpointConfig, placement: Placement) -> Guide:
+    """Reads the network of a guide for the checkpoint that has this codec and config."""
+    tensors, sha256 = load_tensors(guide.header)
+    parts = _codec_tensors(tensors)
+    same = guide.config.edm.sigma_data == config.edm.sigma_data and all(
+        # Up to the rounding of the dtypes that they may be saved in.
+        torch.allclose(codec[name].float(), parts[name].float(), rtol=1e-2, atol=1e-3)
+        for name in codec
+    )
+    if codec and not same:
+        raise UsageError(
+            f"--guide must have the checkpoint's own autoencoder, {printable(guide.name)} has another",
+            hint="What their latents mean differs. `mpvideo train --init` keeps the autoencoder.",
         )
-    return Model(config=config, net=net, codec=codec, placement=placement, sha256=sha256)
+    net = _build_network(guide.config, tensors, placement)
+    return Guide(name=guide.name, config=guide.config, net=net, sha256=sha256)
+
+
+def _codec_tensors(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Takes the codec's tensors out, under its own names."""
+    names = [name for name in tensors if name.startswith(_CODEC_PREFIX)]
+    return {name.removeprefix(_CODEC_PREFIX): tensors.pop(name) for name in names}
+
+
+def _build_network(config: CheckpointConfig, tensors: dict[str, Tensor], placement: Placement) -> InferenceUnet3D:
+    return InferenceUnet3D(
+        config.model,
+        tensors,
+        legacy_fan_in=config.edm.legacy_fan_in,
+        device=placement.device,
+        dtype=placement.dtype,
+    )
 
 
 def _build_autoencoder(shape: AutoencoderConfig, tensors: dict[str, Tensor], device: torch.device) -> Autoencoder:
@@ -243,6 +296,20 @@ def _decode(model: Model, x: Tensor) -> npt.NDArray[np.uint8]:
         ) from None
 
 
+def _guide_denoiser(model: Model, main: EDMDenoiser) -> EDMDenoiser | None:
+    """The denoiser of the guide; its labels will be those of `main`."""
+    if model.guide is None:
+        return None
+    about = model.guide.config
+    return dataclasses.replace(
+        main,
+        net=model.guide.net,
+        sigma_data=about.edm.sigma_data,
+        self_condition=about.model.self_condition,
+        class_labels=None,
+    )
+
+
 @torch.inference_mode()
 def _sample(
     model: Model,
@@ -266,7 +333,7 @@ def _sample(
         class_labels=labels,
         dtype=model.placement.dtype,
     )
-    denoiser = GuidedDenoiser(main, guidance_of(sampling))
+    denoiser = GuidedDenoiser(main, guidance_of(sampling), guide=_guide_denoiser(model, main))
 
     def counted(x: Tensor, sigma: float, state: Branches | None) -> tuple[Tensor, Branches | None]:
         result = denoiser(x, sigma, state)
@@ -276,6 +343,7 @@ def _sample(
 
     sigmas, solve = schedule(sampling), solver(sampling)
     asked = denoiser.denoisers(list(dict.fromkeys(evaluated_levels(solve, sigmas))))
-    model.net.prepare(*((each.noise_embeddings(levels), each.class_labels) for each, levels in asked))
+    for net in (model.net,) if model.guide is None else (model.net, model.guide.net):
+        net.prepare(*((each.noise_embeddings(its), each.class_labels) for each, its in asked if each.net is net))
     x = noise.randn(shape.channels, shape.frames, shape.image_size, shape.image_size) * sigmas[0].item()
     return solve(counted, x, sigmas, noise=noise.randn_like), classes

@@ -8,6 +8,7 @@ In a file it is one JSON object; `mpvideo.video.metadata` says where it stands i
                     checkpoint says itself
     checkpoint      name: its file or folder, without those above it, or hf:owner/repo...;
                     sha256: of its tensors, as `mpvideo.checkpoint.load.load_tensors` takes it
+    guide           name and sha256 of a second checkpoint that guided it; null for none
     config          what the checkpoint was taken to be: model, video and edm, with the fields that weights.md describes
     class           index, or null for a network without classes
     class_name      its name in the checkpoint, or null
@@ -50,7 +51,9 @@ MAX_NAME = 1_000
 """Longest name of a class or checkpoint, in characters."""
 
 _CONFIG_PARTS = ("model", "video", "edm")
-_NOT_SETTINGS = frozenset({"format", "mpvideo", "torch", "command", "checkpoint.name", "class_name", "device"})
+_NOT_SETTINGS = frozenset(
+    {"format", "mpvideo", "torch", "command", "checkpoint.name", "guide.name", "class_name", "device"}
+)
 _HUB_NAME = re.compile(r"hf:[\w.-]+/[\w.-]+(/[\w.-]+)*(@[\w./-]+)?", re.ASCII)
 _VERSION = re.compile(r"[\w.+-]{1,64}", re.ASCII)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -81,6 +84,7 @@ class Record:
 
     Attributes:
         checkpoint: the weights.
+        guide: those of the network that guided it, if that was another.
         config: what they were taken to be: `model`, `video` and `edm` of the config given. The video does not depend
             on the other parts; they are dropped.
         class_index, class_name: its class; None for a network without classes, and for classes without names.
@@ -100,6 +104,7 @@ class Record:
     """
 
     checkpoint: Weights
+    guide: Weights | None
     config: CheckpointConfig
     class_index: int | None
     class_name: str | None
@@ -149,6 +154,7 @@ class Record:
             "torch": self.torch,
             "command": self.command,
             "checkpoint": dataclasses.asdict(self.checkpoint),
+            "guide": None if self.guide is None else dataclasses.asdict(self.guide),
             "config": {key: config[key] for key in _CONFIG_PARTS},
             "class": self.class_index,
             "class_name": self.class_name,
@@ -213,12 +219,22 @@ class Recorder:
         sha256: of its tensors.
         dtype, device: what the network computes in, and on which kind of device.
         torch: torch's version.
+        guide: the network that guides it, if that is another.
     """
 
     def __init__(
-        self, checkpoint: Checkpoint, *, name: str | None = None, sha256: str, dtype: str, device: str, torch: str
+        self,
+        checkpoint: Checkpoint,
+        *,
+        name: str | None = None,
+        sha256: str,
+        dtype: str,
+        device: str,
+        torch: str,
+        guide: Weights | None = None,
     ) -> None:
         self._weights = Weights(name=name or checkpoint.name, sha256=sha256)
+        self._guide = guide
         self._bundled = _is_bundled(checkpoint.path)
         self._names = checkpoint.config.classes
         self._config = checkpoint.config
@@ -243,6 +259,7 @@ class Recorder:
         named = self._names is not None and class_index is not None
         record = Record(
             checkpoint=self._weights,
+            guide=None if sampling.guidance == 1 else self._guide,
             config=self._config,
             class_index=class_index,
             class_name=self._names[class_index] if named else None,  # type: ignore[index]
@@ -256,16 +273,18 @@ class Recorder:
         )
         return dataclasses.replace(record, command=self.command(record))
 
-    def command(self, record: Record, *, ckpt: str | None = None, extra: Sequence[str] = ()) -> str:
+    def command(
+        self, record: Record, *, ckpt: str | None = None, guide: str | None = None, extra: Sequence[str] = ()
+    ) -> str:
         """The command that makes one of these videos again.
 
         Args:
             record: of the video.
-            ckpt: where the checkpoint is; None for its name alone, as it stands in records.
+            ckpt, guide: where the checkpoints are; None for their names alone, as they stand in records.
             extra: words to end with.
         """
         where = None if self._bundled else ckpt or self._weights.name
-        return command_line(record, self._own, ckpt=where, extra=extra)
+        return command_line(record, self._own, ckpt=where, guide=guide, extra=extra)
 
 
 def load_record(path: Path) -> Record:
@@ -309,8 +328,9 @@ def _parts(data: Mapping[str, Any], where: str) -> dict[str, Any]:
     if "class_index" in parts or "class" not in parts:
         raise MPVideoError(f"{where} must have the key class")
     parts["class_index"] = parts.pop("class")
-    for key, part in (("checkpoint", Weights), ("sampling", SamplingConfig), ("encoding", Encoding)):
-        if key in parts and not (key == "encoding" and parts[key] is None):
+    inner = (("checkpoint", Weights), ("guide", Weights), ("sampling", SamplingConfig), ("encoding", Encoding))
+    for key, part in inner:
+        if key in parts and not (key in ("guide", "encoding") and parts[key] is None):
             value = _with_rate(parts[key]) if key == "encoding" else parts[key]
             parts[key] = build(part, value, f"{where}: {key}")
     if "config" in parts:

@@ -13,6 +13,7 @@ def a_record(**parts: Any) -> Record:
     config = tiny_config()
     record = Record(
         checkpoint=Weights(name="tiny.safetensors", sha256="0123456789abcdef" * 4),
+        guide=None,
         config=config,
         class_index=1,
         class_name="red dog",

@@ -13,6 +13,7 @@ import typer.main
 from mpvideo.cli.app import app
 from mpvideo.command import command_line, shell_join, trusted_command
 from mpvideo.config import CheckpointConfig, EDMConfig, SamplingConfig
+from mpvideo.record import Weights
 from mpvideo.video import Encoding
 from tests.checkpoints import tiny_config
 from tests.records import a_record
@@ -128,6 +129,7 @@ def test_every_option_of_sample_is_either_repeated_or_not_about_the_video() -> N
             guidance_interval=(0.5, 2.0), apg_eta=0.5, apg_norm=3.0,
         ),
         clamp=True, exact=True, encoding=Encoding(9.0, 3, 20),
+        guide=Weights(name="weak.safetensors", sha256="f" * 64),
     )  # fmt: skip
     listed = a_record(sampling=SamplingConfig(sigmas=(9, 2)))
     lines = [command_line(record, None, ckpt="x.safetensors") for record in (everything, listed)]
@@ -136,6 +138,13 @@ def test_every_option_of_sample_is_either_repeated_or_not_about_the_video() -> N
     assert forgotten == set()
     known = {flag for parameter in sample.params for flag in (*parameter.opts, *parameter.secondary_opts)}
     assert {word for word in given if word.startswith("--")} <= known
+
+
+def test_the_guide_is_named() -> None:
+    record = a_record(guide=Weights(name="weak.safetensors", sha256="f" * 64), sampling=SamplingConfig(guidance=2.0))
+    assert " --guide weak.safetensors " in command_line(record, TINY)
+    assert " --guide /there/weak.safetensors " in command_line(record, TINY, guide="/there/weak.safetensors")
+    assert trusted_command(changed(record, command=command_line(record, TINY))) == command_line(record, TINY)
 
 
 @pytest.mark.parametrize("own", [TINY, None])

@@ -10,12 +10,13 @@ import pytest
 import torch
 
 from mpvideo.checkpoint import open_checkpoint
+from mpvideo.checkpoint.save import save_checkpoint
 from mpvideo.config import SamplingConfig
 from mpvideo.device import choose_placement
 from mpvideo.diffusion import EDMDenoiser
-from mpvideo.errors import ExitCode, OutOfMemoryError
+from mpvideo.errors import ExitCode, OutOfMemoryError, UsageError
 from mpvideo.generation import Job, Model, count_evaluations, drawn_class, generate, load_model
-from tests.checkpoints import save_tiny, tiny_config
+from tests.checkpoints import random_tensors, save_tiny, tiny_config
 
 HEUN = SamplingConfig(steps=4, s_churn=2.0)
 PLAIN = SamplingConfig(sampler="heun", steps=4)
@@ -124,6 +125,38 @@ def test_an_interval_of_guidance_to_the_bit(model: Model) -> None:
     some = videos(guidance=3.0, guidance_interval=(0.05, 10.0))
     assert (some != full).any()
     assert (some != none).any()
+
+
+@pytest.mark.parametrize("num_classes", [3, None])
+def test_a_guide_is_the_second_branch(num_classes: int | None, tmp_path: Path) -> None:
+    """Of another shape; with strength 0 it is all there is, and a network without classes can have one too."""
+    strong = save_tiny(tmp_path / "strong.safetensors", tiny_config(num_classes=num_classes, self_condition=True))
+    weak = save_tiny(tmp_path / "weak.safetensors", tiny_config(num_classes=num_classes, dim=12))
+    guided = load_model(open_checkpoint(strong), choose_placement("cpu", "float32"), guide=open_checkpoint(weak))
+    jobs = [Job(seed=seed) for seed in range(3)]
+    settings = {strength: dataclasses.replace(PLAIN, guidance=strength) for strength in (0.0, 1.0, 3.0)}
+    seen: list[int] = []
+    only_guide = pixels(guided, jobs, settings[0.0], batch_size=3, on_evaluation=seen.append)
+    assert (only_guide == pixels(load(weak), jobs, PLAIN, batch_size=3)).all()
+    assert sum(seen) == 3 * count_evaluations(settings[0.0]) == 3 * 14
+    assert (pixels(guided, jobs, settings[1.0], batch_size=3) == pixels(load(strong), jobs, PLAIN, batch_size=3)).all()
+    assert (pixels(guided, jobs, settings[3.0]) != pixels(guided, jobs, settings[1.0])).any()
+
+
+def test_a_guide_needs_the_same_autoencoder(tmp_path: Path) -> None:
+    config = tiny_config("latent")
+    path, rounded, other = (tmp_path / f"{name}.safetensors" for name in ("own", "rounded", "other"))
+    tensors = random_tensors(config)
+    save_checkpoint(path, tensors, config)
+    save_checkpoint(rounded, {name: tensor.bfloat16() for name, tensor in tensors.items()}, config)
+    changed = {name: tensor + 0.1 if name.startswith("codec.") else tensor for name, tensor in tensors.items()}
+    save_checkpoint(other, changed, config)
+    checkpoint, placement = open_checkpoint(path), choose_placement("cpu", "float32")
+    guided = load_model(checkpoint, placement, guide=open_checkpoint(rounded))
+    assert guided.guide is not None
+    assert guided.guide.sha256 != guided.sha256
+    with pytest.raises(UsageError, match=r"--guide must have the checkpoint's own autoencoder, other.safetensors has"):
+        load_model(checkpoint, placement, guide=open_checkpoint(other))
 
 
 def test_videos_are_yielded_as_they_are_made(model: Model) -> None:

@@ -25,7 +25,7 @@ from tests.records import a_record
 from tests.video.conftest import colourful, save
 
 KEYS = [
-    "format", "mpvideo", "torch", "command", "checkpoint", "config", "class", "class_name", "seed", "frames",
+    "format", "mpvideo", "torch", "command", "checkpoint", "guide", "config", "class", "class_name", "seed", "frames",
     "sampling", "clamp", "encoding", "exact", "dtype", "device",
 ]  # fmt: skip
 

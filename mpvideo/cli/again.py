@@ -22,8 +22,11 @@ def command_again(context: typer.Context, recorder: "Recorder", record: "Record"
         record: of the video.
         out: its file.
     """
-    ckpt, device = context.params["ckpt"], context.params["device"]
+    ckpt, guide, device = (context.params[name] for name in ("ckpt", "guide", "device"))
     device_words = [] if device == "auto" else ["--device", device]
     return recorder.command(
-        record, ckpt=None if ckpt is None else str(ckpt), extra=[*device_words, "--out", literal(out)]
+        record,
+        ckpt=None if ckpt is None else str(ckpt),
+        guide=None if guide is None else str(guide),
+        extra=[*device_words, "--out", literal(out)],
     )

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,6 +12,9 @@ from mpvideo.cli.hub import is_on_hub
 from mpvideo.cli.sampling import VIDEO_PANEL
 from mpvideo.errors import UsageError
 from mpvideo.text import printable
+
+if TYPE_CHECKING:
+    from mpvideo.generation import Model
 
 
 class Original:
@@ -46,16 +49,27 @@ class Original:
             UsageError: there is none of that name.
         """
         name = self._record.checkpoint.name
-        if given is not None or name == bundled_checkpoint().name:
-            return given
+        return given if given is not None or name == bundled_checkpoint().name else self._found(name, "--ckpt")
+
+    def guide(self, given: Path | None) -> Path | None:
+        """The guide to take, found as the checkpoint is; None if it had none.
+
+        Raises:
+            UsageError: there is none of that name.
+        """
+        recorded = self._record.guide
+        return given if given is not None or recorded is None else self._found(recorded.name, "--guide")
+
+    def _found(self, name: str, flag: str) -> Path:
         on_hub = is_on_hub(Path(name))  # a video that somebody sent shall not start a download
         for path in () if on_hub else (Path(name), self._path.parent / name):
             if path.exists():
                 return path
+        word = "checkpoint" if flag == "--ckpt" else "guide"
         raise UsageError(
-            f"{printable(self._path)} was made with the checkpoint {printable(name)}, which is "
+            f"{printable(self._path)} was made with the {word} {printable(name)}, which is "
             + ("on the hub: it is only fetched if asked for" if on_hub else "neither here nor beside it"),
-            hint=f"Give it with --ckpt{f' {name}' if on_hub else ''}.",
+            hint=f"Give it with {flag}{f' {name}' if on_hub else ''}.",
         )
 
     def overrides(self, ckpt: Path, config: Path | None, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -77,25 +91,30 @@ class Original:
             below |= data["config"]
         return merged(below, given)
 
-    def check_weights(self, name: str, sha256: str) -> None:
-        """Makes sure that the weights are those that it was made with.
+    def check_weights(self, name: str, model: "Model") -> None:
+        """Makes sure that the weights are those that it was made with, and those of its guide, if it had one.
 
         Args:
             name: what the checkpoint is called.
-            sha256: of its tensors.
+            model: made of it.
 
         Raises:
             UsageError: they are others.
         """
-        recorded = self._record.checkpoint.sha256
-        if recorded != sha256:
-            raise self._other_weights(name, f"its record has the sha256 {recorded[:12]}..., they have {sha256[:12]}...")
+        pairs = [(name, self._record.checkpoint, model.sha256)]
+        if self._record.guide is not None and model.guide is not None:
+            pairs.append((model.guide.name, self._record.guide, model.guide.sha256))
+        for name, weights, sha256 in pairs:
+            if weights.sha256 != sha256:
+                raise self._other_weights(
+                    name, f"its record has the sha256 {weights.sha256[:12]}..., they have {sha256[:12]}..."
+                )
 
     def _other_weights(self, name: str, how: str) -> UsageError:
         return UsageError(
             f"{printable(self._path)} was not made with the weights of {printable(name)}: {how}",
-            hint="Give the ones that it was made with by --ckpt. To sample others alike, give the settings as options; "
-            "`mpvideo inspect` shows them.",
+            hint="Give the ones that it was made with by --ckpt or --guide. To sample others alike, give the settings as "
+            "options; `mpvideo inspect` shows them.",
         )
 
 

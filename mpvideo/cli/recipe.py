@@ -34,24 +34,26 @@ class Recipe:
     encoding: "Encoding"
     exact: bool
 
-    def recorder(self, model: "Model", asked_for: Path | None) -> "Recorder":
+    def recorder(self, model: "Model", asked_for: Path | None, guide: Path | None = None) -> "Recorder":
         """What writes the records of the run.
 
         Args:
             model: what makes the videos.
-            asked_for: the checkpoint as the command line names it.
+            asked_for, guide: the checkpoints as the command line names them.
         """
         import torch
 
-        from mpvideo.record import Recorder
+        from mpvideo.record import Recorder, Weights
 
+        second = model.guide
         return Recorder(
             self.checkpoint,
-            name=str(asked_for) if asked_for is not None and is_on_hub(asked_for) else None,
+            name=_hub_name(asked_for),
             sha256=model.sha256,
             dtype=model.placement.dtype_name,
             device=model.placement.device_name,
             torch=torch.__version__,
+            guide=None if second is None else Weights(name=_hub_name(guide) or second.name, sha256=second.sha256),
         )
 
     def record(self, recorder: "Recorder", video: "Video") -> "Record":
@@ -65,3 +67,7 @@ class Recipe:
             encoding=self.encoding,
             exact=self.exact,
         )
+
+
+def _hub_name(path: Path | None) -> str | None:
+    return str(path) if path is not None and is_on_hub(path) else None

@@ -26,6 +26,7 @@ def show_record(record: "Record", console: Console) -> None:
         ("video", ", ".join([*which, f"seed {record.seed}", counted(record.frames, "frame")])),
         ("checkpoint", printable(record.checkpoint.name, 1000)),
         ("sha256", record.checkpoint.sha256),
+        *([] if record.guide is None else [("guide", printable(record.guide.name, 1000))]),
         ("config", ", ".join(config)),
         ("sampling", ", ".join(_sampling_words(record.sampling) + (["clamped"] if record.clamp else []))),
     ]

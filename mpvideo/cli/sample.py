@@ -34,6 +34,7 @@ from mpvideo.cli.sampling import (
     Exact,
     Guidance,
     GuidanceInterval,
+    GuidePath,
     PresetName,
     RestartMax,
     RestartMin,
@@ -51,6 +52,7 @@ from mpvideo.cli.sampling import (
     STMax,
     STMin,
     clamp_setting,
+    open_guide,
     sampling_settings,
 )
 from mpvideo.cli.streams import tell, write_result
@@ -107,6 +109,7 @@ def sample(
     steps: Steps = None,
     sampler: SamplerName = None,
     guidance: Guidance = None,
+    guide: GuidePath = None,
     guidance_interval: GuidanceInterval = None,
     apg_eta: ApgEta = None,
     apg_norm: ApgNorm = None,
@@ -186,7 +189,7 @@ def sample(
     overrides = parse_settings(settings)
     original = None if like is None else Original(like)
     if original is not None:
-        ckpt = original.checkpoint(ckpt)
+        ckpt, guide = original.checkpoint(ckpt), original.guide(guide)
     source = bundled_checkpoint() if ckpt is None else located(ckpt)
     if original is not None:
         overrides = original.overrides(source, config, overrides)
@@ -198,7 +201,7 @@ def sample(
             about, sampler=sampler, steps=steps, sigma_min=sigma_min, sigma_max=sigma_max, rho=rho,
             s_churn=s_churn, s_tmin=s_tmin, s_tmax=s_tmax, s_noise=s_noise, guidance=guidance,
             guidance_interval=guidance_interval, preset=preset, schedule=schedule, sigmas=sigmas, eta=eta,
-            apg_eta=apg_eta, apg_norm=apg_norm,
+            apg_eta=apg_eta, apg_norm=apg_norm, guide=guide is not None,
             restarts=restarts, restart_steps=restart_steps, restart_min=restart_min, restart_max=restart_max,
         ),
         clamp=clamp_setting(about, preset=preset, clamp=clamp),
@@ -206,6 +209,9 @@ def sample(
         encoding=_encoding(about.video.fps if fps is None else fps, scale, crf),
         exact=exact,
     )  # fmt: skip
+    second = None if guide is None else open_guide(guide, about)
+    if second is not None and recipe.sampling.guidance == 1:
+        tell("warning: --guide has no effect at --guidance 1", quiet=quiet)
     class_index = _class_index(class_text, checkpoint)
     names = Names(out, num=num, has_classes=about.model.num_classes is not None)
     if _suffix(out) == ".gif" and crf is not None:
@@ -223,12 +229,12 @@ def sample(
     placement = choose_placement(device, dtype)
     for warning in placement.warnings:
         tell(f"warning: {warning}", quiet=quiet)
-    model = load_model(checkpoint, placement)
+    model = load_model(checkpoint, placement, guide=second)
     if original is not None:
-        original.check_weights(checkpoint.name, model.sha256)
+        original.check_weights(checkpoint.name, model)
     tell(f"{printable(checkpoint.name)} on {placement}", quiet=quiet)
 
-    recorder = recipe.recorder(model, ckpt)
+    recorder = recipe.recorder(model, ckpt, guide)
     total = count_evaluations(recipe.sampling) * len(jobs)
     with progress("sampling", total, "evaluations", quiet=quiet) as ticker:
         videos = generate(

@@ -8,6 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
+from mpvideo.checkpoint import Checkpoint, open_checkpoint
+from mpvideo.checkpoint.guide import check_guide
+from mpvideo.cli.hub import located
 from mpvideo.cli.options import usage_errors
 from mpvideo.config import SPACING, CheckpointConfig, DeviceName, DtypeName, Sampler, SamplingConfig, Schedule
 from mpvideo.errors import UsageError
@@ -61,7 +64,17 @@ Guidance = Annotated[
     typer.Option(
         "--guidance",
         metavar="X",
-        help="Strength of classifier-free guidance; 1 is none, all others take twice the time.",
+        help="Strength of guidance; 1 is none, all others take twice the time.",
+        rich_help_panel=SAMPLING_PANEL,
+    ),
+]
+GuidePath = Annotated[
+    Path | None,
+    typer.Option(
+        "--guide",
+        metavar="PATH",
+        help="Guide away from this checkpoint, a smaller or less trained one for the same videos, instead of away from "
+        "no class. It has to carry its config.",
         rich_help_panel=SAMPLING_PANEL,
     ),
 ]
@@ -226,6 +239,7 @@ def sampling_settings(
     preset: str | None = None,
     guidance_interval: str | None = None,
     sigmas: str | None = None,
+    guide: bool = False,
     **given: Any,
 ) -> SamplingConfig:
     """The checkpoint's settings, with a preset's over them, and over these what is given on the command line.
@@ -236,6 +250,7 @@ def sampling_settings(
         about: what the checkpoint says.
         preset: of --preset.
         guidance_interval, sigmas: as text.
+        guide: whether a second checkpoint guides.
         given: the other fields by their names; None stands for what was not given.
 
     Raises:
@@ -256,8 +271,11 @@ def sampling_settings(
         changes["guidance_interval"] = parse_interval(guidance_interval)
     with usage_errors("guidance_interval", "sigmas", *given):
         sampling = dataclasses.replace(about.sampling, **changes)
-    if about.model.num_classes is None and sampling.guidance != 1:
-        raise UsageError(f"--guidance must be 1 for a network without classes, got {sampling.guidance:g}")
+    if about.model.num_classes is None and sampling.guidance != 1 and not guide:
+        raise UsageError(
+            f"--guidance must be 1 for a network without classes, got {sampling.guidance:g}",
+            hint="A second checkpoint can guide it: --guide.",
+        )
     return dataclasses.replace(sampling, sampler=sampling.solver)
 
 
@@ -266,6 +284,18 @@ def clamp_setting(about: CheckpointConfig, *, preset: str | None, clamp: bool | 
     if clamp is None and preset is not None:
         clamp = find_preset(preset).clamp
     return about.edm.clamp if clamp is None else clamp
+
+
+def open_guide(path: Path, about: CheckpointConfig) -> Checkpoint:
+    """The checkpoint of --guide, if it fits.
+
+    Raises:
+        UsageError: it is for other videos.
+        CheckpointError: it cannot be read, or does not say what it is.
+    """
+    guide = open_checkpoint(located(path))
+    check_guide(about, guide)
+    return guide
 
 
 def parse_sigmas(text: str) -> tuple[float, ...]:

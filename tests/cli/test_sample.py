@@ -78,6 +78,37 @@ def test_guidance_in_an_interval(program: Program, ckpt: Path) -> None:
     assert Path("c.mp4").read_bytes() == Path("b.mp4").read_bytes()
 
 
+def test_a_guide(program: Program, ckpt: Path) -> None:
+    weak = save_tiny(Path("weak.safetensors"), tiny_config(dim=12))
+    done = program("sample", "--ckpt", ckpt, "--guide", weak, "--guidance", 2, "--out", "a.mp4")
+    assert done.code == 0
+    record = read_record(Path("a.mp4"))
+    assert record is not None
+    assert record["guide"]["name"] == "weak.safetensors"
+    assert " --guide weak.safetensors " in record["command"]
+    made = Path("a.mp4").read_bytes()
+    assert program(*again(done.stderr), "-y").code == 0
+    assert Path("a.mp4").read_bytes() == made
+    assert program("sample", "--like", "a.mp4", "--ckpt", ckpt, "--out", "like.mp4").code == 0
+    assert Path("like.mp4").read_bytes() == made
+    assert " guide weak.safetensors " in " ".join(program("inspect", "a.mp4").stdout.split())
+    wrong = program("sample", "--like", "a.mp4", "--ckpt", ckpt, "--guide", ckpt, "--out", "wrong.mp4")
+    assert (wrong.code, "was not made with the weights of tiny.safetensors" in wrong.stderr) == (2, True)
+    weak.rename("gone.safetensors")
+    lost = program("sample", "--like", "a.mp4", "--ckpt", ckpt, "--out", "lost.mp4")
+    assert "a.mp4 was made with the guide weak.safetensors, which is neither here nor beside it" in lost.stderr
+    weak = Path("gone.safetensors")
+    none = program("sample", "--ckpt", ckpt, "--guide", weak, "--out", "b.mp4")
+    assert "warning: --guide has no effect at --guidance 1" in none.stderr
+    record = read_record(Path("b.mp4"))
+    assert record is not None
+    assert record["guide"] is None
+    other = save_tiny(Path("other.safetensors"), tiny_config(frames=2))
+    refused = program("sample", "--ckpt", ckpt, "--guide", other, "--guidance", 2, "--out", "c.mp4")
+    assert refused.code == 2
+    assert "--guide must have the model.frames of the checkpoint, 4; other.safetensors has 2" in refused.stderr
+
+
 def test_the_printed_command_makes_the_same_bytes(program: Program, ckpt: Path) -> None:
     first = program(
         "sample", "--ckpt", ckpt, "--seed", 3, "--steps", 2, "--s-churn", 1.5, "--guidance", 1.5, "--fps", 12.5,
