@@ -38,6 +38,9 @@ DtypeName = Literal["auto", "float32", "bfloat16", "float16"]
 CHURNING = ("euler", "heun")
 """The samplers that can put noise back before a step: those that look at no earlier one."""
 
+STOCHASTIC = ("dpmpp-2m-sde",)
+"""The samplers that always draw noise."""
+
 SPACING = ("steps", "schedule", "sigma_min", "sigma_max", "rho")
 """Settings that a list of noise levels takes the place of."""
 

@@ -1,4 +1,4 @@
-"""Presets: sets of sampling settings with a name, or in a file.
+"""Presets: sets of sampling settings with a name, or in a file as `mpvideo tune` writes it.
 
 A preset says how to sample and not what: guidance stays the checkpoint's. Only the standard library is imported.
 """
@@ -66,7 +66,7 @@ def find_preset(name: str) -> Preset:
     if not exists(path):
         raise UsageError(
             f"--preset must be one of {', '.join(PRESETS)} or a JSON file, got {printable(name)!r}",
-            hint='Such a file says, for example, {"format": 1, "sampling": {"sampler": "unipc", "steps": 9}}.',
+            hint='`mpvideo tune` writes such files: {"format": 1, "sampling": {"sampler": "unipc", "steps": 9}}.',
         )
     where = printable(path)
     data = read_json(path)

@@ -104,7 +104,7 @@ class Record:
     """
 
     checkpoint: Weights
-    guide: Weights | None = None
+    guide: Weights | None
     config: CheckpointConfig
     class_index: int | None
     class_name: str | None

@@ -21,10 +21,8 @@ BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, flags=re.DOTALL)
 
 def shell_lines() -> list[str]:
     text = "\n".join(block for kind, block in BLOCKS if kind == "sh")
-    return [
-        line.strip()
-        for line in re.findall(r"(?:^|\s|/)mpvideo ((?:sample|inspect|convert|train|ema|eval|doctor)[^\n|]*)", text)
-    ]
+    words = "|".join(COMMANDS)
+    return [line.strip() for line in re.findall(rf"(?:^|\s|/)mpvideo ((?:{words})[^\n|]*)", text)]
 
 
 def test_every_command_is_described() -> None:

@@ -20,6 +20,7 @@ from mpvideo.cli.inspect import inspect
 from mpvideo.cli.sample import sample
 from mpvideo.cli.streams import tell
 from mpvideo.cli.train import train
+from mpvideo.cli.tune import tune
 from mpvideo.errors import ExitCode, MPVideoError, OutputError
 from mpvideo.files import reason
 from mpvideo.text import printable
@@ -38,6 +39,7 @@ app.command(cls=GroupedCommand)(convert)
 app.command("eval", cls=GroupedCommand)(evaluate)
 app.command(cls=GroupedCommand, options_metavar="--out RUN [OPTIONS]")(train)
 app.command(cls=GroupedCommand)(ema)
+app.command(cls=GroupedCommand)(tune)
 app.command(cls=GroupedCommand)(doctor)
 
 

@@ -54,8 +54,8 @@ PresetName = Annotated[
     typer.Option(
         "--preset",
         metavar="NAME",
-        help="A set of the settings below: edm, edm2, package (of denoising-diffusion-pytorch), fast, or a JSON "
-        "file. What is given beside it overrides it.",
+        help="A set of the settings below: edm, edm2, package (of denoising-diffusion-pytorch), fast, or a file that "
+        "`mpvideo tune` made. What is given beside it overrides it.",
         rich_help_panel=SAMPLING_PANEL,
     ),
 ]

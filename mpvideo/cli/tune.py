@@ -1,0 +1,185 @@
+"""`mpvideo tune`: noise levels made for one checkpoint and solver."""
+
+import dataclasses
+import json
+import math
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mpvideo import __version__
+from mpvideo.checkpoint import Checkpoint, bundled_checkpoint, open_checkpoint
+from mpvideo.checks import check_int
+from mpvideo.cli.hub import is_on_hub, located
+from mpvideo.cli.options import AsJson, ConfigFile, Quiet, Settings, parse_settings, usage_errors
+from mpvideo.cli.progress import progress
+from mpvideo.cli.sampling import (
+    COMPUTE_PANEL,
+    SAMPLING_PANEL,
+    Device,
+    Dtype,
+    Guidance,
+    SamplerName,
+    SigmaMax,
+    SigmaMin,
+    sampling_settings,
+)
+from mpvideo.cli.streams import tell, write_result
+from mpvideo.config import FORMAT, MAX_SEED, STOCHASTIC, SamplingConfig
+from mpvideo.errors import UsageError
+from mpvideo.files import atomic_path, check_writable
+from mpvideo.text import printable
+
+MOST_EVALUATIONS = 63
+"""The most that a schedule is sought for: with more, any schedule will do."""
+
+SEARCH_PANEL = "How to search"
+FILE_PANEL = "The file"
+
+
+def tune(
+    ckpt: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="CKPT",
+            help="A checkpoint, as for `mpvideo sample --ckpt`. Without it, the weights that come with mpvideo.",
+            show_default=False,
+        ),
+    ] = None,
+    nfe: Annotated[
+        int,
+        typer.Option(
+            "--nfe", metavar="N", help="Evaluations of the network for one video.", rich_help_panel=SAMPLING_PANEL
+        ),
+    ] = 8,
+    sampler: SamplerName = None,
+    guidance: Guidance = None,
+    sigma_min: SigmaMin = None,
+    sigma_max: SigmaMax = None,
+    videos: Annotated[
+        int,
+        typer.Option(
+            "--videos",
+            metavar="N",
+            help="How many to search with, and as many others to judge the result by.",
+            rich_help_panel=SEARCH_PANEL,
+        ),
+    ] = 16,
+    seed: Annotated[
+        int, typer.Option("--seed", metavar="N", help="Of the first video.", rich_help_panel=SEARCH_PANEL)
+    ] = 0,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="FILE",
+            help="The JSON file to write; by default beside the checkpoint, or here for one that is bundled or on the "
+            "hub, and named by all three: mine-ipndm-8.json.",
+            rich_help_panel=FILE_PANEL,
+        ),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", "-y", help="Replace an existing file.", rich_help_panel=FILE_PANEL)
+    ] = False,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    batch_size: Annotated[
+        int,
+        typer.Option("--batch-size", metavar="N", help="Videos sampled at once.", rich_help_panel=COMPUTE_PANEL),
+    ] = 4,
+    config: ConfigFile = None,
+    settings: Settings = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Find the noise levels with which few evaluations do best.
+
+    Videos are followed in many steps; the levels whose steps miss those paths least are found by dynamic programming,
+    tried out, and improved one by one. The file that is written is a preset for `sample` and `eval`, made for this
+    checkpoint, solver and strength of guidance. Without --sampler the solver is the one that suits so few steps.
+
+    \b
+    mpvideo tune run --nfe 8
+    mpvideo sample --ckpt run --preset run/run-ipndm-8.json --out video.mp4
+    """
+    began = time.monotonic()
+    with usage_errors("nfe", "videos", "seed", "batch_size"):
+        check_int("nfe", nfe, 1, MOST_EVALUATIONS)
+        check_int("videos", videos, 1, 10_000)
+        check_int("seed", seed, 0, MAX_SEED - 2 * videos + 1)
+        check_int("batch_size", batch_size, 1, 65536)
+    overrides = parse_settings(settings)
+    checkpoint = open_checkpoint(
+        bundled_checkpoint() if ckpt is None else located(ckpt), config_file=config, overrides=overrides
+    )
+    sampling = _settings(checkpoint, nfe, sampler, guidance=guidance, sigma_min=sigma_min, sigma_max=sigma_max)
+    path = _destination(ckpt, checkpoint, sampling) if out is None else out
+    check_writable(path, overwrite=overwrite)
+
+    # The options are known to be right before torch, which takes a second, is imported.
+    from mpvideo.device import choose_placement
+    from mpvideo.generation import load_model
+    from mpvideo.tuning import evaluations
+    from mpvideo.tuning import tune as search
+
+    placement = choose_placement(device, dtype)
+    for warning in placement.warnings:
+        tell(f"warning: {warning}", quiet=quiet)
+    model = load_model(checkpoint, placement)
+    tell(f"{printable(checkpoint.name)} on {placement}", quiet=quiet)
+    most = evaluations(sampling.steps, sampling.num_evaluations, videos)
+    with progress("tuning", most, "evaluations", quiet=quiet) as ticker:
+        tuned = search(model, sampling, videos=videos, seed=seed, batch_size=batch_size, on_evaluation=ticker.advance)
+    about = {
+        "mpvideo": __version__,
+        "checkpoint": {"name": checkpoint.name, "sha256": model.sha256},
+        "evaluations": tuned.sampling.num_evaluations,
+        "guidance": sampling.guidance,
+        "videos": videos,
+        "seed": seed,
+        "error": tuned.error,
+        "plain_error": tuned.plain_error if math.isfinite(tuned.plain_error) else None,
+        "dtype": placement.dtype_name,
+    }
+    _write(path, tuned.sampling, about, overwrite=overwrite)
+    write_result(json.dumps({"path": str(path), **about}) + "\n" if as_json else f"{printable(path)}\n")
+    tell(
+        f"{printable(path)}: difference from exact videos {tuned.error:.3f}, {tuned.plain_error:.3f} with the schedule "
+        f"{sampling.schedule}\n"
+        f"use it: --preset {printable(path)}\ndone in {time.monotonic() - began:.1f} s",
+        quiet=quiet,
+    )
+
+
+def _settings(checkpoint: Checkpoint, nfe: int, sampler: str | None, **given: Any) -> SamplingConfig:
+    """The checkpoint's settings without noise, with a sampler and the steps that so many evaluations allow."""
+    if sampler in STOCHASTIC:
+        raise UsageError(
+            f"--sampler must be one without noise of its own, got {sampler}",
+            hint="For example --sampler ipndm.",
+        )
+    steps = (nfe + 1) // 2 if sampler == "heun" else nfe
+    silent = dataclasses.replace(checkpoint.config.sampling, s_churn=0.0, restarts=0, sampler="auto")
+    return sampling_settings(
+        dataclasses.replace(checkpoint.config, sampling=silent), sampler=sampler, steps=steps, **given
+    )
+
+
+def _destination(ckpt: Path | None, checkpoint: Checkpoint, sampling: SamplingConfig) -> Path:
+    name = f"{Path(checkpoint.name).stem}-{sampling.sampler}-{sampling.num_evaluations}.json"
+    if ckpt is None or is_on_hub(ckpt):
+        return Path(name)
+    return checkpoint.path / name if checkpoint.path.is_dir() else checkpoint.path.with_name(name)
+
+
+def _write(path: Path, sampling: SamplingConfig, about: dict[str, Any], *, overwrite: bool) -> None:
+    """Writes the file: all settings of the sampler but those of guidance, which it only was made for."""
+    fields = ("sampler", "sigmas", "s_churn", "restarts")
+    chosen = {name: getattr(sampling, name) for name in fields}
+    if sampling.sigmas is None:  # nothing better was found than the schedule that was there
+        chosen |= {name: getattr(sampling, name) for name in ("steps", "schedule", "sigma_min", "sigma_max", "rho")}
+    with atomic_path(path, overwrite=overwrite) as aside:
+        aside.write_text(json.dumps({"format": FORMAT, "sampling": chosen, "tuned": about}, indent=2) + "\n")

@@ -1,0 +1,104 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+from mpvideo.cli.tune import tune
+from mpvideo.errors import MPVideoError, OutputError, UsageError
+from mpvideo.presets import find_preset
+from mpvideo.video import read_record
+from tests.checkpoints import save_tiny, tiny_config
+
+app = typer.Typer(rich_markup_mode=None)
+app.command()(tune)
+
+
+@pytest.fixture
+def ckpt(tmp_path: Path) -> Path:
+    return save_tiny(tmp_path / "tiny.safetensors", tiny_config())
+
+
+@pytest.fixture(autouse=True)
+def few_levels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A short search: what is tested does not depend on how fine it is."""
+    monkeypatch.setattr("mpvideo.tuning.TEACHER_STEPS", 12)
+
+
+def run(*arguments: object) -> Result:
+    words = [str(argument) for argument in (*arguments, "--videos", 1, "--dtype", "float32")]
+    return CliRunner().invoke(app, words, catch_exceptions=False)
+
+
+def test_from_tuning_to_a_video(ckpt: Path, tmp_path: Path) -> None:
+    """As a user does it: the file lies beside the checkpoint, and the video's record shows the levels."""
+    program = [sys.executable, "-m", "mpvideo"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+
+    def done(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*program, *words], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=True
+        )
+
+    tuned = done("tune", "tiny.safetensors", "--nfe", "3", "--videos", "1", "--sampler", "dpmpp-2m")
+    assert tuned.stdout == "tiny-dpmpp-2m-3.json\n"
+    assert "difference from exact videos 0." in tuned.stderr and "with the schedule karras" in tuned.stderr
+    done("sample", "--ckpt", "tiny.safetensors", "--preset", "tiny-dpmpp-2m-3.json", "--out", "a.mp4", "--scale", "4")
+    sampling = (read_record(tmp_path / "a.mp4") or {})["sampling"]
+    assert sampling["sampler"] == "dpmpp-2m" and len(sampling["sigmas"]) == 3
+    assert sampling["sigmas"] == json.loads((tmp_path / "tiny-dpmpp-2m-3.json").read_text())["sampling"]["sigmas"]
+
+
+def test_the_file(ckpt: Path) -> None:
+    out = ckpt.with_name("mine.json")
+    result = run(ckpt, "--nfe", 4, "--out", out, "--json", "--guidance", 1.5)
+    about = json.loads(result.stdout)
+    assert about.pop("path") == str(out)
+    content = json.loads(out.read_text())
+    assert content["tuned"] == about
+    assert about["checkpoint"]["name"] == "tiny.safetensors" and len(about["checkpoint"]["sha256"]) == 64
+    assert (about["evaluations"], about["guidance"], about["videos"], about["dtype"]) == (4, 1.5, 1, "float32")
+    assert about["error"] > 0 and about["plain_error"] > 0
+    assert set(content["sampling"]) == {"sampler", "sigmas", "s_churn", "restarts"}
+    assert find_preset(str(out)).sampling["sampler"] == "ipndm"
+
+
+def test_heun_takes_two_evaluations_a_step(ckpt: Path) -> None:
+    run(ckpt, "--nfe", 6, "--sampler", "heun")
+    sigmas = find_preset(str(ckpt.with_name("tiny-heun-5.json"))).sampling["sigmas"]
+    assert len(sigmas) == 3
+
+
+def test_in_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    save_tiny(tmp_path / "run" / "model.safetensors", tiny_config())
+    assert run(tmp_path / "run", "--nfe", 2).stdout == f"{tmp_path / 'run' / 'run-ipndm-2.json'}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        (["--nfe", "0"], UsageError, "--nfe must be at least 1, got 0"),
+        (["--nfe", "64"], UsageError, "--nfe must be at most 63, got 64"),
+        (["--videos", "0"], UsageError, "--videos must be at least 1, got 0"),
+        (["--sampler", "dpmpp-2m-sde"], UsageError, "--sampler must be one without noise of its own, got dpmpp-2m-sde"),
+        (["--sigma-min", "90"], UsageError, "--sigma-min must be less than --sigma-max, got 90.0 and 80.0"),
+        (["--out", "nowhere/a.json"], OutputError, "nowhere"),
+    ],
+)
+def test_wrong_options(ckpt: Path, arguments: list[str], error: type[MPVideoError], message: str) -> None:
+    with pytest.raises(error) as caught:
+        CliRunner().invoke(app, [str(ckpt), *arguments], catch_exceptions=False)
+    assert message in caught.value.message
+
+
+def test_nothing_is_overwritten(ckpt: Path) -> None:
+    ckpt.with_name("tiny-ipndm-2.json").write_text("kept")
+    with pytest.raises(OutputError):
+        run(ckpt, "--nfe", 2)
+    assert ckpt.with_name("tiny-ipndm-2.json").read_text() == "kept"
+    assert run(ckpt, "--nfe", 2, "-y").exit_code == 0
