@@ -53,13 +53,14 @@ def trusted_command(record: "Record") -> str:
 
     What stands in a file may be anybody's, and commands are there to be pasted into a shell.
     """
-    rest = record.command.removeprefix("mpvideo sample") + " "
-    for key, value in _settings(record):
+    program = "mpvideo sample"
+    rest = record.command.removeprefix(program) + " "
+    for key, value in _settings(record) if record.command.startswith(program) else ():
         option = f" {shell_join(_words(key, value))} "
         if option.strip() and rest.startswith(option):
             rest = rest[len(option) - 1 :]
-    if rest == " " and record.command.startswith("mpvideo sample"):
-        return record.command
+        if rest == " ":
+            return record.command
     return command_line(record, None, ckpt=record.checkpoint.name)
 
 

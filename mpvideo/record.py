@@ -104,7 +104,7 @@ class Record:
     """
 
     checkpoint: Weights
-    guide: Weights | None
+    guide: Weights | None = None
     config: CheckpointConfig
     class_index: int | None
     class_name: str | None

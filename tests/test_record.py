@@ -67,7 +67,7 @@ def test_keys_stay() -> None:
 
 def test_an_older_record_may_lack_what_was_added_since() -> None:
     data = a_record().to_dict()
-    del data["exact"], data["sampling"]["s_noise"]
+    del data["exact"], data["guide"], data["sampling"]["s_noise"]
     assert Record.from_dict(data, "a.mp4").sampling.s_noise == 1.0
 
 
@@ -112,7 +112,7 @@ def test_what_is_refused_and_how(changes: dict[str, Any], message: str) -> None:
     assert refused.value.message.isprintable()
 
 
-@pytest.mark.parametrize("key", [key for key in KEYS if key not in ("mpvideo", "exact", "command")])
+@pytest.mark.parametrize("key", [key for key in KEYS if key not in ("mpvideo", "exact", "guide", "command")])
 def test_what_is_missing_is_named(key: str) -> None:
     data = a_record().to_dict()
     del data[key]

@@ -113,8 +113,8 @@ class Original:
     def _other_weights(self, name: str, how: str) -> UsageError:
         return UsageError(
             f"{printable(self._path)} was not made with the weights of {printable(name)}: {how}",
-            hint="Give the ones that it was made with by --ckpt or --guide. To sample others alike, give the settings as "
-            "options; `mpvideo inspect` shows them.",
+            hint="Give the ones that it was made with by --ckpt or --guide. To sample others alike, give the settings "
+            "as options; `mpvideo inspect` shows them.",
         )
 
 

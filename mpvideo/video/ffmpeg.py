@@ -126,11 +126,9 @@ class EncoderProcess:
         try:
             self._scratch = tempfile.TemporaryDirectory(prefix="mpvideo-")
         except OSError as error:
-            raise OutputError(
-                f"no temporary folder for ffmpeg: {reason(error)}", hint="Set TMPDIR to a folder you may write to."
-            ) from error
+            raise _no_scratch(error) from error
         try:
-            self._log: IO[bytes] = (Path(self._scratch.name) / "log").open("w+b")
+            self._log = self._open_log()
             try:
                 metadata = self._metadata_input(ffmetadata)
                 self._process = self._start([program, *QUIET, "-y", *metadata, *arguments])
@@ -174,6 +172,12 @@ class EncoderProcess:
         finally:
             self._process.wait()
             self._release()
+
+    def _open_log(self) -> IO[bytes]:
+        try:
+            return (Path(self._scratch.name) / "log").open("w+b")
+        except OSError as error:
+            raise _no_scratch(error) from error
 
     def _start(self, command: list[str]) -> "subprocess.Popen[bytes]":
         try:
@@ -226,3 +230,9 @@ class EncoderProcess:
         self._log.close()
         with contextlib.suppress(OSError):
             self._scratch.cleanup()
+
+
+def _no_scratch(error: OSError) -> OutputError:
+    return OutputError(
+        f"no temporary folder for ffmpeg: {reason(error)}", hint="Set TMPDIR to a folder you may write to."
+    )
