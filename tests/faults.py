@@ -8,7 +8,6 @@ import errno
 import io
 import os
 import subprocess
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -153,12 +152,3 @@ class _File:
 def contents(folder: Path) -> dict[str, bytes]:
     """Every file under a folder, hidden ones too, by its path within."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
-
-
-def chosen(calls: list[str]) -> list[int]:
-    """The first and the last call of each kind, and one between: those to fail where time does not suffice for all."""
-    picked: set[int] = set()
-    for kind in Counter(calls):
-        places = [index for index, call in enumerate(calls) if call == kind]
-        picked |= {places[0], places[len(places) // 2], places[-1]}
-    return sorted(picked)
