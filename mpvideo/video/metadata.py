@@ -14,6 +14,9 @@ from mpvideo.video.destination import suffix_of
 from mpvideo.video.gif import walk_gif
 from mpvideo.video.mp4 import read_mp4
 
+MAX_VALUES = 250_000
+"""Most values in a record: a few bytes can make an object that takes many to hold, and a comment may be any length."""
+
 
 def record_text(record: Mapping[str, Any]) -> str:
     """The record as JSON in plain ASCII, the one alphabet that a GIF comment is specified for and no tool garbles.
@@ -50,11 +53,14 @@ def read_record(path: Path) -> dict[str, Any] | None:
     """
     suffix = suffix_of(path)
     try:
-        comment = read_mp4(path).comment if suffix == ".mp4" else walk_gif(path.read_bytes()).comment
+        found = read_mp4(path).comment if suffix == ".mp4" else walk_gif(path.read_bytes()).comment
     except (OSError, ValueError) as error:
         raise unreadable(path, error) from error
+    comment = found.decode("utf-8", "replace") if isinstance(found, bytes) else found or ""
+    if sum(map(comment.count, "{[,")) > MAX_VALUES:
+        raise unreadable(path, ValueError(f"its record must hold at most {MAX_VALUES:,} values"))
     try:
-        record = json.loads(comment or "", parse_constant=_finite, parse_float=_finite)
+        record = json.loads(comment, parse_constant=_finite, parse_float=_finite)
     except (ValueError, RecursionError):
         return None
     return record if isinstance(record, dict) else None

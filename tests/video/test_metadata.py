@@ -83,6 +83,13 @@ def test_a_comment_of_somebody_else_is_no_record(tmp_path: Path) -> None:
         assert read_record(path) is None
 
 
+def test_a_comment_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.gif"
+    Image.new("P", (8, 8)).save(path, comment=b'{"mpvideo": [' + b"{}," * 300_000 + b"0]}")
+    with pytest.raises(MPVideoError, match="its record must hold at most 250,000 values"):
+        read_record(path)
+
+
 @pytest.mark.parametrize("fps", [8, Fraction(25, 2), Fraction(24000, 1001), 60, 240, Fraction(1, 100)])
 def test_delays_never_drift(fps: Fraction) -> None:
     listed = delays(1000, Fraction(fps))
