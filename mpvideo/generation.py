@@ -6,6 +6,7 @@ for video in generate(model, [Job(seed=0, class_index=207)], checkpoint.config.s
     video.frames  # (T, H, W, C) uint8
 """
 
+import copy
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -296,6 +297,12 @@ def _decode(model: Model, x: Tensor) -> npt.NDArray[np.uint8]:
         ) from None
 
 
+def _with_own_tables(model: Model) -> Model:
+    """The same weights in networks of its own, so that samplings at the same time do not disturb each other."""
+    guide = model.guide and dataclasses.replace(model.guide, net=copy.copy(model.guide.net))
+    return dataclasses.replace(model, net=copy.copy(model.net), guide=guide)
+
+
 def _guide_denoiser(model: Model, main: EDMDenoiser) -> EDMDenoiser | None:
     """The denoiser of the guide; its labels will be those of `main`."""
     if model.guide is None:
@@ -319,6 +326,7 @@ def _sample(
     on_evaluation: OnEvaluation | None,
 ) -> tuple[Tensor, Sequence[int | None]]:
     """Samples one batch: (B, C, T, H, W) of the network's tensor, and the classes."""
+    model = _with_own_tables(model)
     edm, shape = model.config.edm, model.config.model
     noise = SeededNoise([job.seed for job in jobs], model.placement.device)
     classes = [_class_of(job, shape.num_classes) for job in jobs]

@@ -321,16 +321,17 @@ def test_half_precision_weights_load(tmp_path: Path) -> None:
 def test_embeddings_are_tabulated_before_the_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = load(save_tiny(tmp_path / "x.safetensors", tiny_config()))
     asked = []
-    embedding = model.net._embedding
+    scales = model.net._embedding.scales
 
-    def counted(time: torch.Tensor, labels: torch.Tensor | None) -> torch.Tensor:
-        asked.append(len(time))
-        return embedding(time, labels)
+    def counted(embeddings: torch.Tensor) -> list[torch.Tensor]:
+        asked.append(tuple(embeddings.shape[:-1]))
+        return scales(embeddings)
 
-    monkeypatch.setattr(model.net, "_embedding", counted)
+    monkeypatch.setattr(model.net._embedding, "scales", counted)
     sampling = SamplingConfig(sampler="heun", steps=3, s_churn=1.0, guidance=2.0)
     list(generate(model, [Job(seed=0), Job(seed=1)], sampling, batch_size=2))
-    assert asked == [5 * 4], "once: the five levels of three churned steps, for two branches of two videos"
+    assert asked == [(5, 4)], "once: the five levels of three churned steps, for two branches of two videos"
+    assert not model.net._tables, "the model is the same as before"
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")

@@ -3,12 +3,11 @@
 `mpvideo.nn.unet3d` is the reference, to which the tests hold this form. What differs:
 
 - Weights are normalised once, and hold every constant factor that comes before or after them.
-- The scales that noise level and class give to each block's channels are one product for all blocks, and for all
-  noise levels of a schedule where they are known beforehand.
+- The scales that noise level and class give to each block's channels are one product for all blocks, and for several
+  noise levels of a schedule at once where they are known beforehand.
 - Channels are last in memory: 1x1x1 convolutions are matrix products, and attention needs no copies.
+- Convolutions and products run by `mpvideo.nn.kernels`, with the scales and sums that follow them.
 - The residual 1x1x1 convolution comes before upsampling, with which it commutes, on an eighth of the places.
-- On planes of at most 2x2 places a 3x3x3 convolution is one product over whole planes, with fewer operations than 27
-  taps: none of them falls on the padding.
 
 Letters: B batch, C O channels in and out, T frames, H W height and width, N tokens, D head width, E embedding width.
 Activations are (B, T, H, W, C), contiguous.
@@ -23,12 +22,17 @@ from torch import Tensor
 
 from mpvideo.architecture import BlockPlan, attention_heads, network_plan, network_shapes
 from mpvideo.config import ModelConfig
+from mpvideo.nn.kernels import Product, convolution, shrinking
 from mpvideo.nn.layers import EPS, MP_SILU_SCALE, RESIDUAL_BALANCE, AttentionAxes, normalize, pixel_norm
 from mpvideo.nn.unet3d import check_input, label_rows
 from mpvideo.text import first_ten
 
-_WIDEST_WHOLE_PLANE = 2
-"""Side of the largest plane that is multiplied as a whole."""
+_NARROW = 16
+"""Width from which on the first blocks compute in the dtype asked for, and below which in float32 or better.
+
+Their errors come to the output by the skips, in few channels with little to average them out: in the package's example,
+of width 8, they were half of the error in bfloat16. There units for bfloat16, made for 32 channels, gain little.
+"""
 
 
 class InferenceUnet3D:
@@ -61,33 +65,29 @@ class InferenceUnet3D:
         self.config = model
         weights = _Weights(tensors, 2 if legacy_fan_in else 3, torch.device(device), dtype)
         self.dtype = dtype
-        self._embedding = _Embedding(model, weights)
-        plan = network_plan(model)
-        self._input = _convolution(weights.take("input_block", unseen=1), model.image_size)
-        self._blocks = [_Block(block, model, weights) for block in plan]
-        self._output = _convolution(
-            weights.take("output_block.0", scale=weights.gain("output_block.1")), model.image_size
-        )
-        self._tables: list[tuple[Tensor | None, dict[float, Tensor]]] = []
+        shape = (model.frames, model.image_size, model.image_size)
+        first = weights.accurately() if model.dim < _NARROW else weights
+        self._input = convolution(first.take("input_block", unseen=1), shape)
+        self._blocks = [
+            _Block(block, model, first if (block.kind, block.dim_in) == ("encoder", model.dim) else weights)
+            for block in network_plan(model)
+        ]
+        self._embedding = _Embedding(model, weights, [block.dtype for block in self._blocks])
+        self._output = convolution(weights.take("output_block.0", scale=weights.gain("output_block.1")), shape)
+        self._tables: list[_Table] = []
 
     @torch.inference_mode()
     def prepare(self, *calls: tuple[Tensor, Tensor | None]) -> None:
         """Tabulates the embeddings of all noise levels and labels that will be asked for; forgets those of before.
 
         It changes no result. Calls with other levels or other labels (another tensor) compute their embedding anew.
+        A shallow copy (`copy.copy`) shares the weights and has tables of its own.
 
         Args:
             calls: noise embeddings ln(sigma) / 4 (N,), and the class_labels that will be given with them; one pair for
                 each tensor of labels.
         """
-        self._tables = [(class_labels, self._table(times, class_labels)) for times, class_labels in calls]
-
-    def _table(self, times: Tensor, class_labels: Tensor | None) -> dict[float, Tensor]:
-        """The scales of all blocks side by side, (B, all O together), for each of the times."""
-        count = 1 if class_labels is None else len(class_labels)
-        rows = None if class_labels is None else class_labels.repeat(len(times), *(1,) * (class_labels.ndim - 1))
-        table = self._embedding(times.repeat_interleave(count), rows).view(len(times), count, -1).to(self.dtype)
-        return dict(zip(times.tolist(), table, strict=True))
+        self._tables = [_Table(self._embedding, times, class_labels) for times, class_labels in calls]
 
     @torch.inference_mode()
     def __call__(
@@ -99,26 +99,25 @@ class InferenceUnet3D:
         scales = self._scales(time, class_labels)
         if model.self_condition:
             x = torch.cat((torch.zeros_like(x) if self_cond is None else self_cond.to(x), x), dim=1)
-        x = self._input(F.pad(x.to(self.dtype).permute(0, 2, 3, 4, 1), (1, 0), value=1.0))
+        first = self._blocks[0].dtype
+        x = self._input(F.pad(x.to(first).permute(0, 2, 3, 4, 1), (1, 0), value=1.0))
         skips = [x]
         for block, scale in zip(self._blocks, scales, strict=True):
+            x = x.to(block.dtype)
             if block.plan.skip_dim:
-                x = _mp_cat(x, skips.pop(), model.mp_cat_t)
+                x = _mp_cat(x, skips.pop().to(block.dtype), model.mp_cat_t)
             x = block(x, scale)
             if block.plan.kind == "encoder":
                 skips.append(x)
         return self._output(x).permute(0, 4, 1, 2, 3)
 
-    def _scales(self, time: Tensor, class_labels: Tensor | None) -> tuple[Tensor, ...]:
+    def _scales(self, time: Tensor, class_labels: Tensor | None) -> list[Tensor]:
         """What each block multiplies its channels with: (B, 1, 1, 1, O) each."""
         level = time[0].item()
-        table = next((table for labels, table in self._tables if labels is class_labels), {})
-        if level in table and bool((time == level).all()):
-            rows = table[level]
-        else:
-            rows = self._embedding(time, class_labels).to(self.dtype)
-        rows = rows.view(len(rows), 1, 1, 1, -1)
-        return torch.split(rows, [block.plan.dim_out for block in self._blocks], dim=-1)
+        table = next((table for table in self._tables if table.class_labels is class_labels), None)
+        if table is not None and level in table and bool((time == level).all()):
+            return table[level]
+        return self._embedding(time, class_labels)
 
 
 class _Weights:
@@ -129,6 +128,10 @@ class _Weights:
         self._kernel_power = kernel_power
         self.device, self.dtype = device, dtype
         self.accurate = torch.promote_types(dtype, torch.float32)
+
+    def accurately(self) -> "_Weights":
+        """The same weights, handed out in float32 or better."""
+        return _Weights(self._tensors, self._kernel_power, self.device, self.accurate)
 
     def plain(self, name: str) -> Tensor:
         """A tensor as it is, in float32 or better."""
@@ -158,10 +161,17 @@ class _Weights:
 
 
 class _Embedding:
-    """Noise level and class to the scales of all blocks side by side: (N,) and labels -> (N, all O together)."""
+    """Noise level and class to what each block multiplies its channels with: (N,) and labels -> (N, 1, 1, 1, O) each.
 
-    def __init__(self, model: ModelConfig, weights: _Weights) -> None:
+    Args:
+        model, weights: the network.
+        dtypes: what each block computes in.
+    """
+
+    def __init__(self, model: ModelConfig, weights: _Weights, dtypes: list[torch.dtype]) -> None:
         self.num_classes = model.num_classes
+        self._dtypes = dtypes
+        self._widths = [block.dim_out for block in network_plan(model)]
         self._frequencies = weights.plain("to_time_emb.0.weights") * (2 * math.pi)
         balance, class_scale = model.mp_add_emb_t, 0.0
         norm = math.hypot(1 - balance, balance)
@@ -183,89 +193,84 @@ class _Embedding:
             ]
         )
 
-    def __call__(self, time: Tensor, class_labels: Tensor | None) -> Tensor:
+    def __call__(self, time: Tensor, class_labels: Tensor | None) -> list[Tensor]:
+        return self.scales(self.of_level(time) + self.of_class(class_labels, len(time)))
+
+    def of_level(self, time: Tensor) -> Tensor:
+        """What the noise levels (N,) add to the embedding: (N, E)."""
         angles = time.to(self._frequencies).unsqueeze(1) * self._frequencies
-        emb = F.linear(torch.cat((angles.sin(), angles.cos()), dim=1), self._time)
-        rows = label_rows(class_labels, len(time), self.num_classes)
-        if rows is not None and self._class is not None:
-            emb = emb + F.linear(rows.to(emb), self._class)
-        return 1 + F.linear(F.silu(emb), self._blocks)
+        return F.linear(torch.cat((angles.sin(), angles.cos()), dim=1), self._time)
+
+    def of_class(self, class_labels: Tensor | None, count: int) -> Tensor:
+        """What `count` labels add to the embedding: (count, E), or (1, 1) for a network without classes."""
+        rows = label_rows(class_labels, count, self.num_classes)
+        if rows is None or self._class is None:
+            return self._time.new_zeros(1, 1)
+        return F.linear(rows.to(self._class), self._class)
+
+    def scales(self, emb: Tensor) -> list[Tensor]:
+        """From the embedding (..., E): (..., 1, 1, 1, O) for each block."""
+        rows = 1 + F.linear(F.silu(emb), self._blocks)
+        parts = torch.split(rows, self._widths, dim=-1)
+        return [
+            part.to(dtype).view(*part.shape[:-1], 1, 1, 1, -1) for part, dtype in zip(parts, self._dtypes, strict=True)
+        ]
 
 
-def _convolution(kernel: Tensor, size: int) -> "_Convolution | _PlaneProduct":
-    """3x3x3 convolution with zero padding, (B, T, H, W, C) -> (B, T, H, W, O), by the form that suits H and W."""
-    return _PlaneProduct(kernel, size) if size <= _WIDEST_WHOLE_PLANE else _Convolution(kernel)
+class _Table:
+    """The scales of all blocks for the labels of one sampling and all its noise levels.
 
-
-class _Convolution:
-    """Convolution by its kernel (O, C, 3, 3, 3), or another one with its stride and padding."""
-
-    def __init__(self, kernel: Tensor, *, stride: tuple[int, ...] = (1, 1, 1), padding: int = 1) -> None:
-        self._kernel = kernel.contiguous(memory_format=torch.channels_last_3d)
-        self._stride, self._padding = stride, (padding,) * 3
-        # ATen would take its own, slow convolution for a batch of one in float32; in other dtypes it chooses well.
-        self._onednn = kernel.device.type == "cpu" and kernel.dtype == torch.float32 and torch._C._has_mkldnn
-
-    def __call__(self, x: Tensor) -> Tensor:
-        x = x.permute(0, 4, 1, 2, 3)
-        if self._onednn:
-            y = torch.mkldnn_convolution(x, self._kernel, None, self._padding, self._stride, (1, 1, 1), 1)
-        else:
-            y = F.conv3d(x, self._kernel, stride=self._stride, padding=self._padding)
-        return y.permute(0, 2, 3, 4, 1).contiguous()
-
-
-def _shrinking(matrix: Tensor, factors: tuple[int, ...]) -> _Convolution:
-    """The mean over `factors` places, T, H and W, and a product with `matrix` (O, C) after it, as one convolution."""
-    kernel = (matrix / math.prod(factors)).view(*matrix.shape, 1, 1, 1).repeat(1, 1, *factors)
-    return _Convolution(kernel, stride=factors, padding=0)
-
-
-class _PlaneProduct:
-    """Convolution by one product over three whole planes, one after the other in time, for each plane.
+    Levels and labels meet in a nonlinearity, so that of all levels only their part of the embedding is kept, and the
+    scales only of the next few that the sampler comes to.
 
     Args:
-        kernel: (O, C, 3, 3, 3).
-        size: H and W, at most 2: of larger planes, pairs of places that no tap connects would be most of the work.
+        embedding: what is tabulated.
+        times: (N,), noise embeddings in about the order in which they will be asked for.
+        class_labels: as the calls will be given them.
     """
 
-    def __init__(self, kernel: Tensor, size: int) -> None:
-        self._matrix = _plane_matrix(kernel, size)
+    ROWS = 64
+    """How many rows are made at once: enough to read the matrix only now and then, and few enough to be small."""
 
-    def __call__(self, x: Tensor) -> Tensor:
-        planes = F.pad(x.flatten(2), (0, 0, 1, 1))
-        three = torch.cat((planes[:, :-2], planes[:, 1:-1], planes[:, 2:]), dim=2)
-        return F.linear(three, self._matrix).view(*x.shape[:4], -1)
+    def __init__(self, embedding: "_Embedding", times: Tensor, class_labels: Tensor | None) -> None:
+        self.class_labels = class_labels
+        self._embedding = embedding
+        self._levels = embedding.of_level(times)
+        self._classes = embedding.of_class(class_labels, 1 if class_labels is None else len(class_labels))
+        self._places = {time: place for place, time in enumerate(times.tolist())}
+        self._few = max(1, self.ROWS // len(self._classes))
+        self._first, self._scales = len(times), list[Tensor]()
 
+    def __contains__(self, time: float) -> bool:
+        return time in self._places
 
-def _plane_matrix(kernel: Tensor, size: int) -> Tensor:
-    """A kernel as the matrix from three planes one after the other to one plane: (H * W * O, 3 * H * W * C).
-
-    The place Y sees the place y through the tap y - Y + 1, and so along x.
-    """
-    rows = torch.stack([kernel[:, :, :, 1 - Y : 1 - Y + size] for Y in range(size)])
-    places = torch.stack([rows[..., 1 - X : 1 - X + size] for X in range(size)])
-    return rearrange(places, "X Y o c t y x -> (Y X o) (t y x c)")
+    def __getitem__(self, time: float) -> list[Tensor]:
+        place = self._places[time]
+        if not self._first <= place < self._first + self._few:
+            near = self._levels[place : place + self._few].unsqueeze(1) + self._classes
+            self._first, self._scales = place, self._embedding.scales(near)
+        return [scale[place - self._first] for scale in self._scales]
 
 
 class _Block:
     """Residual block of either path; see `mpvideo.nn.unet3d.Block`."""
 
     def __init__(self, plan: BlockPlan, model: ModelConfig, weights: _Weights) -> None:
-        self.plan = plan
+        self.plan, self.dtype = plan, weights.dtype
         norm = math.hypot(1 - RESIDUAL_BALANCE, RESIDUAL_BALANCE)
         self._straight = RESIDUAL_BALANCE / norm
-        size, name = plan.image_size, plan.name
-        self._conv1 = _convolution(weights.take(f"{name}.block1.1", scale=1 / MP_SILU_SCALE), size)
-        self._conv2 = _convolution(
-            weights.take(f"{name}.block2.2", scale=(1 - RESIDUAL_BALANCE) / norm / MP_SILU_SCALE), size
+        name, shape = plan.name, (plan.frames, plan.image_size, plan.image_size)
+        self._conv1 = convolution(weights.take(f"{name}.block1.1", scale=1 / MP_SILU_SCALE), shape)
+        self._conv2 = convolution(
+            weights.take(f"{name}.block2.2", scale=(1 - RESIDUAL_BALANCE) / norm / MP_SILU_SCALE), shape
         )
-        self._shrink: _Convolution | None = None
+        self._shrink = None
         if plan.kind == "encoder" and plan.resamples:
-            self._shrink = _shrinking(weights.matrix(f"{name}.downsample_conv"), plan.factors)
+            larger = tuple(size * factor for size, factor in zip(shape, plan.factors, strict=True))
+            self._shrink = shrinking(weights.matrix(f"{name}.downsample_conv"), plan.factors, larger)
         self._residual = None
         if plan.kind == "decoder" and plan.dim_in != plan.dim_out:
-            self._residual = weights.matrix(f"{name}.res_conv", scale=self._straight)
+            self._residual = Product(weights.matrix(f"{name}.res_conv", scale=self._straight))
         paths: dict[str, dict[str, AttentionAxes]] = {
             "none": {}, "joint": {"attn": "joint"}, "factorized": {"attn.0": "space", "attn.1": "time"}
         }  # fmt: skip
@@ -274,22 +279,32 @@ class _Block:
         ]
 
     def __call__(self, x: Tensor, scale: Tensor) -> Tensor:
-        if self.plan.kind == "encoder":
-            x = pixel_norm(x if self._shrink is None else self._shrink(x), dim=-1)
-        straight, alpha = x, self._straight
-        if self._residual is not None:
-            straight, alpha = F.linear(x, self._residual), 1.0
-        if self.plan.kind == "decoder" and self.plan.resamples:
-            own = straight is not x
-            x = _upsampled(x, self.plan.factors)
-            straight = _upsampled(straight, self.plan.factors) if own else x
-        # What was made for this block alone is overwritten: memory that is new to a process costs more than the sums.
-        y = self._conv1(F.silu(x, inplace=straight is not x and (self.plan.skip_dim > 0 or self.plan.resamples)))
-        y = self._conv2(F.silu(y.mul_(scale), inplace=True))
-        x = y.add_(straight, alpha=alpha)
+        activated, straight = self._encode(x) if self.plan.kind == "encoder" else self._decode(x)
+        x = self._conv2(F.silu(self._conv1(activated, times=scale), inplace=True), plus=straight)
         for attention in self._attention:
             x = attention(x)
         return x
+
+    def _encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """What the branch convolves, and what is added to it in the end."""
+        dtype = x.dtype
+        if self._shrink is not None:
+            x = self._shrink(x)
+        # In float32, and so with one rounding instead of three; in bfloat16 it takes no longer.
+        x = pixel_norm(x.to(torch.promote_types(dtype, torch.float32)), dim=-1)
+        return F.silu(x).to(dtype), x.mul_(self._straight).to(dtype)
+
+    def _decode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """As `_encode`."""
+        straight = None if self._residual is None else self._residual(x)
+        # What was made for this block alone is overwritten: memory that is new to a process costs more than the sums.
+        mine = self.plan.skip_dim > 0
+        if self.plan.resamples:
+            x, mine = _upsampled(x, self.plan.factors), True
+            straight = None if straight is None else _upsampled(straight, self.plan.factors)
+        if straight is None:
+            straight = x * self._straight
+        return F.silu(x, inplace=mine), straight
 
 
 class _Attention:
@@ -303,12 +318,12 @@ class _Attention:
         self._heads = attention_heads(model, plan.dim_out)
         memory = pixel_norm(weights.plain(f"{name}.mem_kv"), dim=-1)
         self._memory = rearrange(memory, "n heads m d -> m n heads d").to(weights.dtype)
-        self._to_qkv = weights.matrix(f"{name}.to_qkv")
-        self._to_out = weights.matrix(f"{name}.to_out", scale=(1 - balance) / norm)
+        self._to_qkv = Product(weights.matrix(f"{name}.to_qkv"))
+        self._to_out = Product(weights.matrix(f"{name}.to_out", scale=(1 - balance) / norm))
 
     def __call__(self, x: Tensor) -> Tensor:
         B, T, H, W, _ = x.shape
-        qkv = F.linear(x, self._to_qkv)
+        qkv = self._to_qkv(x)
         if self._axes == "time":
             qkv = rearrange(qkv, "b t h w c -> (b h w) t c")
         else:
@@ -324,9 +339,9 @@ class _Attention:
         q = qkv[:, :, 0] * unit[:, :, 0]
         k, v = kv.unbind(2)
         out = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
-        out = F.linear(out.transpose(1, 2).flatten(2), self._to_out)
-        out = rearrange(out, "(b h w) t c -> b t h w c", h=H, w=W) if self._axes == "time" else out.view_as(x)
-        return torch.add(out, x, alpha=self._straight)
+        out = out.transpose(1, 2).flatten(2)
+        out = rearrange(out, "(b h w) t c -> b t h w c", h=H, w=W) if self._axes == "time" else out.view(B, T, H, W, -1)
+        return self._to_out(out, plus=x.mul_(self._straight))
 
 
 def _mp_cat(a: Tensor, b: Tensor, balance: float) -> Tensor:

@@ -1,0 +1,147 @@
+"""Convolutions and matrix products by weights that never change again, in the form that a device computes fastest.
+
+On a CPU with oneDNN a weight is reordered once to what its kernels want, and what comes after a convolution, a scale
+for each channel or a sum, is done before its result is rounded and stored. These are the operations that torch.compile
+puts in the place of the ordinary ones, and no public interface. In other dtypes, on other devices and in other builds
+of torch the ordinary ones do the same.
+
+Letters: B batch, C O channels in and out, T frames, H W height and width. Activations are (B, T, H, W, C), contiguous.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor
+
+_ONEDNN = torch.ops.mkldnn
+
+_ROWS = 64
+"""For how many rows a matrix is reordered. It suits fewer and more as well: measured from 8 to 16,384."""
+
+
+def _onednn_takes(weight: Tensor) -> bool:
+    if weight.device.type != "cpu" or not torch._C._has_mkldnn:
+        return False
+    if weight.dtype == torch.bfloat16:
+        return bool(_ONEDNN._is_mkldnn_bf16_supported())
+    return weight.dtype == torch.float32
+
+
+class Convolution:
+    """3D convolution, (B, T, H, W, C) -> (B, T', H', W', O).
+
+    Args:
+        kernel: (O, C, t, h, w).
+        shape: T, H and W of the usual input; any other will do.
+        stride, padding: along T, H and W.
+    """
+
+    def __init__(
+        self,
+        kernel: Tensor,
+        shape: tuple[int, ...],
+        *,
+        stride: tuple[int, ...] = (1, 1, 1),
+        padding: tuple[int, ...] = (1, 1, 1),
+    ) -> None:
+        self._stride, self._padding = list(stride), list(padding)
+        self._onednn = _onednn_takes(kernel)
+        if self._onednn:
+            usual = [1, kernel.shape[1], *shape]
+            self._kernel = _ONEDNN._reorder_convolution_weight(kernel, self._padding, self._stride, [1, 1, 1], 1, usual)
+        else:
+            self._kernel = kernel.contiguous(memory_format=torch.channels_last_3d)
+
+    def __call__(self, x: Tensor, *, times: Tensor | None = None, plus: Tensor | None = None) -> Tensor:
+        """Convolves, and multiplies by `times` (B, 1, 1, 1, O) or adds to `plus`, which the result may overwrite."""
+        x = x.permute(0, 4, 1, 2, 3)
+        if self._onednn:
+            y = self._by_onednn(x, times, plus)
+            return y.permute(0, 2, 3, 4, 1).contiguous()
+        y = F.conv3d(x, self._kernel, stride=self._stride, padding=self._padding).permute(0, 2, 3, 4, 1).contiguous()
+        if times is not None:
+            return y * times
+        return y if plus is None else y + plus
+
+    def _by_onednn(self, x: Tensor, times: Tensor | None, plus: Tensor | None) -> Tensor:
+        how = (self._kernel, None, self._padding, self._stride, [1, 1, 1], 1)
+        y: Tensor
+        if times is not None:
+            scale = times.permute(0, 4, 1, 2, 3)
+            y = _ONEDNN._convolution_pointwise.binary(x, scale, *how, "mul", None, None, [], None)
+        elif plus is not None:
+            total = plus.permute(0, 4, 1, 2, 3)
+            y = _ONEDNN._convolution_pointwise_.binary(total, x, *how, "add", None, None, [], None)
+        else:
+            y = _ONEDNN._convolution_pointwise.default(x, *how, "none", [], None)
+        return y
+
+
+class Product:
+    """Product with a matrix (O, C), (..., C) -> (..., O): what a 1x1x1 convolution is where channels are last."""
+
+    def __init__(self, matrix: Tensor) -> None:
+        # In float32 the ordinary product is as fast.
+        self._onednn = matrix.dtype == torch.bfloat16 and _onednn_takes(matrix)
+        self._matrix = _ONEDNN._reorder_linear_weight(matrix, _ROWS) if self._onednn else matrix
+
+    def __call__(self, x: Tensor, *, plus: Tensor | None = None) -> Tensor:
+        """Multiplies, and adds `plus`."""
+        y: Tensor
+        if not self._onednn:
+            y = F.linear(x, self._matrix)
+            return y if plus is None else y.add_(plus)
+        if plus is None:
+            y = _ONEDNN._linear_pointwise.default(x, self._matrix, None, "none", [], None)
+        else:
+            y = _ONEDNN._linear_pointwise.binary(x, plus, self._matrix, None, "add")
+        return y
+
+
+class SmallPlaneConvolution:
+    """3x3x3 convolution with zero padding of planes of at most 2x2 places.
+
+    It is a product over three whole planes, one after the other in time, for each plane: with fewer operations than 27
+    taps, none of which falls on the padding. (Of larger planes, pairs of places that no tap connects would be most of
+    the work.)
+
+    Args:
+        kernel: (O, C, 3, 3, 3).
+        size: H and W.
+    """
+
+    WIDEST = 2
+
+    def __init__(self, kernel: Tensor, size: int) -> None:
+        self._product = Product(_plane_matrix(kernel, size))
+
+    def __call__(self, x: Tensor, *, times: Tensor | None = None, plus: Tensor | None = None) -> Tensor:
+        """As `Convolution`."""
+        planes = F.pad(x.flatten(2), (0, 0, 1, 1))
+        three = torch.cat((planes[:, :-2], planes[:, 1:-1], planes[:, 2:]), dim=2)
+        y = self._product(three, plus=None if plus is None else plus.flatten(2)).view(*x.shape[:4], -1)
+        return y if times is None else y.mul_(times)
+
+
+def _plane_matrix(kernel: Tensor, size: int) -> Tensor:
+    """A kernel as the matrix from three planes one after the other to one plane: (H * W * O, 3 * H * W * C).
+
+    The place Y sees the place y through the tap y - Y + 1, and so along x.
+    """
+    rows = torch.stack([kernel[:, :, :, 1 - Y : 1 - Y + size] for Y in range(size)])
+    places = torch.stack([rows[..., 1 - X : 1 - X + size] for X in range(size)])
+    return rearrange(places, "X Y o c t y x -> (Y X o) (t y x c)")
+
+
+def convolution(kernel: Tensor, shape: tuple[int, ...]) -> Convolution | SmallPlaneConvolution:
+    """3x3x3 convolution with zero padding by the form that suits T, H and W."""
+    small = max(shape[1:]) <= SmallPlaneConvolution.WIDEST
+    return SmallPlaneConvolution(kernel, shape[1]) if small else Convolution(kernel, shape)
+
+
+def shrinking(matrix: Tensor, factors: tuple[int, ...], shape: tuple[int, ...]) -> Convolution:
+    """The mean over `factors` places, T, H and W, and a product with `matrix` (O, C) after it, as one convolution."""
+    kernel = (matrix / math.prod(factors)).view(*matrix.shape, 1, 1, 1).repeat(1, 1, *factors)
+    return Convolution(kernel, shape, stride=factors, padding=(0, 0, 0))

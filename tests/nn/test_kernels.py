@@ -1,0 +1,95 @@
+"""Convolutions and products against the plain operations in float64."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mpvideo.nn import kernels
+from mpvideo.nn.kernels import Convolution, Product, SmallPlaneConvolution, convolution, shrinking
+from tests.networks import randn
+
+ACCURACY = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 1e-2}
+
+dtypes = st.sampled_from(list(ACCURACY))
+shapes = st.tuples(*[st.integers(1, 4)] * 3)  # B, T, H = W
+# Of one channel and one frame, oneDNN's bfloat16 convolution is garbage in whatever way it is called (torch 2.13.0).
+widths = st.tuples(*[st.sampled_from([2, 3, 16, 40])] * 2)
+
+
+def direct(x, kernel, **how):
+    """The convolution in float64, of (B, T, H, W, C)."""
+    return F.conv3d(x.double().permute(0, 4, 1, 2, 3), kernel.double(), **how).permute(0, 2, 3, 4, 1)
+
+
+def assert_near(result, expected, dtype, scale):
+    """Within the dtype's rounding of numbers of that size."""
+    assert result.dtype == dtype and result.shape == expected.shape and result.is_contiguous()
+    assert (result.double() - expected).abs().max() <= ACCURACY[dtype] * (1 + scale)
+
+
+@settings(max_examples=100, deadline=None)
+@given(shape=shapes, usual=shapes, widths=widths, dtype=dtypes)
+def test_convolution(shape, usual, widths, dtype):
+    (B, T, S), (C, D) = shape, widths
+    x, kernel = randn(B, T, S, S, C).to(dtype), randn(D, C, 3, 3, 3, seed=1).to(dtype)
+    times, plus = randn(B, 1, 1, 1, D, seed=2).to(dtype), randn(B, T, S, S, D, seed=3).to(dtype)
+    run = Convolution(kernel, (usual[1], S, S))
+    expected = direct(x, kernel, padding=1)
+    scale = float(expected.abs().max())
+    assert_near(run(x), expected, dtype, scale)
+    assert_near(run(x, times=times), expected * times.double(), dtype, 4 * scale)
+    sum_ = expected + plus.double()
+    assert_near(run(x, plus=plus), sum_, dtype, scale + 4)
+
+
+@settings(max_examples=60, deadline=None)
+@given(shape=st.tuples(st.integers(1, 3), st.integers(1, 4), st.integers(1, 2)), widths=widths, dtype=dtypes)
+def test_small_planes(shape, widths, dtype):
+    (B, T, S), (C, D) = shape, widths
+    x, kernel = randn(B, T, S, S, C).to(dtype), randn(D, C, 3, 3, 3, seed=1).to(dtype)
+    times, plus = randn(B, 1, 1, 1, D, seed=2).to(dtype), randn(B, T, S, S, D, seed=3).to(dtype)
+    run = convolution(kernel, (T, S, S))
+    assert isinstance(run, SmallPlaneConvolution)
+    expected = direct(x, kernel, padding=1)
+    scale = float(expected.abs().max())
+    assert_near(run(x), expected, dtype, scale)
+    assert_near(run(x, times=times), expected * times.double(), dtype, 4 * scale)
+    assert_near(run(x, plus=plus.clone()), expected + plus.double(), dtype, scale + 4)
+
+
+@settings(max_examples=60, deadline=None)
+@given(shape=shapes, widths=widths, dtype=dtypes)
+def test_product(shape, widths, dtype):
+    C, D = widths
+    x, matrix, plus = randn(*shape, C).to(dtype), randn(D, C, seed=1).to(dtype), randn(*shape, D, seed=2).to(dtype)
+    run, expected = Product(matrix), x.double() @ matrix.double().mT
+    scale = float(expected.abs().max())
+    assert_near(run(x), expected, dtype, scale)
+    assert_near(run(x, plus=plus), expected + plus.double(), dtype, scale + 4)
+
+
+@pytest.mark.parametrize("dtype", ACCURACY)
+@pytest.mark.parametrize("factors", [(2, 2, 2), (1, 2, 2), (2, 1, 1)])
+def test_shrinking(factors, dtype):
+    x, matrix = randn(2, 4, 6, 6, 16).to(dtype), randn(24, 16, seed=1).to(dtype)
+    pooled = F.avg_pool3d(x.double().permute(0, 4, 1, 2, 3), factors).permute(0, 2, 3, 4, 1)
+    expected = pooled @ matrix.double().mT
+    assert_near(shrinking(matrix, factors, (4, 6, 6))(x), expected, dtype, float(expected.abs().max()))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_without_onednn(monkeypatch, dtype):
+    """What other builds of torch and other devices run gives the same."""
+    x, kernel, plus = randn(2, 4, 6, 6, 16).to(dtype), randn(24, 16, 3, 3, 3).to(dtype), randn(2, 4, 6, 6, 24).to(dtype)
+    times = randn(2, 1, 1, 1, 24).to(dtype)
+    ours = Convolution(kernel, (4, 6, 6))
+    matrix = Product(kernel[..., 1, 1, 1].contiguous())
+    monkeypatch.setattr(kernels, "_onednn_takes", lambda weight: False)
+    plain, plain_matrix = Convolution(kernel, (4, 6, 6)), Product(kernel[..., 1, 1, 1].contiguous())
+    near = {"rtol": 0, "atol": 300 * ACCURACY[dtype]}
+    torch.testing.assert_close(plain(x), ours(x), **near)
+    torch.testing.assert_close(plain(x, times=times), ours(x, times=times), **near)
+    torch.testing.assert_close(plain(x, plus=plus.clone()), ours(x, plus=plus.clone()), **near)
+    torch.testing.assert_close(plain_matrix(x, plus=plus.clone()), matrix(x, plus=plus.clone()), **near)
