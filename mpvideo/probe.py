@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from functools import cache
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from mpvideo.nn.convolution import conv3d_same
-from mpvideo.nn.layers import RESIDUAL_BALANCE, mp_silu, mp_sum, normalize, pixel_norm
+from mpvideo.architecture import network_plan, network_shapes
+from mpvideo.config import ModelConfig
+from mpvideo.nn.inference import Block, Weights
 
 ERROR_LIMITS = {"float32": 1e-4, "bfloat16": 3e-2, "float16": 5e-3}
 """Largest error of the block, relative to its result, that rounding explains: several times what a sound device has."""
@@ -29,7 +29,7 @@ _SECONDS = 0.1  # the time after which no further round begins: without its own 
 
 _HEADS = 2
 # (B, C, T, H, W). To be timed a block must be so large that its arithmetic counts, not how it is called.
-_CHECKED = (2, 64, 4, 8, 8)
+_CHECKED = (1, 64, 4, 8, 8)
 _TIMED_ON_CPU = (2, 128, 4, 8, 8)
 _TIMED_ELSEWHERE = (4, 128, 8, 16, 16)
 
@@ -67,39 +67,37 @@ class Check:
         return None
 
 
-class Block:
-    """Two 3x3x3 convolutions and attention with their residual sums, in fixed weights, on fixed input.
+class Trial:
+    """A block of the network's inference form, one that halves and attends, in fixed weights on fixed input.
 
     Args:
-        shape: of the input, (B, C, T, H, W).
+        shape: of the result, (B, C, T, H, W); the input is twice as long, high and wide.
         device: where to compute.
         dtype: what to compute in.
     """
 
     def __init__(self, shape: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> None:
+        B, C, T, H, _ = shape
+        model = ModelConfig(
+            image_size=2 * H, frames=2 * T, dim=C, dim_max=C, num_downsamples=1, num_blocks_per_stage=1,
+            attn_res=(H,), attn_dim_head=C // _HEADS,
+        )  # fmt: skip
+        plan = next(block for block in network_plan(model) if block.resamples)
         draw = torch.Generator().manual_seed(0)
-        C = shape[1]
-
-        def weight(channels: int, size: int) -> Tensor:
-            drawn = torch.randn(channels, C, size, size, size, generator=draw)
-            return (normalize(drawn) / math.sqrt(C * size**3)).to(device, dtype)
-
-        self.x = torch.randn(shape, generator=draw).to(device, dtype)
-        self.convolutions = weight(C, 3), weight(C, 3)
-        self.qkv, self.out = weight(3 * C, 1), weight(C, 1)
+        tensors = {
+            name: torch.randn(size, generator=draw)
+            for name, size in network_shapes(model).items()
+            if name.startswith(f"{plan.name}.")
+        }
+        self._block = Block(plan, model, Weights(tensors, 3, device, dtype))
+        self._x = torch.randn(B, 2 * T, 2 * H, 2 * H, C, generator=draw).to(device, dtype)
+        self._scale = torch.rand(B, 1, 1, 1, C, generator=draw).to(device, dtype)
+        self.device, self.dtype = device, dtype
 
     @torch.inference_mode()
     def __call__(self) -> Tensor:
-        """Computes the block, (B, C, T, H, W)."""
-        x, (B, C, T, H, W) = self.x, self.x.shape
-        branch = x
-        for weight in self.convolutions:
-            branch = conv3d_same(mp_silu(branch), weight)
-        x = mp_sum(x, branch, RESIDUAL_BALANCE)
-        tokens = conv3d_same(x, self.qkv).reshape(B, 3, _HEADS, C // _HEADS, T * H * W).permute(1, 0, 2, 4, 3)
-        q, k, v = pixel_norm(tokens.contiguous(), dim=-1)
-        attended = F.scaled_dot_product_attention(q, k, v).transpose(2, 3).reshape(B, C, T, H, W)
-        return mp_sum(conv3d_same(attended, self.out), x, RESIDUAL_BALANCE)
+        """Computes the block, (B, T, H, W, C)."""
+        return self._block(self._x, self._scale)
 
 
 @cache
@@ -107,7 +105,7 @@ def check_block(device: str, dtype: str) -> Check:
     """Compares the block on a device with float64 on the CPU; measured once in a process."""
     try:
         with _one_thread():  # among other programs, threads that wait for each other would take longer than the work
-            result = Block(_CHECKED, torch.device(device), getattr(torch, dtype))().cpu().double()
+            result = Trial(_CHECKED, torch.device(device), getattr(torch, dtype))().cpu().double()
     except (MemoryError, RuntimeError) as error:  # no kernel, no memory, a driver that does not fit
         words = str(error).strip()
         return Check(device, dtype, None, words.splitlines()[0] if words else type(error).__name__)
@@ -118,7 +116,7 @@ def check_block(device: str, dtype: str) -> Check:
 @cache
 def _reference() -> Tensor:
     with _one_thread():
-        return Block(_CHECKED, torch.device("cpu"), torch.float64)()
+        return Trial(_CHECKED, torch.device("cpu"), torch.float64)()
 
 
 def relative_error(result: Tensor, reference: Tensor) -> float:
@@ -137,7 +135,7 @@ def measure_speedup(device: str) -> float | None:
     seconds = dict.fromkeys((torch.float32, torch.bfloat16), math.inf)
     shape = _TIMED_ON_CPU if device == "cpu" else _TIMED_ELSEWHERE
     try:
-        blocks = {dtype: Block(shape, torch.device(device), dtype) for dtype in seconds}
+        blocks = {dtype: Trial(shape, torch.device(device), dtype) for dtype in seconds}
         with _one_thread():
             for block in blocks.values():
                 _timed(block)
@@ -162,9 +160,9 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _timed(block: Block) -> float:
+def _timed(block: Trial) -> float:
     # Windows counts a thread's time in sixtieths of a second.
-    clock = time.thread_time if block.x.device.type == "cpu" and os.name != "nt" else time.perf_counter
+    clock = time.thread_time if block.device.type == "cpu" and os.name != "nt" else time.perf_counter
     began = clock()
     float(block()[0, 0, 0, 0, 0])  # an accelerator has to be waited for
     return clock() - began

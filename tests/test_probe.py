@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from mpvideo import probe
+from mpvideo.nn.kernels import Convolution
 from mpvideo.probe import ERROR_LIMITS, Check, check_block, measure_speedup
 
 EVERYWHERE = ("float32", "bfloat16")  # float16 is not on every CPU
@@ -27,10 +28,13 @@ def test_a_sound_cpu_passes_and_rounds(dtype):
     assert ERROR_LIMITS[dtype] / 10_000 < check.error < ERROR_LIMITS[dtype] / 3
 
 
-def broken_convolution(x, weight):
+SOUND = Convolution.__call__
+
+
+def broken_convolution(self, x, **after):
     """Leaves the last frame out, as a kernel with a wrong bound does."""
-    out = F.conv3d(x, weight, padding=weight.shape[-1] // 2)
-    out[:, :, -1] = 0
+    out = SOUND(self, x, **after).clone()
+    out[:, -1] = 0
     return out
 
 
@@ -42,7 +46,7 @@ def unscaled_attention(q, k, v):
 @pytest.mark.parametrize(
     ("place", "function"),
     [
-        ("mpvideo.probe.conv3d_same", broken_convolution),
+        ("mpvideo.nn.kernels.Convolution.__call__", broken_convolution),
         ("torch.nn.functional.scaled_dot_product_attention", unscaled_attention),
     ],
 )
@@ -57,7 +61,7 @@ def test_wrong_kernels_are_found(monkeypatch, dtype, place, function):
 
 def test_no_finite_result(monkeypatch):
     probe._reference()
-    monkeypatch.setattr("mpvideo.probe.conv3d_same", lambda x, weight: x[:, :1].expand(-1, len(weight), -1, -1, -1) / 0)
+    monkeypatch.setattr(Convolution, "__call__", lambda self, x, **after: SOUND(self, x, **after) / 0)
     assert check_block("cpu", "bfloat16") == Check("cpu", "bfloat16", None)
     assert check_block("cpu", "bfloat16").problem == "gives NaN or infinity on a test block"
 
@@ -72,18 +76,18 @@ def test_no_finite_result(monkeypatch):
     ],
 )
 def test_what_cannot_be_computed(monkeypatch, error, words):
-    def fail(*_):
+    def fail(*_, **__):
         raise error
 
     probe._reference()
-    monkeypatch.setattr("mpvideo.probe.conv3d_same", fail)
+    monkeypatch.setattr(Convolution, "__call__", fail)
     assert check_block("cpu", "float16").problem == f"fails on a test block: {words}"
     assert measure_speedup("cpu") is None
 
 
 def test_it_is_measured_once(monkeypatch):
     first, speedup = check_block("cpu", "float32"), measure_speedup("cpu")
-    monkeypatch.setattr("mpvideo.probe.Block", None)
+    monkeypatch.setattr("mpvideo.probe.Trial", None)
     assert check_block("cpu", "float32") is first
     assert measure_speedup("cpu") == speedup
 
@@ -91,7 +95,7 @@ def test_it_is_measured_once(monkeypatch):
 def test_speedup(monkeypatch):
     """Of a clock that ticks 6 in float32 and 2 in bfloat16, but for rounds in which something else interferes."""
     late = iter([0, 0, 9, 0, 0, 5] + 50 * [0])
-    monkeypatch.setattr("mpvideo.probe._timed", lambda block: (6 if block.x.dtype == torch.float32 else 2) + next(late))
+    monkeypatch.setattr("mpvideo.probe._timed", lambda block: (6 if block.dtype == torch.float32 else 2) + next(late))
     assert measure_speedup("cpu") == 3
 
 

@@ -63,13 +63,13 @@ class InferenceUnet3D:
                 f"tensors must be just those of the network, missing or left over: {first_ten(sorted(wrong))}"
             )
         self.config = model
-        weights = _Weights(tensors, 2 if legacy_fan_in else 3, torch.device(device), dtype)
+        weights = Weights(tensors, 2 if legacy_fan_in else 3, torch.device(device), dtype)
         self.dtype = dtype
         shape = (model.frames, model.image_size, model.image_size)
         first = weights.accurately() if model.dim < _NARROW else weights
         self._input = convolution(first.take("input_block", unseen=1), shape)
         self._blocks = [
-            _Block(block, model, first if (block.kind, block.dim_in) == ("encoder", model.dim) else weights)
+            Block(block, model, first if (block.kind, block.dim_in) == ("encoder", model.dim) else weights)
             for block in network_plan(model)
         ]
         self._embedding = _Embedding(model, weights, [block.dtype for block in self._blocks])
@@ -120,7 +120,7 @@ class InferenceUnet3D:
         return self._embedding(time, class_labels)
 
 
-class _Weights:
+class Weights:
     """Hands out the weights of a state dict, normalised and in the dtype and on the device to compute with."""
 
     def __init__(self, tensors: dict[str, Tensor], kernel_power: int, device: torch.device, dtype: torch.dtype) -> None:
@@ -129,9 +129,9 @@ class _Weights:
         self.device, self.dtype = device, dtype
         self.accurate = torch.promote_types(dtype, torch.float32)
 
-    def accurately(self) -> "_Weights":
+    def accurately(self) -> "Weights":
         """The same weights, handed out in float32 or better."""
-        return _Weights(self._tensors, self._kernel_power, self.device, self.accurate)
+        return Weights(self._tensors, self._kernel_power, self.device, self.accurate)
 
     def plain(self, name: str) -> Tensor:
         """A tensor as it is, in float32 or better."""
@@ -168,7 +168,7 @@ class _Embedding:
         dtypes: what each block computes in.
     """
 
-    def __init__(self, model: ModelConfig, weights: _Weights, dtypes: list[torch.dtype]) -> None:
+    def __init__(self, model: ModelConfig, weights: Weights, dtypes: list[torch.dtype]) -> None:
         self.num_classes = model.num_classes
         self._dtypes = dtypes
         self._widths = [block.dim_out for block in network_plan(model)]
@@ -252,10 +252,10 @@ class _Table:
         return [scale[place - self._first] for scale in self._scales]
 
 
-class _Block:
-    """Residual block of either path; see `mpvideo.nn.unet3d.Block`."""
+class Block:
+    """Residual block of either path, (B, T, H, W, C) -> (B, T', H', W', O); see `mpvideo.nn.unet3d.Block`."""
 
-    def __init__(self, plan: BlockPlan, model: ModelConfig, weights: _Weights) -> None:
+    def __init__(self, plan: BlockPlan, model: ModelConfig, weights: Weights) -> None:
         self.plan, self.dtype = plan, weights.dtype
         norm = math.hypot(1 - RESIDUAL_BALANCE, RESIDUAL_BALANCE)
         self._straight = RESIDUAL_BALANCE / norm
@@ -279,6 +279,12 @@ class _Block:
         ]
 
     def __call__(self, x: Tensor, scale: Tensor) -> Tensor:
+        """Applies the block.
+
+        Args:
+            x: the input, overwritten where a skip is part of it.
+            scale: what the channels between the convolutions are multiplied with, (B, 1, 1, 1, O).
+        """
         activated, straight = self._encode(x) if self.plan.kind == "encoder" else self._decode(x)
         x = self._conv2(F.silu(self._conv1(activated, times=scale), inplace=True), plus=straight)
         for attention in self._attention:
@@ -310,7 +316,7 @@ class _Block:
 class _Attention:
     """Cosine attention with memory; see `mpvideo.nn.layers.MPAttention`."""
 
-    def __init__(self, name: str, axes: AttentionAxes, plan: BlockPlan, model: ModelConfig, weights: _Weights) -> None:
+    def __init__(self, name: str, axes: AttentionAxes, plan: BlockPlan, model: ModelConfig, weights: Weights) -> None:
         balance = model.attn_res_mp_add_t
         norm = math.hypot(1 - balance, balance)
         self._straight = balance / norm
