@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from mpvideo.blend import Blend
 from mpvideo.checkpoint import Checkpoint
 from mpvideo.checkpoint.guide import check_guide
 from mpvideo.checkpoint.load import load_tensors
@@ -27,7 +28,7 @@ from mpvideo.diffusion import (
     EDMDenoiser,
     GuidedDenoiser,
     SeededNoise,
-    class_rows,
+    blended_rows,
     evaluated_levels,
     guidance_of,
     schedule,
@@ -57,12 +58,12 @@ class Job:
     """One video to make.
 
     Attributes:
-        seed: decides every random draw, 0 to 2**63 - 1.
-        class_index: its class; None lets the seed choose where the network has classes.
+        seed: decides every random draw, 0 to 2**63 - 1; or a blend of two, see `SeededNoise`.
+        class_index: its class, or a blend of classes; None lets the seed choose where the network has classes.
     """
 
-    seed: int
-    class_index: int | None = None
+    seed: int | Blend
+    class_index: int | Blend | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,8 +76,8 @@ class Video:
         frames: (T, H, W, C) uint8, C = 1 gray, 3 RGB, 4 RGBA.
     """
 
-    seed: int
-    class_index: int | None
+    seed: int | Blend
+    class_index: int | Blend | None
     frames: npt.NDArray[np.uint8]
 
 
@@ -186,12 +187,12 @@ def _build_autoencoder(shape: AutoencoderConfig, tensors: dict[str, Tensor], dev
     return autoencoder.eval().requires_grad_(False)
 
 
-def drawn_class(seed: int, num_classes: int) -> int:
+def drawn_class(seed: int | Blend, num_classes: int) -> int:
     """The class that a seed chooses by itself."""
     return int(SeededNoise([seed]).random_classes(num_classes)[0])
 
 
-def _class_of(job: Job, num_classes: int | None) -> int | None:
+def _class_of(job: Job, num_classes: int | None) -> int | Blend | None:
     """The class that a job names, checked, or else the one that its seed draws."""
     if num_classes is None:
         if job.class_index is not None:
@@ -199,8 +200,20 @@ def _class_of(job: Job, num_classes: int | None) -> int | None:
         return None
     if job.class_index is None:
         return drawn_class(job.seed, num_classes)
-    check_int("class_index", job.class_index, 0, num_classes - 1)
+    for index in job.class_index.numbers if isinstance(job.class_index, Blend) else (job.class_index,):
+        check_int("class_index", index, 0, num_classes - 1)
     return job.class_index
+
+
+def _label_rows(net: InferenceUnet3D, classes: Sequence[int | Blend | None], num_classes: int) -> Tensor:
+    """The classes as rows of weights, (B, num_classes)."""
+    rows = torch.zeros(len(classes), num_classes)
+    for row, chosen in zip(rows, classes, strict=True):
+        if isinstance(chosen, Blend):
+            row[list(chosen.numbers)] = torch.tensor(chosen.shares)
+        elif chosen is not None:
+            row[chosen] = 1.0
+    return blended_rows(rows, net.class_embedding)
 
 
 def count_evaluations(sampling: SamplingConfig) -> int:
@@ -264,7 +277,7 @@ def _try_batch(
     sampling: SamplingConfig,
     clamp: bool | None,
     on_evaluation: OnEvaluation | None,
-) -> tuple[Tensor, Sequence[int | None]] | None:
+) -> tuple[Tensor, Sequence[int | Blend | None]] | None:
     """Samples one batch; None if there is not enough memory for more than one video."""
     passed_on = 0
 
@@ -324,7 +337,7 @@ def _sample(
     sampling: SamplingConfig,
     clamp: bool | None,
     on_evaluation: OnEvaluation | None,
-) -> tuple[Tensor, Sequence[int | None]]:
+) -> tuple[Tensor, Sequence[int | Blend | None]]:
     """Samples one batch: (B, C, T, H, W) of the network's tensor, and the classes."""
     model = _with_own_tables(model)
     edm, shape = model.config.edm, model.config.model
@@ -332,7 +345,7 @@ def _sample(
     classes = [_class_of(job, shape.num_classes) for job in jobs]
     labels = None
     if shape.num_classes is not None:
-        labels = class_rows(torch.tensor(classes), shape.num_classes).to(model.placement.device)
+        labels = _label_rows(model.net, classes, shape.num_classes).to(model.placement.device)
     main = EDMDenoiser(
         net=model.net,
         sigma_data=edm.sigma_data,

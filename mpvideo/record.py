@@ -10,9 +10,9 @@ In a file it is one JSON object; `mpvideo.video.metadata` says where it stands i
                     sha256: of its tensors, as `mpvideo.checkpoint.load.load_tensors` takes it
     guide           name and sha256 of a second checkpoint that guided it; null for none
     config          what the checkpoint was taken to be: model, video and edm, with the fields that weights.md describes
-    class           index, or null for a network without classes
-    class_name      its name in the checkpoint, or null
-    seed
+    class           index; [[index, weight], ...] for a blend of classes; null for a network without classes
+    class_name      its name in the checkpoint, of a blend name:weight+name:weight, or null
+    seed            number, or [[number, weight], [number, weight]] for a place between two
     frames          how many of its frames were kept
     sampling        all fields of `mpvideo.config.SamplingConfig`
     clamp           whether denoised estimates were clamped
@@ -34,6 +34,7 @@ from pathlib import Path
 from typing import Any, Self, get_args
 
 from mpvideo import __version__
+from mpvideo.blend import Blend
 from mpvideo.checkpoint import Checkpoint, bundled_checkpoint, resolve_config
 from mpvideo.checkpoint.header import is_bare_name
 from mpvideo.checks import build, check_bool, check_choice, check_int
@@ -87,8 +88,9 @@ class Record:
         guide: those of the network that guided it, if that was another.
         config: what they were taken to be: `model`, `video` and `edm` of the config given. The video does not depend
             on the other parts; they are dropped.
-        class_index, class_name: its class; None for a network without classes, and for classes without names.
-        seed: decides all that is random.
+        class_index, class_name: its class, or a blend; None for a network without classes, and for classes without
+            names.
+        seed: decides all that is random; or a blend of two.
         frames: how many frames were kept, from the first.
         sampling: settings of the sampler.
         clamp: whether denoised estimates were clamped to [-1, 1].
@@ -106,9 +108,9 @@ class Record:
     checkpoint: Weights
     guide: Weights | None = None
     config: CheckpointConfig
-    class_index: int | None
+    class_index: int | Blend | None
     class_name: str | None
-    seed: int
+    seed: int | Blend
     frames: int
     sampling: SamplingConfig
     clamp: bool
@@ -127,10 +129,12 @@ class Record:
         if model.num_classes is None and self.class_index is not None:
             raise ValueError(f"class must be null for a network without classes, got {self.class_index}")
         if model.num_classes is not None:
-            check_int("class", self.class_index, 0, model.num_classes - 1)
+            for index in _numbers(self.class_index):
+                check_int("class", index, 0, model.num_classes - 1)
         if self.class_name is not None:
             _check_text("class_name", self.class_name)
-        check_int("seed", self.seed, 0, MAX_SEED)
+        for seed in _numbers(self.seed):
+            check_int("seed", seed, 0, MAX_SEED)
         check_int("frames", self.frames, 1, model.frames)
         check_bool("clamp", self.clamp)
         check_bool("exact", self.exact)
@@ -156,9 +160,9 @@ class Record:
             "checkpoint": dataclasses.asdict(self.checkpoint),
             "guide": None if self.guide is None else dataclasses.asdict(self.guide),
             "config": {key: config[key] for key in _CONFIG_PARTS},
-            "class": self.class_index,
+            "class": self.class_index.to_list() if isinstance(self.class_index, Blend) else self.class_index,
             "class_name": self.class_name,
-            "seed": self.seed,
+            "seed": self.seed.to_list() if isinstance(self.seed, Blend) else self.seed,
             "frames": self.frames,
             "sampling": dataclasses.asdict(self.sampling),
             "clamp": self.clamp,
@@ -247,8 +251,8 @@ class Recorder:
     def record(
         self,
         *,
-        seed: int,
-        class_index: int | None,
+        seed: int | Blend,
+        class_index: int | Blend | None,
         frames: int,
         sampling: SamplingConfig,
         clamp: bool,
@@ -256,13 +260,12 @@ class Recorder:
         exact: bool = False,
     ) -> Record:
         """The record of one video; its arguments are the attributes of `Record`."""
-        named = self._names is not None and class_index is not None
         record = Record(
             checkpoint=self._weights,
             guide=None if sampling.guidance == 1 else self._guide,
             config=self._config,
             class_index=class_index,
-            class_name=self._names[class_index] if named else None,  # type: ignore[index]
+            class_name=class_name(class_index, self._names),
             seed=seed,
             frames=frames,
             sampling=sampling,
@@ -285,6 +288,15 @@ class Recorder:
         """
         where = None if self._bundled else ckpt or self._weights.name
         return command_line(record, self._own, ckpt=where, guide=guide, extra=extra)
+
+
+def class_name(class_index: int | Blend | None, names: Sequence[str] | None) -> str | None:
+    """What a class is called, or a blend of them (name:weight+name:weight); None if they have no names."""
+    if names is None or class_index is None:
+        return None
+    if not isinstance(class_index, Blend):
+        return names[class_index]
+    return "+".join(f"{names[index]}:{weight:.4g}" for index, weight in class_index.parts)[:MAX_NAME]
 
 
 def load_record(path: Path) -> Record:
@@ -328,6 +340,12 @@ def _parts(data: Mapping[str, Any], where: str) -> dict[str, Any]:
     if "class_index" in parts or "class" not in parts:
         raise MPVideoError(f"{where} must have the key class")
     parts["class_index"] = parts.pop("class")
+    for key in ("class_index", "seed"):
+        if isinstance(parts.get(key), list):
+            try:
+                parts[key] = Blend.from_list(parts[key])
+            except ValueError as error:
+                raise MPVideoError(f"{where}: {key.removesuffix('_index')}: {error}") from None
     inner = (("checkpoint", Weights), ("guide", Weights), ("sampling", SamplingConfig), ("encoding", Encoding))
     for key, part in inner:
         if key in parts and not (key in ("guide", "encoding") and parts[key] is None):
@@ -339,6 +357,10 @@ def _parts(data: Mapping[str, Any], where: str) -> dict[str, Any]:
             raise MPVideoError(f"{where}: config must be an object of {', '.join(_CONFIG_PARTS)}")
         parts["config"] = CheckpointConfig.from_dict({"format": CONFIG_FORMAT, **config}, f"{where}: config")
     return parts
+
+
+def _numbers(value: Any) -> tuple[Any, ...]:
+    return value.numbers if isinstance(value, Blend) else (value,)
 
 
 def _with_rate(encoding: Any) -> Any:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from mpvideo.blend import Blend
 from mpvideo.checkpoint import open_checkpoint
 from mpvideo.checkpoint.save import save_checkpoint
 from mpvideo.config import SamplingConfig
@@ -157,6 +158,30 @@ def test_a_guide_needs_the_same_autoencoder(tmp_path: Path) -> None:
     assert guided.guide.sha256 != guided.sha256
     with pytest.raises(UsageError, match=r"--guide must have the checkpoint's own autoencoder, other.safetensors has"):
         load_model(checkpoint, placement, guide=open_checkpoint(other))
+
+
+def test_a_blend_lies_between_its_classes(model: Model) -> None:
+    """A class alone to the bit; a blend nearer to both than they are to each other."""
+    raw = dataclasses.replace(model, codec=Untouched())
+    choices = (0, Blend(((0, 1.0), (1, 0.0))), Blend(((0, 0.5), (1, 0.5))), 1, Blend(((1, 0.5), (0, 0.5))))
+    first, alone, blend, second, turned = pixels(raw, [Job(seed=0, class_index=choice) for choice in choices], PLAIN)
+    assert (alone == first).all()
+    np.testing.assert_allclose(turned, blend, rtol=0, atol=1e-5)
+    apart = np.linalg.norm(first - second)
+    assert 0 < np.linalg.norm(blend - first) < apart
+    assert 0 < np.linalg.norm(blend - second) < apart
+    with pytest.raises(ValueError, match="class_index must be at most 2, got 3"):
+        pixels(raw, [Job(seed=0, class_index=Blend(((0, 1.0), (3, 1.0))))])
+
+
+def test_a_walk_of_seeds(model: Model) -> None:
+    raw = dataclasses.replace(model, codec=Untouched())
+    seeds = [3, *(Blend(((3, 1 - share), (8, share))) for share in (0.0, 0.02, 1.0)), 8]
+    first, start, near, end, last = pixels(raw, [Job(seed=seed, class_index=1) for seed in seeds], HEUN)
+    assert (start == first).all()
+    assert (end == last).all()
+    assert 0 < np.linalg.norm(near - first) < np.linalg.norm(last - first) / 4
+    assert drawn_class(seeds[2], 1000) == drawn_class(3, 1000)
 
 
 def test_videos_are_yielded_as_they_are_made(model: Model) -> None:

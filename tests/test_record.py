@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mpvideo.record
+from mpvideo.blend import Blend
 from mpvideo.checkpoint import bundled_checkpoint, open_checkpoint
 from mpvideo.config import SamplingConfig
 from mpvideo.errors import CheckpointError, MPVideoError
@@ -45,6 +46,8 @@ def again(record: Record) -> Record:
         {"seed": 0, "clamp": True, "exact": True, "frames": 1, "dtype": "bfloat16", "device": "cuda"},
         {"sampling": SamplingConfig(s_tmax=4.0, steps=2, guidance=1.5)},
         {"config": tiny_config("latent", num_classes=None), "class_index": None, "class_name": None},
+        {"class_index": Blend(((0, 0.5), (2, 1.5))), "seed": Blend(((3, 0.0), (8, 1.0)))},
+        {"guide": Weights(name="weak.safetensors", sha256="f" * 64)},
         {"checkpoint": Weights(name="hf:owner/repo/sub/x.safetensors@v1.0", sha256="f" * 64)},
     ],
 )

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mpvideo.blend import Blend
 from mpvideo.errors import UsageError
 from mpvideo.text import printable
 
@@ -21,14 +22,15 @@ class Names:
 
     Args:
         template: a path in which {class} and {seed}, with a format of Python or without, stand for numbers.
-        num: how many videos there will be.
+        num: how many seeds there are.
+        num_classes: how many classes.
         has_classes: whether they have a class.
 
     Raises:
         UsageError: unknown fields, stray braces, or names that cannot differ.
     """
 
-    def __init__(self, template: Path, *, num: int, has_classes: bool) -> None:
+    def __init__(self, template: Path, *, num: int, num_classes: int = 1, has_classes: bool) -> None:
         self.template = str(template)
         try:
             parts = string.Formatter().parse(self.template)
@@ -48,9 +50,15 @@ class Names:
         used = {name for name, _ in fields}
         if "class" in used and not has_classes:
             raise UsageError("--out cannot contain {class}: the checkpoint has no classes")
+        if num_classes > 1 and "class" not in used:
+            raise UsageError(
+                f"--out must contain {{class}} for {num_classes} classes, or the videos would replace each other; "
+                f"got {printable(template)!r}",
+                hint=f"For example {printable(template.stem)}-{{class}}{printable(template.suffix)}.",
+            )
         if num > 1 and "seed" not in used:
             raise UsageError(
-                f"--out must contain {{seed}} for --num {num}, or the videos would replace each other; "
+                f"--out must contain {{seed}} for {num} seeds, or the videos would replace each other; "
                 f"got {printable(template)!r}",
                 hint=f"For example {printable(template.stem)}-{{seed}}{printable(template.suffix)}.",
             )
@@ -61,7 +69,7 @@ class Names:
         Raises:
             UsageError: a format does not fit its number, or two videos would get the same name.
         """
-        seeds: dict[str, int] = {}
+        seeds: dict[str, int | Blend] = {}
         paths = []
         for job in jobs:
             path = self._path(job)
@@ -79,7 +87,7 @@ class Names:
     def _path(self, job: "Job") -> Path:
         try:
             return Path(self.template.format_map({"class": job.class_index, "seed": job.seed}))
-        except (ValueError, OverflowError) as error:
+        except (ValueError, OverflowError, TypeError) as error:  # the last one of a format for a blend
             raise self._misfit(str(error)) from None
 
     def _misfit(self, why: str) -> UsageError:

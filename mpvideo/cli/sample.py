@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mpvideo.checkpoint import Checkpoint, bundled_checkpoint, open_checkpoint
+from mpvideo.checkpoint import bundled_checkpoint, open_checkpoint
 from mpvideo.checks import check_int
-from mpvideo.classes import find_class
 from mpvideo.cli.again import command_again
+from mpvideo.cli.choices import class_choices, seed_choices
 from mpvideo.cli.hub import located
 from mpvideo.cli.like import Like, Original
 from mpvideo.cli.naming import Names
@@ -56,11 +56,11 @@ from mpvideo.cli.sampling import (
     sampling_settings,
 )
 from mpvideo.cli.streams import tell, write_result
-from mpvideo.config import MAX_SEED
 from mpvideo.errors import UsageError
 from mpvideo.text import counted, printable
 
 if TYPE_CHECKING:
+    from mpvideo.blend import Blend
     from mpvideo.generation import Job, Video
     from mpvideo.video import Encoding
 
@@ -88,13 +88,20 @@ def sample(
         typer.Option(
             "--class",
             metavar="CLASS",
-            help="Index, name, or words that fit one name: 207, 'golden dog trots'. Without it, the seed chooses.",
+            help="Index, name, or words that fit one name: 207, 'golden dog trots'. With weights a blend, 207:1+307:2; "
+            "207..307:9 is a walk of nine videos from one to the other. Without it, the seed chooses.",
             rich_help_panel=VIDEO_PANEL,
         ),
     ] = None,
     seed: Annotated[
-        int, typer.Option("--seed", metavar="N", help="Decides all that is random.", rich_help_panel=VIDEO_PANEL)
-    ] = 0,
+        str,
+        typer.Option(
+            "--seed",
+            metavar="N",
+            help="Decides all that is random. 3:1+8:2 is a place between two seeds, 3..8:9 a walk of nine videos.",
+            rich_help_panel=VIDEO_PANEL,
+        ),
+    ] = "0",
     num: Annotated[
         int,
         typer.Option("--num", metavar="N", help="How many videos, of consecutive seeds.", rich_help_panel=VIDEO_PANEL),
@@ -182,10 +189,10 @@ def sample(
     mpvideo sample --class "red cat hops" --num 4 --out "cat-{seed}.gif"
     """
     began = time.monotonic()
-    with usage_errors("num", "seed", "batch_size"):
+    with usage_errors("num", "batch_size"):
         check_int("num", num, 1, MAX_VIDEOS)
-        check_int("seed", seed, 0, MAX_SEED - num + 1)
         check_int("batch_size", batch_size, 1, 65536)
+    seeds = seed_choices(seed, num)
     overrides = parse_settings(settings)
     original = None if like is None else Original(like)
     if original is not None:
@@ -212,8 +219,8 @@ def sample(
     second = None if guide is None else open_guide(guide, about)
     if second is not None and recipe.sampling.guidance == 1:
         tell("warning: --guide has no effect at --guidance 1", quiet=quiet)
-    class_index = _class_index(class_text, checkpoint)
-    names = Names(out, num=num, has_classes=about.model.num_classes is not None)
+    classes = class_choices(class_text, checkpoint)
+    names = Names(out, num=len(seeds), num_classes=len(classes), has_classes=about.model.num_classes is not None)
     if _suffix(out) == ".gif" and crf is not None:
         tell("warning: --crf has no effect on a GIF", quiet=quiet)
 
@@ -221,7 +228,7 @@ def sample(
     from mpvideo.device import choose_placement
     from mpvideo.generation import count_evaluations, generate, load_model
 
-    jobs = _jobs(range(seed, seed + num), class_index, about.model.num_classes)
+    jobs = _jobs(classes, seeds, about.model.num_classes)
     paths = names.paths(jobs)
     for warning in _check_files(paths, recipe, overwrite=overwrite):
         tell(f"warning: {warning}", quiet=quiet)
@@ -281,25 +288,18 @@ def _frames(asked: int | None, made: int) -> int:
     return asked
 
 
-def _class_index(text: str | None, checkpoint: Checkpoint) -> int | None:
-    if text is None:
-        return None
-    model = checkpoint.config.model
-    if model.num_classes is None:
-        raise UsageError(
-            f"--class cannot be given: {printable(checkpoint.name)} has no classes, got {printable(text)!r}",
-            hint="Leave --class out.",
-        )
-    return find_class(text, model.num_classes, checkpoint.config.classes)
-
-
-def _jobs(seeds: Sequence[int], class_index: int | None, num_classes: int | None) -> list["Job"]:
-    """One job a seed; where no class was asked for, the seed has chosen it already, for the file's name."""
+def _jobs(
+    classes: Sequence["int | Blend | None"], seeds: Sequence["int | Blend"], num_classes: int | None
+) -> list["Job"]:
+    """One job for each class and seed; where no class was asked for, the seed has chosen it, for the file's name."""
     from mpvideo.generation import Job, drawn_class
 
-    if class_index is None and num_classes is not None:
-        return [Job(seed=seed, class_index=drawn_class(seed, num_classes)) for seed in seeds]
-    return [Job(seed=seed, class_index=class_index) for seed in seeds]
+    chosen = num_classes is not None and classes == [None]
+    return [
+        Job(seed=seed, class_index=drawn_class(seed, num_classes or 0) if chosen else class_index)
+        for class_index in classes
+        for seed in seeds
+    ]
 
 
 def _check_files(paths: Sequence[Path], recipe: Recipe, *, overwrite: bool) -> tuple[str, ...]:

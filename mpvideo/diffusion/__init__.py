@@ -10,9 +10,9 @@ Nothing here prints, opens files, picks a device or shows progress. Put together
     videos = sample_dpmpp_3m(denoiser, x, sigmas)
 """
 
-from mpvideo.diffusion.denoiser import Denoiser, EDMDenoiser, Network, class_rows, preconditioning
+from mpvideo.diffusion.denoiser import Denoiser, EDMDenoiser, Network, blended_rows, class_rows, preconditioning
 from mpvideo.diffusion.guidance import Branches, Guidance, GuidedDenoiser
-from mpvideo.diffusion.noise import SeededNoise
+from mpvideo.diffusion.noise import SeededNoise, slerp
 from mpvideo.diffusion.samplers import (
     Churn,
     Noise,
@@ -47,6 +47,7 @@ __all__ = [
     "Restart",
     "SeededNoise",
     "Solver",
+    "blended_rows",
     "class_rows",
     "cosine_sigmas",
     "evaluated_levels",
@@ -65,6 +66,7 @@ __all__ = [
     "sample_lms",
     "sample_unipc",
     "schedule",
+    "slerp",
     "solver",
     "with_restarts",
 ]

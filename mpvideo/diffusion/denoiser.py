@@ -5,7 +5,7 @@ Letters: B batch, C channels, T frames, H W height and width. Nothing depends on
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Protocol, TypeVar
 
@@ -68,6 +68,33 @@ def class_rows(class_labels: Tensor, num_classes: int) -> Tensor:
     if class_labels.numel() and not 0 <= int(class_labels.min()) <= int(class_labels.max()) < num_classes:
         raise ValueError(f"class_labels must be from 0 to {num_classes - 1}, got {class_labels.tolist()}")
     return F.one_hot(class_labels, num_classes).float()
+
+
+def blended_rows(rows: Tensor, embed: Callable[[Tensor], Tensor]) -> Tensor:
+    """Rows of labels in which a blend of classes has an embedding as long as theirs.
+
+    The network adds the embeddings of noise level and class by weights that preserve magnitude if both have the usual
+    one (EDM2, arXiv 2312.02696, eq. 88). A weighted mean of embeddings is shorter than they are, by how much depends on
+    what they have in common; so each blend is scaled to the weighted mean of its classes' lengths.
+
+    Args:
+        rows: (B, num_classes) weights of the classes, each row summing up to 1.
+        embed: labels (N, num_classes) to embeddings (N, E), linear.
+
+    Returns:
+        The rows; those of one class are left as they are, to the bit, and so are blends whose embeddings cancel out.
+    """
+    rows = rows.clone()
+    for row in rows:
+        classes = row.nonzero().squeeze(1)
+        if len(classes) < 2:
+            continue
+        each = F.one_hot(classes, len(row)).to(row)
+        length = embed(row.unsqueeze(0)).norm()
+        usual = row[classes] @ embed(each).norm(dim=1).to(row)
+        if length > 1e-3 * usual:
+            row *= usual / length
+    return rows
 
 
 @dataclass(frozen=True, eq=False)

@@ -111,6 +111,15 @@ class InferenceUnet3D:
                 skips.append(x)
         return self._output(x).permute(0, 4, 1, 2, 3)
 
+    @torch.inference_mode()
+    def class_embedding(self, class_labels: Tensor) -> Tensor:
+        """What rows of labels (B, num_classes) add to the embedding, (B, E) in float32 or better.
+
+        Raises:
+            ValueError: the network has no classes, or the rows are misshapen.
+        """
+        return self._embedding.of_class(class_labels, len(class_labels))
+
     def _scales(self, time: Tensor, class_labels: Tensor | None) -> list[Tensor]:
         """What each block multiplies its channels with: (B, 1, 1, 1, O) each."""
         level = time[0].item()

@@ -39,7 +39,7 @@ def test_a_path_as_a_template_is_itself() -> None:
         ("{0}.gif", (1,), "may have the fields {class} and {seed}, got {0}"),
         ("{seed[0]}.gif", (1,), "got {seed[0]}"),
         ("seed}.gif", (1,), "has a stray brace"),
-        ("{{seed}}.gif", (1, 2), "must contain {seed} for --num 2"),
+        ("{{seed}}.gif", (1, 2), "must contain {seed} for 2 seeds"),
     ],
 )
 def test_what_is_refused(template: str, seeds: tuple[int, ...], words: str) -> None:

@@ -78,6 +78,34 @@ def test_guidance_in_an_interval(program: Program, ckpt: Path) -> None:
     assert Path("c.mp4").read_bytes() == Path("b.mp4").read_bytes()
 
 
+def test_a_blend_and_what_its_record_says(program: Program, ckpt: Path) -> None:
+    words = ("--ckpt", ckpt, "--class", "red cat:0.5,blue cat:1.5", "--seed", "3:1+8:3", "--exact")
+    done = program("sample", *words, "--out", "a.gif")
+    assert done.code == 0
+    assert "a.gif: red cat:0.5+blue cat:1.5, 4 frames" in done.stderr
+    record = read_record(Path("a.gif"))
+    assert record is not None
+    assert (record["class"], record["seed"]) == ([[0, 0.5], [2, 1.5]], [[3, 1.0], [8, 3.0]])
+    assert " --class 0:0.5+2:1.5 --seed 3:1+8:3 " in record["command"]
+    made = Path("a.gif").read_bytes()
+    assert program(*again(done.stderr), "-y").code == 0
+    assert Path("a.gif").read_bytes() == made
+    assert program("sample", "--like", "a.gif", "--ckpt", ckpt, "--out", "b.gif").code == 0
+    assert Path("b.gif").read_bytes() == made
+
+
+def test_walks(program: Program, ckpt: Path) -> None:
+    plain = ("--ckpt", ckpt, "--steps", 1, "--exact", "--out")
+    done = program("sample", "--class", "0..2:3", "--seed", "3..8:2", *plain, "{class} {seed}.gif")
+    ends = ("3:1+8:0", "3:0+8:1")
+    assert done.stdout.splitlines() == [f"{each} {end}.gif" for each in ("0", "0:0.5+2:0.5", "2") for end in ends]
+    assert program("sample", "--class", 2, "--seed", 8, *plain, "plain.gif").code == 0
+    frames, _ = read_frames(Path("2 3:0+8:1.gif"))
+    assert (frames == read_frames(Path("plain.gif"))[0]).all()
+    refused = program("sample", "--class", "0..2:3", *plain, "x.gif")
+    assert (refused.code, "--out must contain {class} for 3 classes" in refused.stderr) == (2, True)
+
+
 def test_a_guide(program: Program, ckpt: Path) -> None:
     weak = save_tiny(Path("weak.safetensors"), tiny_config(dim=12))
     done = program("sample", "--ckpt", ckpt, "--guide", weak, "--guidance", 2, "--out", "a.mp4")
@@ -214,7 +242,13 @@ def test_a_checkpoint_without_config(program: Program, ckpt: Path) -> None:
         (["--frames", "0"], 2, "--frames must be at least 1, got 0"),
         (["--frames", "5"], 2, "--frames must be at most 4, which is what this checkpoint makes, got 5"),
         (["--num", "0"], 2, "--num must be at least 1, got 0"),
-        (["--num", "2"], 2, "--out must contain {seed} for --num 2"),
+        (["--num", "2"], 2, "--out must contain {seed} for 2 seeds"),
+        (["--class", "0:1+x:1"], 2, "--class fits none of the 3 classes, got 'x'"),
+        (["--class", "0:1,1"], 2, "got '0:1,1'"),
+        (["--class", "0:1+0:1"], 2, "--class cannot be '0:1+0:1': a blend must have different parts"),
+        (["--seed", "1:1+2:1+3:1"], 2, "--seed must be between two seeds, got '1:1+2:1+3:1'"),
+        (["--seed", "1..2:3", "--num", "2"], 2, "--num must be 1 for a blend or a walk of seeds, got 2"),
+        (["--seed", "x"], 2, "--seed must be a whole number, got 'x'"),
         (["--seed", "-1"], 2, "--seed must be at least 0, got -1"),
         (["--seed", str(2**63)], 2, f"--seed must be at most {2**63 - 1}, got {2**63}"),
         (["--batch-size", "0"], 2, "--batch-size must be at least 1, got 0"),

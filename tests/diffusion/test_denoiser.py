@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from mpvideo.diffusion import EDMDenoiser, class_rows, preconditioning
+from mpvideo.diffusion import EDMDenoiser, blended_rows, class_rows, preconditioning
 
 SIGMA_DATA = 0.5
 SHAPE = (2, 3, 4, 4)
@@ -132,6 +132,24 @@ def test_class_rows():
     for bad in (-1, 3):
         with pytest.raises(ValueError, match=f"class_labels must be from 0 to 2, got .*{bad}"):
             class_rows(torch.tensor([0, bad]), 3)
+
+
+def test_a_blend_has_an_embedding_as_long_as_its_classes():
+    """Orthogonal ones would shrink by 1 / sqrt(2), alike ones not at all: neither does."""
+    table = torch.tensor([[3.0, 0.0, 3.0, -3.0], [0.0, 4.0, 0.0, 0.0]])  # (E, classes)
+
+    def embed(rows):
+        return rows @ table.T
+
+    rows = torch.tensor(
+        [[0.0, 1.0, 0.0, 0.0], [0.5, 0.5, 0.0, 0.0], [0.5, 0.0, 0.5, 0.0], [0.25, 0.75, 0.0, 0.0], [0.5, 0.0, 0.0, 0.5]]
+    )
+    out = blended_rows(rows, embed)
+    assert torch.equal(out[0], rows[0])
+    torch.testing.assert_close(embed(out).norm(dim=1)[1:4], torch.tensor([3.5, 3.0, 3.75]))
+    torch.testing.assert_close(out[1:4] / out[1:4].sum(1, keepdim=True), rows[1:4])
+    assert torch.equal(out[4], rows[4])  # nothing is left of it to be scaled
+    assert not torch.equal(out, rows)
 
 
 # Bad arguments

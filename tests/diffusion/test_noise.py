@@ -1,8 +1,11 @@
+import math
+
 import pytest
 import torch
 
+from mpvideo.blend import Blend
 from mpvideo.config import MAX_SEED
-from mpvideo.diffusion import SeededNoise
+from mpvideo.diffusion import SeededNoise, slerp
 
 SHAPE = (4, 3, 5, 5)
 
@@ -71,6 +74,38 @@ def test_noise_goes_to_its_device():
     assert noise.random_classes(3).device.type == "meta"
 
 
+# Between two seeds
+
+
+def test_slerp_turns_evenly_from_one_end_to_the_other():
+    a, b = SeededNoise([3, 8]).randn(*SHAPE).double()
+    ends = (slerp(a, b, 0.0), slerp(a, b, 1.0))
+    assert torch.equal(ends[0], a)
+    assert torch.equal(ends[1], b)
+    x, y = torch.tensor([2.0, 0.0]).double(), torch.tensor([0.0, 2.0]).double()
+    for share in (0.25, 0.5, 0.9):
+        angle = share * torch.pi / 2
+        expected = torch.tensor([2 * math.cos(angle), 2 * math.sin(angle)]).double()
+        torch.testing.assert_close(slerp(x, y, share), expected)
+    torch.testing.assert_close(slerp(a, a, 0.3), a)
+    torch.testing.assert_close(slerp(x, -x, 0.25), x / 2)
+    assert not slerp(0 * a, 0 * a, 0.5).any()
+
+
+def test_a_place_between_two_seeds_is_noise_like_any_other():
+    blends = [Blend(((3, 1 - share), (8, share))) for share in (0.0, 0.25, 0.5, 1.0)]
+    noise, ends = SeededNoise([*blends, 7]), SeededNoise([3, 8, 7])
+    assert len(noise) == 5
+    for _ in range(2):  # the start noise, and what churn puts back
+        draws, own = noise.randn(8, 16, 16, 16), ends.randn(8, 16, 16, 16)
+        assert torch.equal(draws[0], own[0])
+        assert torch.equal(draws[3], own[1])
+        assert torch.equal(draws[4], own[2])
+        assert (draws.flatten(1).std(1) - 1).abs().max() < 0.02  # a straight line has 0.71 in the middle
+        torch.testing.assert_close(draws[2], slerp(own[0], own[1], 0.5))
+    assert noise.random_classes(1000)[:4].tolist() == [ends.random_classes(1000)[0].item()] * 4
+
+
 @pytest.mark.parametrize(
     ("seeds", "message"),
     [
@@ -78,6 +113,7 @@ def test_noise_goes_to_its_device():
         ([0, -1], "seeds must be whole numbers from 0 to 9223372036854775807, got -1"),
         ([2**63], "got 9223372036854775808"),
         ([True], "got True"),
+        ([Blend(((1, 1), (2, 1), (3, 1)))], r"seeds must be blends of two, got 1:1\+2:1\+3:1"),
         ([1.5], "got 1.5"),
     ],
 )

@@ -1,6 +1,7 @@
 """The inference form against the network, which is the reference, and against the published package's outputs."""
 
 import copy
+import math
 from dataclasses import replace
 
 import pytest
@@ -156,6 +157,19 @@ def test_a_copy_has_its_own_tables():
     other = copy.copy(net)
     other.prepare((torch.tensor([0.5]), randn(2, 5)))
     assert len(other._tables) == 1 and not net._tables
+
+
+def test_class_embedding():
+    """It is linear, nothing for no class, and what is added to the noise level's: told by what the network gives."""
+    reference = tiny_network()
+    net, rows = inference_form(reference), torch.eye(5)
+    own = net.class_embedding(rows)
+    scale = 0.5 / math.sqrt(0.5)  # mp_sum's, of equal parts
+    with torch.no_grad():
+        torch.testing.assert_close(own, scale * reference.to_class_emb(rows * math.sqrt(5)))
+    torch.testing.assert_close(net.class_embedding(randn(1, 5)), randn(1, 5) @ own)
+    with pytest.raises(ValueError, match="class_labels must be None for a network without classes"):
+        inference_form(tiny_network(num_classes=None)).class_embedding(rows)
 
 
 def test_without_classes():
