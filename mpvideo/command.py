@@ -12,7 +12,7 @@ from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
 from mpvideo.config import SPACING, CheckpointConfig
-from mpvideo.video.encode import Encoding
+from mpvideo.formats import Encoding
 
 if TYPE_CHECKING:
     from mpvideo.record import Record

@@ -7,7 +7,9 @@ import secrets
 import shlex
 import stat
 from collections.abc import Iterator
+from io import RawIOBase
 from pathlib import Path
+from typing import IO
 
 from mpvideo.errors import OutputError
 from mpvideo.text import printable
@@ -62,7 +64,7 @@ class PendingFile:
         try:
             self._check_folder()
             self._check_target()
-            os.close(os.open(self.aside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+            self._make_aside()
         except (OSError, ValueError) as error:
             raise write_error(self.path, error) from error
 
@@ -74,16 +76,12 @@ class PendingFile:
                 in the meantime.
         """
         try:
-            _sync(self.aside, os.O_RDWR)
-            if self._overwrite:
-                self.aside.replace(self._target)
-            else:
-                self._publish_new()
+            self._publish()
         except OSError as error:
             raise write_error(self.path, error) from error
         # The file is in place: where a folder cannot be synced (Windows, some network drives) it is still no failure.
         with contextlib.suppress(OSError):
-            _sync(self._target.parent, os.O_RDONLY)
+            sync(self._target.parent, os.O_RDONLY)
 
     def discard(self) -> None:
         """Removes what was created and not renamed, if anything."""
@@ -91,16 +89,26 @@ class PendingFile:
         with contextlib.suppress(OSError):
             self.aside.unlink()
 
+    def _make_aside(self) -> None:
+        os.close(os.open(self.aside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+
+    def _publish(self) -> None:
+        sync(self.aside, os.O_RDWR)
+        if self._overwrite:
+            self.aside.replace(self._target)
+        else:
+            self._publish_new()
+
     def _publish_new(self) -> None:
         # A hard link fails where the name is taken, a rename does not: two runs cannot overwrite each other's file.
         try:
             os.link(self.aside, self._target)
         except FileExistsError:
-            raise _exists(self.path) from None
+            raise already_there(self.path) from None
         except OSError:
             # FAT and some network shares have no hard links: between these two lines a file could still appear.
             if os.path.lexists(self._target):
-                raise _exists(self.path) from None
+                raise already_there(self.path) from None
             self.aside.replace(self._target)
         else:
             self.discard()
@@ -133,7 +141,7 @@ class PendingFile:
                 f"{shown} must be a regular file, but is a pipe, socket or device", hint="Choose another name."
             )
         if not self._overwrite:
-            raise _exists(self.path)
+            raise already_there(self.path)
 
 
 @contextlib.contextmanager
@@ -185,6 +193,13 @@ def check_writable(path: Path, *, overwrite: bool = False) -> None:
         file.discard()
 
 
+def write_all(file: RawIOBase | IO[bytes], data: bytes | memoryview) -> None:
+    """Writes all of `data` to an unbuffered file, which may take less at a time."""
+    rest = memoryview(data).cast("B")
+    while rest:
+        rest = rest[file.write(rest) or 0 :]
+
+
 def write_error(path: Path, error: OSError | ValueError) -> OutputError:
     """The error for a system call that failed on the way to `path`."""
     number = error.errno if isinstance(error, OSError) else None
@@ -210,7 +225,8 @@ def reason(error: Exception) -> str:
     return words[:1].lower() + words[1:] if words[1:2].islower() else words  # not 'NFS' to 'nFS'
 
 
-def _exists(path: Path) -> OutputError:
+def already_there(path: Path) -> OutputError:
+    """The error for a file that is not to be replaced."""
     return OutputError(f"{printable(path)} exists already", hint="Choose another name, or give -y to overwrite it.")
 
 
@@ -222,7 +238,8 @@ def _mode(path: Path) -> int | None:
         return None
 
 
-def _sync(path: Path, flags: int) -> None:
+def sync(path: Path, flags: int) -> None:
+    """Forces what is at `path` to the disk, opened with `flags` of `os.open`."""
     descriptor = os.open(path, flags)
     try:
         os.fsync(descriptor)

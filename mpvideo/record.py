@@ -42,8 +42,8 @@ from mpvideo.command import command_line, trusted_command
 from mpvideo.config import FORMAT as CONFIG_FORMAT
 from mpvideo.config import MAX_SEED, CheckpointConfig, DeviceName, DtypeName, SamplingConfig
 from mpvideo.errors import CheckpointError, MPVideoError
+from mpvideo.formats import Encoding
 from mpvideo.text import printable
-from mpvideo.video.encode import Encoding
 from mpvideo.video.metadata import read_record
 
 FORMAT = 1

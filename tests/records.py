@@ -3,8 +3,8 @@
 import dataclasses
 from typing import Any
 
+from mpvideo.formats import Encoding
 from mpvideo.record import Record, Weights
-from mpvideo.video import Encoding
 from tests.checkpoints import tiny_config
 
 

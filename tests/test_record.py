@@ -19,8 +19,8 @@ from mpvideo.blend import Blend
 from mpvideo.checkpoint import bundled_checkpoint, open_checkpoint
 from mpvideo.config import SamplingConfig
 from mpvideo.errors import CheckpointError, MPVideoError
+from mpvideo.formats import Encoding
 from mpvideo.record import Record, Recorder, Weights, flattened, load_record
-from mpvideo.video import Encoding
 from tests.checkpoints import save_tiny, tiny_config
 from tests.records import a_record
 from tests.video.conftest import colourful, save

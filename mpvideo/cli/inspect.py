@@ -1,6 +1,7 @@
 """`mpvideo inspect`: what a file is, and of a checkpoint whether it would load."""
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,11 +20,12 @@ from mpvideo.cli.options import AsJson, ConfigFile, Settings, parse_settings
 from mpvideo.cli.streams import tell, write_result
 from mpvideo.cli.tables import write_screen
 from mpvideo.errors import CheckpointError, ExitCode, MPVideoError, UsageError
+from mpvideo.formats import FIRST_FRAME, SUFFIXES
 from mpvideo.text import printable
 
 SHOW_PANEL = "What to look at"
 
-_VIDEO_SUFFIXES = (".mp4", ".gif")  # as mpvideo.video.SUFFIXES, whose import would bring numpy
+_VIDEO_SUFFIXES = frozenset(SUFFIXES) - {".safetensors"}  # which are checkpoints as a rule
 
 
 def inspect(
@@ -74,7 +76,7 @@ def inspect(
         return
     path = bundled_checkpoint() if path is None else located(path)
     start = b"" if path.is_dir() else _start(path)
-    if start and path.suffix.lower() in _VIDEO_SUFFIXES:
+    if _is_video(path, start):
         _warn_of_skipped(tensors=tensors, classes=classes, check=check, config=config, settings=settings)
         _write_video(path, as_json=as_json)
         return
@@ -93,6 +95,16 @@ def inspect(
         write_screen(lambda console: show_checkpoint(report, console, tensors=tensors, classes=classes))
     if not report["loads"]:
         raise typer.Exit(int(ExitCode.CHECKPOINT))
+
+
+def _is_video(path: Path, start: bytes) -> bool:
+    """Whether a path is a video that mpvideo could have made, and no checkpoint."""
+    suffix = path.suffix.lower()
+    if suffix == ".safetensors" and start:
+        with suppress(CheckpointError):  # what is wrong with it is told by what reads it as a checkpoint
+            tensors = read_header(path, strict=False).tensors
+            return list(tensors) == ["frames"] and tensors["frames"].dtype == "U8"
+    return (bool(start) and suffix in _VIDEO_SUFFIXES) or (path / FIRST_FRAME).is_file()
 
 
 def _start(path: Path) -> bytes:

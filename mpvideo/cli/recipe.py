@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 from mpvideo.checkpoint import Checkpoint
 from mpvideo.cli.hub import is_on_hub
 from mpvideo.config import SamplingConfig
+from mpvideo.formats import Encoding
 
 if TYPE_CHECKING:
     from mpvideo.generation import Model, Video
     from mpvideo.record import Record, Recorder
-    from mpvideo.video import Encoding
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,7 @@ class Recipe:
     sampling: SamplingConfig
     clamp: bool
     frames: int
-    encoding: "Encoding"
+    encoding: Encoding
     exact: bool
 
     def recorder(self, model: "Model", asked_for: Path | None, guide: Path | None = None) -> "Recorder":

@@ -56,16 +56,25 @@ from mpvideo.cli.sampling import (
     sampling_settings,
 )
 from mpvideo.cli.streams import tell, write_result
+from mpvideo.cli.writing import (
+    CrfValue,
+    FilterName,
+    FormatName,
+    Fps,
+    Loop,
+    Lossless,
+    NoMetadata,
+    Overwrite,
+    Scale,
+    encoding_of,
+)
 from mpvideo.errors import UsageError
+from mpvideo.formats import STANDARD_OUTPUT, enlargement, warnings_about
 from mpvideo.text import counted, printable
 
 if TYPE_CHECKING:
     from mpvideo.blend import Blend
     from mpvideo.generation import Job, Video
-    from mpvideo.video import Encoding
-
-
-FILE_PANEL = "How to write the files"
 
 
 def sample(
@@ -76,8 +85,8 @@ def sample(
             "--out",
             "-o",
             metavar="FILE",
-            help="The video to write, .mp4 or .gif. In its path {class} stands for the class index and {seed} for the "
-            "seed; {seed:06d} pads with zeros.",
+            help="The video to write, .mp4, .webm, .gif, .apng, .mkv, .npy or .safetensors; - for standard output. In "
+            "its path {class} stands for the class index and {seed} for the seed; {seed:06d} pads with zeros.",
             rich_help_panel=VIDEO_PANEL,
         ),
     ],
@@ -135,39 +144,15 @@ def sample(
     restart_steps: RestartSteps = None,
     restart_min: RestartMin = None,
     restart_max: RestartMax = None,
-    fps: Annotated[
-        float | None,
-        typer.Option(
-            "--fps", metavar="X", help="Frames a second; by default as the checkpoint says.", rich_help_panel=FILE_PANEL
-        ),
-    ] = None,
-    scale: Annotated[
-        int | None,
-        typer.Option(
-            "--scale",
-            metavar="N",
-            help="Make every pixel N x N; by default small videos grow to 256 pixels.",
-            rich_help_panel=FILE_PANEL,
-        ),
-    ] = None,
-    crf: Annotated[
-        int | None,
-        typer.Option(
-            "--crf",
-            metavar="N",
-            help="Quality of an MP4: 1 best, 51 smallest; 16 by default.",
-            rich_help_panel=FILE_PANEL,
-        ),
-    ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", "-y", help="Replace existing files.", rich_help_panel=FILE_PANEL)
-    ] = False,
-    no_metadata: Annotated[
-        bool,
-        typer.Option(
-            "--no-metadata", help="Keep no record of how it was made in the file.", rich_help_panel=FILE_PANEL
-        ),
-    ] = False,
+    format_name: FormatName = None,
+    fps: Fps = None,
+    scale: Scale = None,
+    filter_name: FilterName = "nearest",
+    crf: CrfValue = None,
+    lossless: Lossless = False,
+    loop: Loop = None,
+    overwrite: Overwrite = False,
+    no_metadata: NoMetadata = False,
     device: Device = "auto",
     dtype: Dtype = "auto",
     batch_size: BatchSize = 4,
@@ -192,6 +177,8 @@ def sample(
     with usage_errors("num", "batch_size"):
         check_int("num", num, 1, MAX_VIDEOS)
         check_int("batch_size", batch_size, 1, 65536)
+    if as_json and out == STANDARD_OUTPUT:
+        raise UsageError("--json cannot be given together with --out -: standard output has the video")
     seeds = seed_choices(seed, num)
     overrides = parse_settings(settings)
     original = None if like is None else Original(like)
@@ -213,7 +200,10 @@ def sample(
         ),
         clamp=clamp_setting(about, preset=preset, clamp=clamp),
         frames=_frames(frames, about.model.frames),
-        encoding=_encoding(about.video.fps if fps is None else fps, scale, crf),
+        encoding=encoding_of(
+            fps=about.video.fps if fps is None else fps, format_name=format_name, scale=scale, filter_name=filter_name,
+            crf=crf, lossless=lossless, loop=loop,
+        ),
         exact=exact,
     )  # fmt: skip
     second = None if guide is None else open_guide(guide, about)
@@ -221,8 +211,6 @@ def sample(
         tell("warning: --guide has no effect at --guidance 1", quiet=quiet)
     classes = class_choices(class_text, checkpoint)
     names = Names(out, num=len(seeds), num_classes=len(classes), has_classes=about.model.num_classes is not None)
-    if _suffix(out) == ".gif" and crf is not None:
-        tell("warning: --crf has no effect on a GIF", quiet=quiet)
 
     # The options are known to be right before torch, which takes a second, is imported.
     from mpvideo.device import choose_placement
@@ -262,19 +250,6 @@ def sample(
     tell(f"done in {time.monotonic() - began:.1f} s", quiet=quiet)
 
 
-def _encoding(fps: float, scale: int | None, crf: int | None) -> "Encoding":
-    from mpvideo.video import Encoding
-
-    with usage_errors("fps", "scale", "crf"):
-        return Encoding(fps, scale) if crf is None else Encoding(fps, scale, crf)
-
-
-def _suffix(out: Path) -> str:
-    from mpvideo.video import suffix_of
-
-    return suffix_of(out)
-
-
 def _frames(asked: int | None, made: int) -> int:
     if asked is None:
         return made
@@ -304,11 +279,11 @@ def _jobs(
 
 def _check_files(paths: Sequence[Path], recipe: Recipe, *, overwrite: bool) -> tuple[str, ...]:
     """Makes sure that all files can be written; returns warnings about what they will not show."""
-    from mpvideo.video import check_destination, enlargement, warnings_about
+    from mpvideo.video import check_destination
 
     about = recipe.checkpoint.config
     for path in paths:
-        check_destination(path, overwrite=overwrite)
+        check_destination(path, overwrite=overwrite, format_name=recipe.encoding.format)
         enlargement(path, width=about.pixel_size, height=about.pixel_size, encoding=recipe.encoding)
     return warnings_about(paths[0], channels=about.video.pixel_channels, encoding=recipe.encoding)
 
@@ -341,7 +316,9 @@ def _report_file(
     """Says that a file is there: its path or record to programs, and a summary to people."""
     width, height = size
     rate = Fraction(recipe.encoding.rate)
-    if as_json:
+    if path == STANDARD_OUTPUT:
+        pass  # that has the video
+    elif as_json:
         line = {"path": str(path), "width": width, "height": height, "fps": float(rate), **record}
         write_result(json.dumps(line) + "\n")
     else:

@@ -10,15 +10,16 @@ import numpy as np
 from mpvideo.errors import UsageError
 from mpvideo.files import reason
 from mpvideo.text import printable
-from mpvideo.video import SUFFIXES, read_frames
+from mpvideo.video import read_frames
 from mpvideo.video.decode import Frames, FrameStream, UnreadableVideo
 from mpvideo.video.square import square_frame
 
+_SUFFIXES = (".mp4", ".webm", ".mkv", ".gif", ".apng")
 CUTTING = "the first frames of each, the square in the middle, resized to the videos' own size as for training"
 
 
 def video_files(folder: Path, option: str) -> tuple[Path, ...]:
-    """The .mp4 and .gif files in a folder and below it, sorted; hidden ones are left out.
+    """The video files in a folder and below it, sorted; hidden ones are left out.
 
     Raises:
         UsageError: it is no folder, cannot be read, or has none; the message calls it `option`.
@@ -29,12 +30,12 @@ def video_files(folder: Path, option: str) -> tuple[Path, ...]:
         found = sorted(
             path
             for path in folder.rglob("*")
-            if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+            if path.suffix.lower() in _SUFFIXES and not path.name.startswith(".") and path.is_file()
         )
     except OSError as error:
         raise UsageError(f"{option} {printable(folder)} cannot be read: {reason(error)}") from error
     if not found:
-        raise UsageError(f"{option} must have {' or '.join(SUFFIXES)} files, found none in {printable(folder)}")
+        raise UsageError(f"{option} must have {', '.join(_SUFFIXES)} files, found none in {printable(folder)}")
     return tuple(found)
 
 

@@ -25,7 +25,8 @@ from mpvideo.errors import UsageError
 from mpvideo.files import atomic_path, reason, write_error
 from mpvideo.text import counted, printable
 from mpvideo.training import Say
-from mpvideo.video.decode import Frames, FrameStream, UnreadableVideo, png_frames
+from mpvideo.video.decode import Frames, FrameStream, UnreadableVideo
+from mpvideo.video.folder import png_frames
 from mpvideo.video.square import square_frame
 
 _FORMAT = 1

@@ -6,7 +6,8 @@ from pathlib import Path
 from mpvideo.errors import UsageError
 from mpvideo.files import reason
 from mpvideo.text import counted, first_ten, printable
-from mpvideo.video.decode import VIDEO_SUFFIXES, natural_key
+from mpvideo.video.decode import VIDEO_SUFFIXES
+from mpvideo.video.folder import natural_key
 
 
 @dataclass(frozen=True)

@@ -1,18 +1,22 @@
-"""Video files: writing frames to MP4 and GIF, reading them back, and reading how a video was made."""
+"""Video files: writing frames in many formats, reading them back, and reading how a video was made."""
 
-from mpvideo.video.decode import read_frames
-from mpvideo.video.destination import SUFFIXES, check_destination, suffix_of
-from mpvideo.video.encode import Encoding, VideoWriter, enlargement, warnings_about
+from mpvideo.formats import SUFFIXES, Encoding, enlargement, warnings_about
+from mpvideo.video.containers import read_index
+from mpvideo.video.destination import check_destination
+from mpvideo.video.encode import VideoWriter
+from mpvideo.video.index import VideoIndex
 from mpvideo.video.metadata import read_record
+from mpvideo.video.reading import read_frames
 
 __all__ = [
     "SUFFIXES",
     "Encoding",
+    "VideoIndex",
     "VideoWriter",
     "check_destination",
     "enlargement",
     "read_frames",
+    "read_index",
     "read_record",
-    "suffix_of",
     "warnings_about",
 ]

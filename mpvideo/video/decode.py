@@ -1,4 +1,4 @@
-"""Reading videos: a file of this program back into frames, and any video frame by frame."""
+"""Reading any video, of this program or not, frame by frame."""
 
 import contextlib
 import io
@@ -12,16 +12,14 @@ from typing import IO
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageSequence, UnidentifiedImageError
+from PIL import Image, ImageSequence
 
 from mpvideo.errors import MPVideoError, OutputError
 from mpvideo.files import disk_full, reason
 from mpvideo.text import printable
-from mpvideo.video.destination import suffix_of
 from mpvideo.video.ffmpeg import OWN_GROUP, QUIET, ffmpeg_program, how_it_ended
+from mpvideo.video.folder import png_frames
 from mpvideo.video.gif import walk_gif
-from mpvideo.video.metadata import unreadable
-from mpvideo.video.mp4 import read_mp4
 
 Frames = npt.NDArray[np.uint8]
 
@@ -34,63 +32,12 @@ _SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I")  # what Pillow calls gray PNG of
 _PILLOWS = (OSError, EOFError, SyntaxError, Image.DecompressionBombError)  # so it says that a file is damaged
 
 
-def read_frames(path: Path) -> tuple[Frames, Fraction]:
-    """Decodes a whole .mp4 (with ffmpeg) or .gif (with Pillow).
-
-    Args:
-        path: the file; the suffix decides.
-
-    Returns:
-        The frames, (T, H, W, C) uint8, C = 3 (RGB; gray comes back as three equal channels), or 4 for a GIF with at
-        least one transparent pixel. And the mean frames per second: exact for MP4, for GIF the number of frames over
-        the sum of their delays, so within half a centisecond in all of what was asked for; 0 for a GIF without delays.
+def gif_pictures(path: Path) -> Iterator[tuple[Image.Image, int]]:
+    """The pictures of a GIF file as RGBA, each with its delay in centiseconds.
 
     Raises:
-        UsageError: the suffix is neither.
-        MPVideoError: the file is missing, unreadable, damaged or cut short.
+        OSError, EOFError, SyntaxError, ValueError: it cannot be read, or is damaged.
     """
-    suffix = suffix_of(path)
-    try:
-        return _read_mp4_frames(path) if suffix == ".mp4" else _read_gif_frames(path)
-    except (UnidentifiedImageError, EOFError, SyntaxError) as error:  # so Pillow says that a file is damaged
-        raise unreadable(path, ValueError("it is damaged")) from error
-    except (OSError, ValueError) as error:
-        raise unreadable(path, error) from error
-
-
-def _read_mp4_frames(path: Path) -> tuple[Frames, Fraction]:
-    index = read_mp4(path)
-    command = [
-        *(ffmpeg_program(), *QUIET, "-xerror", "-noautorotate", "-ignore_editlist", "1"),
-        *("-i", f"file:{path.absolute()}", "-map", "0:v:0"),
-        *("-vf", "scale=flags=accurate_rnd+full_chroma_int,format=rgb24"),
-        *("-fps_mode", "passthrough", "-f", "rawvideo", "pipe:1"),
-    ]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False, **OWN_GROUP)
-    if done.returncode != 0:
-        clause, hint = how_it_ended(done.returncode, done.stderr.decode("utf-8", "replace"))
-        raise MPVideoError(f"{printable(path)} cannot be read as a video: {clause}", hint=hint)
-    wanted = index.frames * index.height * index.width * 3
-    if len(done.stdout) != wanted:
-        raise ValueError(f"it should have {wanted} bytes of pixels, got {len(done.stdout)}")
-    # A bytearray, as an array over immutable bytes could not be written to.
-    frames = np.frombuffer(bytearray(done.stdout), np.uint8)
-    return frames.reshape(index.frames, index.height, index.width, 3), index.rate
-
-
-def _read_gif_frames(path: Path) -> tuple[Frames, Fraction]:
-    pictures, centiseconds = [], 0
-    for picture, delay in _gif_pictures(path):
-        pictures.append(np.asarray(picture))
-        centiseconds += delay
-    frames = np.stack(pictures)
-    if frames[..., 3].min() == 255:
-        frames = np.ascontiguousarray(frames[..., :3])
-    return frames, Fraction(100 * len(frames), centiseconds) if centiseconds else Fraction(0)
-
-
-def _gif_pictures(path: Path) -> Iterator[tuple[Image.Image, int]]:
-    """The pictures of a GIF file as RGBA, each with its delay in centiseconds."""
     data = path.read_bytes()
     expected = walk_gif(data).images  # Pillow plays a file that is cut short as far as it goes
     count = 0
@@ -152,7 +99,7 @@ class FrameStream:
 
     def _gif(self) -> Iterator[Frames]:
         count, centiseconds = 0, 0
-        for picture, delay in _gif_pictures(self.path):
+        for picture, delay in gif_pictures(self.path):
             yield _over_black(picture)
             count, centiseconds = count + 1, centiseconds + delay
         self.fps = Fraction(100 * count, centiseconds) if centiseconds else None
@@ -213,23 +160,6 @@ class FrameStream:
             raise ValueError(clause)
         if _CUT_SHORT in log:
             raise ValueError("it is cut short")
-
-
-def png_frames(folder: Path) -> list[Path]:
-    """The PNG files of a folder in natural order, hidden ones left out.
-
-    Raises:
-        OSError: the folder cannot be read.
-    """
-    found = [path for path in folder.iterdir() if path.suffix.lower() == ".png" and not path.name.startswith(".")]
-    return sorted((path for path in found if path.is_file()), key=lambda path: natural_key(path.name))
-
-
-def natural_key(name: str) -> tuple[list[str | int], str]:
-    """A key that sorts names as people count: 'frame 2' before 'frame 10'."""
-    # Text and digits alternate, beginning with text, so that like is compared with like.
-    parts = re.split(r"([0-9]+)", name)
-    return [int(part) if index % 2 else part for index, part in enumerate(parts)], name
 
 
 def _stream_options(path: Path, times: Path) -> list[str]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from mpvideo.errors import MPVideoError, OutputError
-from mpvideo.files import disk_full, reason, write_error
+from mpvideo.files import disk_full, reason, write_all, write_error
 from mpvideo.text import printable
 
 # In a process group of its own ffmpeg does not get the terminal's Ctrl-C: we hear it and decide.
@@ -90,7 +90,8 @@ def ffmpeg_abilities() -> tuple[str, frozenset[str]]:
 def last_line(log: str) -> str:
     """The line of ffmpeg's log that says most about a failure: the last one that is not a bare epilogue."""
     lines = [re.sub(r"^(\[[^\]]*\] ?)+", "", line).strip() for line in log.splitlines()]
-    meaningful = [line for line in lines if line and line != "Conversion failed!"]
+    chatter = re.compile(r"Conversion failed!|Svt\[(info|warn)\].*|")
+    meaningful = [line for line in lines if not chatter.fullmatch(line)]
     return meaningful[-1] if meaningful else ""
 
 
@@ -146,10 +147,8 @@ class EncoderProcess:
             OutputError: ffmpeg has ended, and why.
         """
         assert self._process.stdin is not None
-        rest = data.cast("B")
         try:
-            while rest:
-                rest = rest[self._process.stdin.write(rest) :]
+            write_all(self._process.stdin, data)
         except OSError as error:  # a broken pipe: the reason is what ffmpeg ended with
             raise self._failure() from error
 

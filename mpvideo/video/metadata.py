@@ -1,4 +1,4 @@
-"""The record of how a video was made, kept inside it: one JSON object in the comment of an MP4 or GIF file."""
+"""The record of how a video was made, kept inside it: one JSON object in the file's comment."""
 
 import json
 import math
@@ -7,12 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mpvideo.errors import MPVideoError
-from mpvideo.files import reason
-from mpvideo.text import printable
-from mpvideo.video.destination import suffix_of
-from mpvideo.video.gif import walk_gif
-from mpvideo.video.mp4 import read_mp4
+from mpvideo.video.containers import read_index
+from mpvideo.video.index import unreadable
 
 MAX_VALUES = 250_000
 """Most values in a record: a few bytes can make an object that takes many to hold, and a comment may be any length."""
@@ -42,21 +38,16 @@ def read_record(path: Path) -> dict[str, Any] | None:
     """Reads back how a video was made.
 
     Args:
-        path: an .mp4 or .gif file.
+        path: a file whose name ends in one of `mpvideo.formats.SUFFIXES`, or a folder of PNG frames.
 
     Returns:
         The record it was written with; None if its comment is missing or not a JSON object (made by another program).
 
     Raises:
-        UsageError: the suffix is neither.
+        UsageError: the name ends in anything else.
         MPVideoError: the file is missing, unreadable or damaged.
     """
-    suffix = suffix_of(path)
-    try:
-        found = read_mp4(path).comment if suffix == ".mp4" else walk_gif(path.read_bytes()).comment
-    except (OSError, ValueError) as error:
-        raise unreadable(path, error) from error
-    comment = found.decode("utf-8", "replace") if isinstance(found, bytes) else found or ""
+    comment = read_index(path).comment or ""
     if sum(map(comment.count, "{[,")) > MAX_VALUES:
         raise unreadable(path, ValueError(f"its record must hold at most {MAX_VALUES:,} values"))
     try:
@@ -71,8 +62,3 @@ def _finite(text: str) -> float:
     if not math.isfinite(value):
         raise ValueError("NaN and infinity are not JSON")
     return value
-
-
-def unreadable(path: Path, error: OSError | ValueError) -> MPVideoError:
-    """The error for a video file that cannot be read."""
-    return MPVideoError(f"{printable(path)} cannot be read as a video: {reason(error)}")

@@ -5,27 +5,17 @@ A box is a 32-bit size, a four-letter kind and a payload, which for some kinds i
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import BinaryIO
+
+from mpvideo.video.index import VideoIndex
 
 _MAX_INDEX = 1 << 30  # bytes of a `moov` box: far above any real one, far below memory
 _MAX_FILE = 1 << 60  # bytes: no box is longer, and seeking behind one cannot overflow
 
 
-@dataclass(frozen=True)
-class Mp4:
-    """What the index of an MP4 file says: size in pixels, number of frames, frames a second, and the comment."""
-
-    width: int
-    height: int
-    frames: int
-    rate: Fraction
-    comment: str | None
-
-
-def read_mp4(path: Path) -> Mp4:
+def read_mp4(path: Path) -> VideoIndex:
     """Reads the index of an MP4 file.
 
     Raises:
@@ -82,7 +72,7 @@ def _find(data: memoryview, *kinds: bytes) -> memoryview:
     return data
 
 
-def _video_track(trak: memoryview, comment: str | None) -> Mp4:
+def _video_track(trak: memoryview, comment: str | None) -> VideoIndex:
     table = _find(trak, b"mdia", b"minf", b"stbl")
     # A sample entry: its own size and kind, 24 bytes of no interest here, then width and height.
     width, height = struct.unpack_from(">HH", _find(table, b"stsd"), 8 + 32)
@@ -93,7 +83,7 @@ def _video_track(trak: memoryview, comment: str | None) -> Mp4:
     (runs,) = struct.unpack_from(">I", times, 4)
     durations = struct.unpack_from(f">{2 * runs}I", times, 8)
     ticks = sum(count * delta for count, delta in zip(durations[::2], durations[1::2], strict=True))
-    return Mp4(width, height, frames, Fraction(frames * ticks_per_second, ticks), comment)
+    return VideoIndex(width, height, frames, Fraction(frames * ticks_per_second, ticks), comment)
 
 
 def _comment(moov: memoryview) -> str | None:

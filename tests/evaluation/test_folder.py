@@ -37,7 +37,7 @@ def test_files_are_found_in_order(tmp_path: Path) -> None:
 
 
 def test_no_files(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"^--data must have \.mp4 or \.gif files, found none in"):
+    with pytest.raises(UsageError, match=r"^--data must have \.mp4, .*, \.apng files, found none in"):
         video_files(tmp_path, "--data")
     with pytest.raises(UsageError, match=r"^--data must be a folder of videos, got"):
         video_files(tmp_path / "none", "--data")

@@ -13,8 +13,9 @@ import pytest
 from PIL import Image
 
 from mpvideo.errors import MPVideoError, OutputError
-from mpvideo.video.decode import FrameStream, UnreadableVideo, natural_key, png_frames
+from mpvideo.video.decode import FrameStream, UnreadableVideo
 from mpvideo.video.ffmpeg import ffmpeg_program
+from mpvideo.video.folder import natural_key, png_frames
 from tests.video.conftest import Frames, worst
 from tests.videos import counting, make_video, save_gif, save_pngs
 

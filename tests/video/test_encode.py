@@ -12,6 +12,7 @@ from PIL import Image, ImageSequence
 
 from mpvideo.errors import UsageError
 from mpvideo.video import Encoding, VideoWriter, enlargement, read_frames, warnings_about
+from mpvideo.video.ffmpeg_sink import FfmpegSink
 from tests.video.conftest import colourful, enlarged, psnr, save, worst
 
 FLAT = [
@@ -179,9 +180,9 @@ def test_enlargement(name: str, width: int, height: int, scale: int | None, want
 
 
 def test_odd_and_huge_sides_are_refused_with_the_cure() -> None:
-    with pytest.raises(UsageError, match=r"must be even, got 63x64 for a\.mp4") as caught:
+    with pytest.raises(UsageError, match=r"must be even in mp4, got 63x64 for a\.mp4") as caught:
         enlargement(Path("a.mp4"), width=63, height=64, encoding=Encoding(8, scale=1))
-    assert caught.value.hint == "Use --scale 2, or write a .gif."
+    assert caught.value.hint == "Use --scale 2, or write a .webm or .gif."
     with pytest.raises(UsageError, match="at most 16384 pixels, got 25600x25600"):
         enlargement(Path("a.mp4"), width=256, height=256, encoding=Encoding(8, scale=100))
 
@@ -194,8 +195,11 @@ def test_odd_and_huge_sides_are_refused_with_the_cure() -> None:
         ({"fps": float("inf")}, "got inf"),
         ({"fps": 241}, "got 241"),
         ({"fps": 8, "scale": 0}, "scale must be at least 1, got 0"),
-        ({"fps": 8, "crf": 0}, "lossless H.264 has a profile that QuickTime and browsers do not play; use 1"),
-        ({"fps": 8, "crf": 52}, "crf must be from 1 to 51, got 52"),
+        ({"fps": 8, "crf": 20, "lossless": True}, "crf cannot be given together with lossless, got 20"),
+        ({"fps": 8, "loop": -1}, "loop must be at least 0, got -1"),
+        ({"fps": 8, "loop": 65536}, "loop must be at most 65535, got 65536"),
+        ({"fps": 8, "format": "avi"}, "format must be one of mp4, webm, av1, gif, .*; got 'avi'"),
+        ({"fps": 8, "filter": "cubic"}, "filter must be one of nearest, lanczos; got 'cubic'"),
     ],
 )
 def test_encodings_that_cannot_be(options: dict[str, float], message: str) -> None:
@@ -223,7 +227,7 @@ def test_warnings_say_what_will_not_show() -> None:
         return warnings_about(Path(name), channels=channels, encoding=Encoding(fps))
 
     assert about("a.mp4", 3, 60) == about("a.gif", 3, 50) == about("a.gif", 1, 8) == ()
-    assert about("a.mp4", 4, 60) == ("a.mp4: MP4 has no transparency, the video is laid over black; a .gif keeps it",)
+    assert about("a.mp4", 4, 60) == ("a.mp4: mp4 has no transparency, the video is laid over black; a .webm keeps it",)
     assert about("a.gif", 3, 60) == (
         "a.gif: browsers play a GIF above 50 frames a second slowly, this one has 60; an .mp4 keeps its pace",
     )
@@ -232,12 +236,12 @@ def test_warnings_say_what_will_not_show() -> None:
 
 def test_ffmpeg_is_out_of_reach_of_the_terminal(tmp_path: Path) -> None:
     with VideoWriter(tmp_path / "a.mp4", width=32, height=32, channels=3, encoding=Encoding(8)) as writer:
-        assert writer._encoder is not None
-        assert os.getpgid(writer._encoder._process.pid) != os.getpgid(0)
+        assert isinstance(writer._sink, FfmpegSink)
+        assert os.getpgid(writer._sink._encoder._process.pid) != os.getpgid(0)
         writer.write(colourful())
 
 
 def test_unknown_suffix(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"must end in \.mp4 or \.gif, got 'dog\.webm'") as caught:
-        VideoWriter(tmp_path / "dog.webm", width=32, height=32, channels=3, encoding=Encoding(8))
-    assert caught.value.hint == "For example dog.mp4."
+    with pytest.raises(UsageError, match=r"must end in \.mp4, \.webm, .* or \.safetensors, got 'dog\.avi'") as caught:
+        VideoWriter(tmp_path / "dog.avi", width=32, height=32, channels=3, encoding=Encoding(8))
+    assert caught.value.hint == "For example dog.mp4; or --format png for a folder of frames."

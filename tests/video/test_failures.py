@@ -15,6 +15,7 @@ import pytest
 
 from mpvideo.errors import ExitCode, MPVideoError, OutputError
 from mpvideo.video import Encoding, VideoWriter, check_destination, read_frames, read_record
+from mpvideo.video.ffmpeg_sink import FfmpegSink
 from tests.video.conftest import Frames, colourful, save
 
 SUFFIXES = pytest.mark.parametrize("suffix", [".mp4", ".gif"])
@@ -96,14 +97,14 @@ def test_killed_ffmpeg(target: Path) -> None:
         VideoWriter(target, width=64, height=64, channels=3, encoding=encoding, overwrite=True) as writer,
     ):
         writer.write(noise(2))
-        assert writer._encoder is not None
-        os.kill(writer._encoder._process.pid, signal.SIGKILL)
+        assert isinstance(writer._sink, FfmpegSink)
+        os.kill(writer._sink._encoder._process.pid, signal.SIGKILL)
         writer.write(noise())
     assert "memory" in (caught.value.hint or "")
     assert target.read_bytes() == b"precious"
     assert list(target.parent.iterdir()) == [target]
     with pytest.raises(ChildProcessError):  # no zombie
-        os.waitpid(writer._encoder._process.pid, os.WNOHANG)
+        os.waitpid(writer._sink._encoder._process.pid, os.WNOHANG)
 
 
 def test_ffmpeg_killed_after_the_last_frame(target: Path, fake_ffmpeg: Callable[[str], None]) -> None:
@@ -195,7 +196,7 @@ def test_ctrl_c_for_real(tmp_path: Path) -> None:
         from tests.video.test_failures import noise
         with VideoWriter(Path(sys.argv[1]), width=64, height=64, channels=3, encoding=Encoding(8)) as writer:
             writer.write(noise(1))
-            print(writer._encoder._process.pid, flush=True)
+            print(writer._sink._encoder._process.pid, flush=True)
             while True:
                 writer.write(noise(1))
     """

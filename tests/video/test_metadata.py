@@ -213,5 +213,5 @@ def test_missing_files_folders_and_other_suffixes(tmp_path: Path, suffix: str) -
             read(tmp_path / f"a{suffix}")
         with pytest.raises(MPVideoError, match="is a directory"):
             read(tmp_path / f"folder{suffix}")
-        with pytest.raises(UsageError, match=r"must end in \.mp4 or \.gif"):
-            read(tmp_path / "a.webm")
+        with pytest.raises(UsageError, match=r"must end in \.mp4, \.webm, .*, got 'a\.avi'"):
+            read(tmp_path / "a.avi")
