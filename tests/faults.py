@@ -4,6 +4,7 @@ Within the context `Faults(at=k)`, call number k fails as on a full disk or a br
 `Faults()` fails none and counts them.
 """
 
+import builtins
 import errno
 import io
 import os
@@ -99,6 +100,7 @@ class Faults:
             return write_descriptor(descriptor, data)
 
         self._patch.setattr(io, "open", opened)
+        self._patch.setattr(builtins, "open", opened)
         self._patch.setattr(os, "open", opened_descriptor)
         self._patch.setattr(os, "write", written)
 

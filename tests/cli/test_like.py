@@ -14,6 +14,7 @@ from mpvideo.record import load_record
 from mpvideo.video import read_frames, read_record
 from tests.checkpoints import save_tiny, tiny_config
 from tests.cli.conftest import Program
+from tests.faults import contents
 from tests.records import a_record
 from tests.video.conftest import colourful, save
 
@@ -23,13 +24,34 @@ OPTIONS = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("suffix", ["mp4", "gif"])
-def test_the_same_bytes_again(program: Program, ckpt: Path, suffix: str) -> None:
-    assert program("sample", "--ckpt", ckpt, *OPTIONS, "--out", f"a.{suffix}").code == 0
-    again = program("sample", "--like", f"a.{suffix}", "--ckpt", ckpt, "--out", f"b.{suffix}")
+@pytest.mark.parametrize(
+    ("suffix", "options"),
+    [
+        (".mp4", ()),
+        (".mp4", ("--lossless",)),
+        (".webm", ("--crf", 40)),
+        (".webm", ("--format", "av1")),
+        (".gif", ("--loop", 2)),
+        (".apng", ("--filter", "lanczos")),
+        (".mkv", ()),
+        ("", ("--format", "png")),
+        (".npy", ()),
+        (".safetensors", ()),
+    ],
+)
+def test_the_same_bytes_again(program: Program, ckpt: Path, suffix: str, options: tuple[object, ...]) -> None:
+    made = program("sample", "--ckpt", ckpt, *OPTIONS, *options, "--out", f"a{suffix}")
+    assert made.code == 0, made.stderr
+    again = program("sample", "--like", f"a{suffix}", "--ckpt", ckpt, "--out", f"b{suffix}")
     assert again.code == 0, again.stderr
-    assert "warning" not in again.stderr
-    assert Path(f"a.{suffix}").read_bytes() == Path(f"b.{suffix}").read_bytes()
+    assert "warning" not in again.stderr or "--lossless" in options
+    if suffix:
+        assert Path(f"a{suffix}").read_bytes() == Path(f"b{suffix}").read_bytes()
+    else:
+        assert contents(Path("a")) == contents(Path("b")) != {}
+    assert "class 1, 'red dog', seed 7, 3 frames" in program("inspect", f"b{suffix}").stdout
+    shown = json.loads(program("inspect", f"b{suffix}", "--json").stdout)
+    assert shown["record"]["seed"] == 7 and shown["problems"] == []
 
 
 def test_the_same_bytes_from_python(program: Program, ckpt: Path) -> None:
