@@ -25,7 +25,7 @@ def sample_dpmpp_2m_sde(
     noise: Noise | None = None,
     on_step: OnStep | None = None,
 ) -> Tensor:
-    """SDE-DPM-Solver++(2M), of weak order 2 in the estimate: one evaluation a step (arXiv 2211.01095, section 5).
+    """SDE-DPM-Solver++(2M), of weak order 2: one evaluation a step (arXiv 2211.01095, section 5).
 
     k-diffusion's dpmpp_2m_sde with its midpoint form. A step forgets the part 1 - exp(-eta h) of the noise in x and
     draws it anew, h being the step in ln(sigma). With eta 0 it is `sample_dpmpp_2m`.

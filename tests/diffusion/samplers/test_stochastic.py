@@ -1,17 +1,22 @@
 """What is only the stochastic sampler's and the restarts'."""
 
 import math
+from functools import partial
+from itertools import pairwise
 
 import pytest
 import torch
 
 from mpvideo.diffusion import (
+    Churn,
     EDMDenoiser,
     Restart,
     SeededNoise,
+    karras_sigmas,
     sample_dpmpp_2m,
     sample_dpmpp_2m_sde,
     sample_euler,
+    sample_heun,
     with_restarts,
 )
 from tests.diffusion.conftest import GaussianDenoiser, RecordingNet
@@ -55,6 +60,42 @@ def test_bad_settings(settings, message):
         sample_dpmpp_2m_sde(
             GaussianDenoiser(std=torch.tensor(0.5)), torch.ones(1, 2), sigmas_of(4), noise=torch.zeros_like, **settings
         )
+
+
+def excess_variance(sample, num_steps: int) -> float:
+    """How much the variance of the result is too large, on Gaussian data, without drawing anything.
+
+    There the result is linear in the start noise and in each new noise. Given a coordinate of its own to each of them,
+    it holds their factors, and its variance is the sum of their squares.
+    """
+    std, sigma_max, sigma_min, draws = 0.5, 80.0, 0.002, 0
+
+    def noise(x):
+        nonlocal draws
+        draws += 1
+        return torch.nn.functional.one_hot(torch.tensor([draws]), x.shape[1]).to(x)
+
+    x = torch.zeros(1, num_steps + 2, dtype=torch.float64)
+    x[0, 0] = math.hypot(sigma_max, std)
+    denoiser = GaussianDenoiser(std=torch.tensor(std, dtype=torch.float64))
+    out = sample(denoiser, x, karras_sigmas(num_steps, sigma_min, sigma_max)[:-1], noise=noise)
+    return out.square().sum().item() - (std**2 + sigma_min**2)
+
+
+@pytest.mark.parametrize(
+    "sample",
+    [
+        sample_dpmpp_2m_sde,
+        partial(sample_dpmpp_2m_sde, eta=0.5),
+        partial(sample_heun, churn=Churn(s_churn=20.0)),
+    ],
+    ids=["dpmpp-2m-sde", "half", "heun with churn"],
+)
+def test_weak_order(sample):
+    """The error of the variance falls as the square of the step."""
+    errors = [excess_variance(sample, num_steps) for num_steps in (128, 256, 512)]
+    for error, finer in pairwise(errors):
+        assert math.log2(error / finer) == pytest.approx(2, abs=0.08)
 
 
 # Restarts
