@@ -20,6 +20,7 @@ from chart import chart
 from table import markdown, verdict
 
 from mpvideo.checkpoint import bundled_checkpoint, open_checkpoint
+from mpvideo.cli.sampling import parse_interval
 from mpvideo.config import SamplingConfig
 from mpvideo.device import choose_placement
 from mpvideo.evaluation.classes import balanced_classes
@@ -60,6 +61,7 @@ def main() -> None:
     parser.add_argument("--evaluations", default=",".join(map(str, EVALUATIONS)), help="numbers of evaluations")
     parser.add_argument("--presets", default="", help="presets and files of `mpvideo tune` to measure beside them")
     parser.add_argument("--guidance", type=float, help="another strength than the checkpoint's")
+    parser.add_argument("--guidance-interval", help="noise levels LOW,HIGH to guide at, or all")
     parser.add_argument("--seed", type=int, default=0, help="of the first video")
     parser.add_argument("--batch-size", type=int, default=8, help="videos at once")
     parser.add_argument("--dtype", default="auto", help="what the network computes in")
@@ -69,6 +71,8 @@ def main() -> None:
     own = checkpoint.config.sampling
     if arguments.guidance is not None:
         own = dataclasses.replace(own, guidance=arguments.guidance)
+    if arguments.guidance_interval is not None:
+        own = dataclasses.replace(own, guidance_interval=parse_interval(arguments.guidance_interval))
     wanted = cells(own, arguments)
     model = load_model(checkpoint, choose_placement("auto", arguments.dtype))
     protocol = Protocol(
@@ -76,6 +80,7 @@ def main() -> None:
         videos=arguments.videos,
         seed=arguments.seed,
         guidance=own.guidance,
+        guidance_interval=own.guidance_interval and list(own.guidance_interval),
         dtype=model.placement.dtype_name,
         batch_size=arguments.batch_size,
     )

@@ -57,6 +57,7 @@ class Protocol:
     videos: int
     seed: int
     guidance: float
+    guidance_interval: list[float] | None
     dtype: str
     batch_size: int
 
