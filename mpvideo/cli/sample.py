@@ -215,6 +215,7 @@ def sample(
     # The options are known to be right before torch, which takes a second, is imported.
     from mpvideo.device import choose_placement
     from mpvideo.generation import count_evaluations, generate, load_model
+    from mpvideo.unlabelled import unlabelled_warning
 
     jobs = _jobs(classes, seeds, about.model.num_classes)
     paths = names.paths(jobs)
@@ -228,6 +229,8 @@ def sample(
     if original is not None:
         original.check_weights(checkpoint.name, model)
     tell(f"{printable(checkpoint.name)} on {placement}", quiet=quiet)
+    if recipe.sampling.guidance != 1 and second is None and (words := unlabelled_warning(model)) is not None:
+        tell(f"warning: {words}", quiet=quiet)
 
     recorder = recipe.recorder(model, ckpt, guide)
     total = count_evaluations(recipe.sampling) * len(jobs)

@@ -1,5 +1,6 @@
 """`mpvideo sample`, in this process and as a program of its own."""
 
+import dataclasses
 import fcntl
 import json
 import os
@@ -104,6 +105,15 @@ def test_walks(program: Program, ckpt: Path) -> None:
     assert (frames == read_frames(Path("plain.gif"))[0]).all()
     refused = program("sample", "--class", "0..2:3", *plain, "x.gif")
     assert (refused.code, "--out must contain {class} for 3 classes" in refused.stderr) == (2, True)
+
+
+def test_guidance_of_a_network_without_label_dropout(program: Program) -> None:
+    config = dataclasses.replace(tiny_config(), training={"recipe": {"label_dropout": 0.0}})
+    path = save_tiny(Path("x.safetensors"), config)
+    words = "warning: this network shows no sign of having been trained without labels"
+    assert words in program("sample", "--ckpt", path, "--guidance", 2, "--out", "a.gif").stderr
+    assert words not in program("sample", "--ckpt", path, "--out", "b.gif").stderr
+    assert words not in program("sample", "--ckpt", path, "--guidance", 2, "--guide", path, "--out", "c.gif").stderr
 
 
 def test_a_guide(program: Program, ckpt: Path) -> None:
