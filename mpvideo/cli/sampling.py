@@ -64,7 +64,7 @@ Guidance = Annotated[
     typer.Option(
         "--guidance",
         metavar="X",
-        help="Strength of guidance; 1 is none, all others take twice the time.",
+        help="Strength of guidance; 1 is none, all others evaluate the network twice.",
         rich_help_panel=SAMPLING_PANEL,
     ),
 ]
@@ -83,7 +83,7 @@ GuidanceInterval = Annotated[
     typer.Option(
         "--guidance-interval",
         metavar="LOW,HIGH",
-        help="Guide at noise levels from LOW to HIGH only, and take twice the time only there; or the word all.",
+        help="Guide at noise levels from LOW to HIGH only, and evaluate twice only there; or the word all.",
         rich_help_panel=SAMPLING_PANEL,
     ),
 ]
