@@ -65,15 +65,15 @@ def trusted_command(record: "Record") -> str:
 
 
 def options_of(record: "Record") -> dict[str, str | bool]:
-    """The options of `sample` that give a video's settings, apart from the checkpoints, config and sampler.
+    """The options of `sample` that give a video's settings, but for what the kind of file and the checkpoint decide.
 
-    Those at their defaults are left out, so that nothing is said of what a kind of file does not have.
+    Those are format, quality, loops; and config and sampler, whose defaults a checkpoint has.
     """
     options: dict[str, str | bool] = {}
     for key, value in _settings(record):
         group, _, name = key.rpartition(".")
-        at_default = group == "encoding" and name != "fps" and value == _DEFAULTS[name]
-        if group in ("", "encoding") and key not in ("ckpt", "guide") and value is not None and not at_default:
+        common = group == "" or (group == "encoding" and name in ("fps", "scale", "filter"))
+        if common and key not in ("ckpt", "guide") and value is not None:
             options[name.replace("_", "-")] = value if isinstance(value, bool) else str(value)
     return options
 

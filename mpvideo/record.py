@@ -16,7 +16,7 @@ In a file it is one JSON object; `mpvideo.video.metadata` says where it stands i
     frames          how many of its frames were kept
     sampling        all fields of `mpvideo.config.SamplingConfig`
     clamp           whether denoised estimates were clamped
-    encoding        all fields of `mpvideo.video.Encoding`; null if the video was not written to a file
+    encoding        all fields of `mpvideo.formats.Encoding`, format null where the suffix says it; null if not written
     exact           whether it was sampled so that the batch it was in cannot show, not even in rounding
     dtype           what the network computed in: float32, bfloat16 or float16
     device          kind of the device: cpu, cuda or mps
@@ -42,7 +42,7 @@ from mpvideo.command import command_line, trusted_command
 from mpvideo.config import FORMAT as CONFIG_FORMAT
 from mpvideo.config import MAX_SEED, CheckpointConfig, DeviceName, DtypeName, SamplingConfig
 from mpvideo.errors import CheckpointError, MPVideoError
-from mpvideo.formats import Encoding
+from mpvideo.formats import FORMATS, Encoding, format_of
 from mpvideo.text import printable
 from mpvideo.video.metadata import read_record
 
@@ -94,7 +94,7 @@ class Record:
         frames: how many frames were kept, from the first.
         sampling: settings of the sampler.
         clamp: whether denoised estimates were clamped to [-1, 1].
-        encoding: how it was written; None if it was not.
+        encoding: how it was written; None if it was not. Its format is left out where a file's suffix says it.
         exact: whether it was sampled in a batch of its own.
         dtype: what the network computed in.
         device: the kind of device.
@@ -125,6 +125,8 @@ class Record:
     def __post_init__(self) -> None:
         parts = CheckpointConfig(model=self.config.model, video=self.config.video, edm=self.config.edm)
         object.__setattr__(self, "config", parts)
+        if self.encoding is not None:
+            object.__setattr__(self, "encoding", _without_usual_format(self.encoding))
         model = self.config.model
         if model.num_classes is None and self.class_index is not None:
             raise ValueError(f"class must be null for a network without classes, got {self.class_index}")
@@ -369,6 +371,13 @@ def _with_rate(encoding: Any) -> Any:
         return encoding
     found = re.fullmatch(r"([0-9]{1,9})/([1-9][0-9]{0,8})", fps)
     return {**encoding, "fps": Fraction(int(found[1]), int(found[2]))} if found else encoding
+
+
+def _without_usual_format(encoding: Encoding) -> Encoding:
+    """Leaves the format out where a file's suffix says it: it makes no difference whether --format said it too."""
+    kind = None if encoding.format is None else FORMATS[encoding.format]
+    usual = kind is not None and any(format_of(Path(f"x{suffix}")) == kind for suffix in kind.suffixes)
+    return dataclasses.replace(encoding, format=None) if usual else encoding
 
 
 def _check_text(name: str, value: object) -> None:

@@ -128,7 +128,7 @@ def test_every_option_of_sample_is_either_repeated_or_not_about_the_video() -> N
             sampler="euler", steps=7, s_tmax=9.0, s_churn=1.0, s_tmin=0.5, s_noise=1.1, rho=5.0,
             guidance_interval=(0.5, 2.0), apg_eta=0.5, apg_norm=3.0,
         ),
-        clamp=True, exact=True, encoding=Encoding(9.0, 3, 20, "mp4", loop=2, filter="lanczos"),
+        clamp=True, exact=True, encoding=Encoding(9.0, 3, 20, "av1", loop=2, filter="lanczos"),
         guide=Weights(name="weak.safetensors", sha256="f" * 64),
     )  # fmt: skip
     listed = a_record(sampling=SamplingConfig(sigmas=(9, 2)), encoding=Encoding(9.0, lossless=True))

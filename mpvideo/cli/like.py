@@ -1,5 +1,6 @@
 """`sample --like VIDEO`: what is not given on the command line is as in a video that is there already."""
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,6 +12,7 @@ from mpvideo.checkpoint.opening import merged
 from mpvideo.cli.hub import is_on_hub
 from mpvideo.cli.sampling import VIDEO_PANEL
 from mpvideo.errors import UsageError
+from mpvideo.formats import STANDARD_OUTPUT, Encoding, format_of
 from mpvideo.text import printable
 
 if TYPE_CHECKING:
@@ -34,7 +36,7 @@ class Original:
         self._record = load_record(path)
 
     def options(self) -> dict[str, str | bool]:
-        """Its settings as options of `sample`, apart from those that `overrides` gives."""
+        """Its settings as options of `sample`, apart from those that `overrides` and `encoding` give."""
         from mpvideo.command import options_of
 
         return options_of(self._record)
@@ -90,6 +92,28 @@ class Original:
                 raise self._other_weights(ckpt.name, "; ".join(problems))
             below |= data["config"]
         return merged(below, given)
+
+    def encoding(self, out: Path, given: Encoding) -> Encoding:
+        """The settings of a file's encoder, with the original's where none are given, if it is of the same format.
+
+        Args:
+            out: the file.
+            given: the settings of the command line.
+        """
+        made = self._record.encoding
+        if made is None:
+            return given
+        kind = made.format_for(self._path)
+        name = given.format or (kind.name if out == STANDARD_OUTPUT else made.format)
+        try:
+            if format_of(out, name) != kind:
+                return given
+        except UsageError:  # a name that is of another kind, or of none, which will be told
+            return given
+        asked = given.crf is not None or given.lossless
+        crf, lossless = (given.crf, given.lossless) if asked else (made.crf, made.lossless)
+        loop = made.loop if given.loop is None else given.loop
+        return dataclasses.replace(given, format=name, crf=crf, lossless=lossless, loop=loop)
 
     def check_weights(self, name: str, model: "Model") -> None:
         """Makes sure that the weights are those that it was made with, and those of its guide, if it had one.

@@ -189,6 +189,10 @@ def sample(
         overrides = original.overrides(source, config, overrides)
     checkpoint = open_checkpoint(source, config_file=config, overrides=overrides)
     about = checkpoint.config
+    encoding = encoding_of(
+        fps=about.video.fps if fps is None else fps, format_name=format_name, scale=scale, filter_name=filter_name,
+        crf=crf, lossless=lossless, loop=loop,
+    )  # fmt: skip
     recipe = Recipe(
         checkpoint=checkpoint,
         sampling=sampling_settings(
@@ -200,10 +204,7 @@ def sample(
         ),
         clamp=clamp_setting(about, preset=preset, clamp=clamp),
         frames=_frames(frames, about.model.frames),
-        encoding=encoding_of(
-            fps=about.video.fps if fps is None else fps, format_name=format_name, scale=scale, filter_name=filter_name,
-            crf=crf, lossless=lossless, loop=loop,
-        ),
+        encoding=encoding if original is None else original.encoding(out, encoding),
         exact=exact,
     )  # fmt: skip
     second = None if guide is None else open_guide(guide, about)

@@ -5,11 +5,14 @@ import getpass
 import json
 import shutil
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from mpvideo.config import EDMConfig
+from mpvideo.formats import Encoding
 from mpvideo.record import load_record
 from mpvideo.video import read_frames, read_record
 from tests.checkpoints import save_tiny, tiny_config
@@ -52,6 +55,46 @@ def test_the_same_bytes_again(program: Program, ckpt: Path, suffix: str, options
     assert "class 1, 'red dog', seed 7, 3 frames" in program("inspect", f"b{suffix}").stdout
     shown = json.loads(program("inspect", f"b{suffix}", "--json").stdout)
     assert shown["record"]["seed"] == 7 and shown["problems"] == []
+
+
+@pytest.mark.parametrize(
+    ("made", "options", "out", "given", "encoding"),
+    [
+        ("a.webm", ("--format", "av1"), "b.mp4", (), Encoding(8.0)),
+        ("a.webm", ("--format", "av1"), "b.webm", (), Encoding(8.0, format="av1")),
+        ("a.webm", ("--format", "av1"), "b.webm", ("--format", "webm"), Encoding(8.0)),
+        ("a.mp4", ("--lossless", "--scale", 2), "b.gif", (), Encoding(8.0, 2)),
+        ("a.mp4", ("--lossless",), "b.mp4", ("--crf", 30), Encoding(8.0, crf=30)),
+        ("a.mp4", ("--crf", 30), "b.mp4", ("--lossless",), Encoding(8.0, lossless=True)),
+        ("a.webm", ("--crf", 60), "b.mp4", (), Encoding(8.0)),
+        ("a.gif", ("--loop", 2, "--filter", "lanczos"), "b.apng", (), Encoding(8.0, filter="lanczos")),
+        ("a", ("--format", "png"), "b.npy", (), Encoding(8.0)),
+    ],
+)
+def test_another_kind_of_file(
+    program: Program,
+    ckpt: Path,
+    made: str,
+    options: tuple[object, ...],
+    out: str,
+    given: tuple[object, ...],
+    encoding: Encoding,
+) -> None:
+    """What only one kind of file has does not get into another's way."""
+    few = ("--steps", 1, "--frames", 1)
+    assert program("sample", "--ckpt", ckpt, *few, *options, "--out", made).code == 0
+    done = program("sample", "--like", made, "--ckpt", ckpt, *given, "--out", out)
+    assert done.code == 0, done.stderr
+    assert load_record(Path(out)).encoding == encoding
+
+
+def test_to_standard_output(ckpt: Path, tmp_path: Path) -> None:
+    def run(*arguments: object) -> bytes:
+        command = [sys.executable, "-m", "mpvideo", "sample", *map(str, arguments), "--ckpt", str(ckpt), "-q"]
+        return subprocess.run(command, cwd=tmp_path, stdout=subprocess.PIPE, timeout=60, check=True).stdout
+
+    run("--steps", 1, "--class", 1, "--out", "a.gif")
+    assert run("--like", "a.gif", "--out", "-") == (tmp_path / "a.gif").read_bytes()
 
 
 def test_the_same_bytes_from_python(program: Program, ckpt: Path) -> None:
