@@ -11,8 +11,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
-from mpvideo.config import SPACING, CheckpointConfig
+from mpvideo.config import CheckpointConfig
 from mpvideo.formats import Encoding
+from mpvideo.sampling_config import SPACING
 
 if TYPE_CHECKING:
     from mpvideo.record import Record

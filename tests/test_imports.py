@@ -18,6 +18,8 @@ STANDARD_LIBRARY_ONLY = (
     "mpvideo.errors",
     "mpvideo.checks",
     "mpvideo.config",
+    "mpvideo.sampling_config",
+    "mpvideo.presets",
     "mpvideo.architecture",
     "mpvideo.files",
     "mpvideo.checkpoint",

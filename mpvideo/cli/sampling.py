@@ -12,9 +12,10 @@ from mpvideo.checkpoint import Checkpoint, open_checkpoint
 from mpvideo.checkpoint.guide import check_guide
 from mpvideo.cli.hub import located
 from mpvideo.cli.options import usage_errors
-from mpvideo.config import SPACING, CheckpointConfig, DeviceName, DtypeName, Sampler, SamplingConfig, Schedule
+from mpvideo.config import CheckpointConfig, DeviceName, DtypeName, SamplingConfig
 from mpvideo.errors import UsageError
 from mpvideo.presets import find_preset
+from mpvideo.sampling_config import SPACING, Sampler, Schedule
 from mpvideo.text import printable
 
 VIDEO_PANEL = "Which videos"

@@ -27,9 +27,10 @@ from mpvideo.cli.sampling import (
     sampling_settings,
 )
 from mpvideo.cli.streams import tell, write_result
-from mpvideo.config import FORMAT, MAX_SEED, STOCHASTIC, SamplingConfig
+from mpvideo.config import FORMAT, MAX_SEED, SamplingConfig
 from mpvideo.errors import UsageError
 from mpvideo.files import atomic_path, check_writable
+from mpvideo.sampling_config import STOCHASTIC
 from mpvideo.text import printable
 
 MOST_EVALUATIONS = 63

@@ -5,7 +5,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from mpvideo.config import Sampler, SamplingConfig
+from mpvideo.config import SamplingConfig
 from mpvideo.diffusion.guidance import Guidance
 from mpvideo.diffusion.samplers import (
     Churn,
@@ -23,6 +23,7 @@ from mpvideo.diffusion.samplers import (
     with_restarts,
 )
 from mpvideo.diffusion.schedules import cosine_sigmas, exponential_sigmas, karras_sigmas, linear_sigmas
+from mpvideo.sampling_config import Sampler
 
 _DETERMINISTIC: dict[Sampler, Solver] = {
     "dpmpp-2m": sample_dpmpp_2m,

@@ -19,11 +19,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from mpvideo.config import Sampler
 from mpvideo.diffusion.denoiser import Denoiser, State
 from mpvideo.diffusion.samplers import sample_ipndm
 from mpvideo.diffusion.samplers.multistep import deis_rule, dpmpp_2m_rule, dpmpp_3m_rule, ipndm_rule, lms_rule
 from mpvideo.diffusion.samplers.weights import exponential_weights
+from mpvideo.sampling_config import Sampler
 
 Values = npt.NDArray[np.float64]
 

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 import torch
 
-from mpvideo.config import STOCHASTIC, SamplingConfig
+from mpvideo.config import SamplingConfig
 from mpvideo.diffusion import karras_sigmas, schedule, solver
 from mpvideo.diffusion.tuning import candidates, follow, shortest, step_errors
+from mpvideo.sampling_config import STOCHASTIC
 from tests.diffusion.conftest import GaussianDenoiser
 from tests.diffusion.samplers.conftest import SOLVERS, MixtureDenoiser
 

@@ -6,7 +6,7 @@ from typing import get_args
 import pytest
 import torch
 
-from mpvideo.config import Sampler, SamplingConfig
+from mpvideo.config import SamplingConfig
 from mpvideo.diffusion import (
     EDMDenoiser,
     Guidance,
@@ -19,6 +19,7 @@ from mpvideo.diffusion import (
     schedule,
     solver,
 )
+from mpvideo.sampling_config import Sampler
 from tests.diffusion.conftest import GaussianDenoiser, RecordingNet
 from tests.diffusion.samplers.conftest import DETERMINISTIC, SHAPE, SOLVERS, MixtureDenoiser, sigmas_of
 
