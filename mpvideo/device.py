@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from mpvideo.config import DeviceName, DtypeName
 from mpvideo.errors import DeviceError, OutOfMemoryError
+from mpvideo.nn.compilation import compiler_problem
 from mpvideo.probe import Check, check_block, measure_speedup
 from mpvideo.text import counted, printable
 
@@ -30,13 +31,15 @@ class Placement:
         device: the device.
         dtype: what the network computes in; the sampler's loop stays in float32.
         reason: why this dtype, where it was not asked for; a clause.
-        warnings: why a better device is not used, one sentence each; for the caller to pass on.
+        warnings: why what would be better, or was asked for, is not used, one sentence each; for the caller to pass on.
+        compiled: whether torch.compile makes the network's code.
     """
 
     device: torch.device
     dtype: torch.dtype
     reason: str = ""
     warnings: tuple[str, ...] = ()
+    compiled: bool = False
 
     @property
     def dtype_name(self) -> str:
@@ -58,7 +61,8 @@ class Placement:
         return f"{self.device.type.upper()} in {self.dtype_name}"
 
     def __str__(self) -> str:
-        return f"{self.words}: {self.reason}" if self.reason else self.words
+        words = f"{self.words}, compiled at the first use" if self.compiled else self.words
+        return f"{words}: {self.reason}" if self.reason else words
 
 
 def available_devices() -> tuple[DeviceName, ...]:
@@ -69,7 +73,7 @@ def available_devices() -> tuple[DeviceName, ...]:
     return tuple(name for name, usable in there.items() if usable)
 
 
-def choose_placement(device: DeviceName = "auto", dtype: DtypeName = "auto") -> Placement:
+def choose_placement(device: DeviceName = "auto", dtype: DtypeName = "auto", *, compiled: bool = False) -> Placement:
     """Picks a device and a dtype.
 
     CUDA and MPS have to compute a small block as the CPU does (`mpvideo.probe`). The first call in a process measures,
@@ -79,10 +83,23 @@ def choose_placement(device: DeviceName = "auto", dtype: DtypeName = "auto") -> 
         device: 'auto' takes CUDA if it is there and computes well, else MPS likewise, else the CPU.
         dtype: 'auto' is float32, or on CUDA and the CPU bfloat16 where it is measured to be accurate and clearly
             faster.
+        compiled: whether torch.compile is to make the network's code. That it works is tried, in some seconds; where it
+            does not, there is a warning.
 
     Raises:
         DeviceError: the device asked for is not there, or does not compute well.
     """
+    placement = _choose(device, dtype)
+    if not compiled:
+        return placement
+    if (problem := compiler_problem(placement.device_name)) is None:
+        return replace(placement, compiled=True)
+    warning = f"--compile is not used, torch.compile does not work here: {printable(problem)}"
+    return replace(placement, warnings=(*placement.warnings, warning))
+
+
+def _choose(device: DeviceName, dtype: DtypeName) -> Placement:
+    """`choose_placement` without the compiler."""
     available = available_devices()
     if device != "auto" and device not in available:
         raise DeviceError(

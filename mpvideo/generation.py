@@ -175,6 +175,7 @@ def _build_network(config: CheckpointConfig, tensors: dict[str, Tensor], placeme
         legacy_fan_in=config.edm.legacy_fan_in,
         device=placement.device,
         dtype=placement.dtype,
+        compiled=placement.compiled,
     )
 
 

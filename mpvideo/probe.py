@@ -89,7 +89,7 @@ class Trial:
             for name, size in network_shapes(model).items()
             if name.startswith(f"{plan.name}.")
         }
-        self._block = Block(plan, model, Weights(tensors, 3, device, dtype))
+        self._block = Block(plan, model, Weights(tensors, device, dtype))
         self._x = torch.randn(B, 2 * T, 2 * H, 2 * H, C, generator=draw).to(device, dtype)
         self._scale = torch.rand(B, 1, 1, 1, C, generator=draw).to(device, dtype)
         self.device, self.dtype = device, dtype

@@ -53,6 +53,19 @@ def test_device_by_name(machine, name):
     assert choose_placement(name).device.type == name
 
 
+def test_compiled_where_it_works(machine, monkeypatch):
+    monkeypatch.setattr("mpvideo.device.compiler_problem", {"cpu": None, "cuda": "Triton\x1b is missing"}.get)
+    assert not choose_placement().compiled
+    placement = choose_placement(compiled=True)
+    assert placement.compiled and placement.warnings == ()
+    assert ", compiled at the first use" in str(placement)
+    machine.devices = ("cuda",)
+    placement = choose_placement(compiled=True)
+    assert not placement.compiled
+    [warning] = placement.warnings
+    assert warning == r"--compile is not used, torch.compile does not work here: Triton\x1b is missing"
+
+
 @pytest.mark.parametrize("name", ["cuda", "mps"])
 def test_device_that_is_not_there(machine, name):
     with pytest.raises(DeviceError, match=rf"^--device {name} is not available to torch .* here; available: cpu$") as e:

@@ -33,6 +33,7 @@ from mpvideo.cli.sampling import (
     BatchSize,
     CheckpointPath,
     Clamp,
+    Compile,
     Device,
     Dtype,
     Eta,
@@ -150,6 +151,7 @@ def evaluate(
     restart_max: RestartMax = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
+    compiled: Compile = False,
     batch_size: BatchSize = 4,
     config: ConfigFile = None,
     settings: Settings = None,
@@ -202,7 +204,7 @@ def evaluate(
     from mpvideo.cli.measured import Files, Measured, Sampled
     from mpvideo.device import choose_placement
 
-    placement = choose_placement(device, dtype)
+    placement = choose_placement(device, dtype, compiled=compiled and checkpoint is not None)
     for warning in placement.warnings:
         tell(f"warning: {warning}", quiet=quiet)
     measured: Measured
@@ -251,7 +253,7 @@ def _ignored(context: typer.Context, *, sampled: bool, features: bool) -> Iterat
         source = context.get_parameter_source(name)
         if source is None or source.name != "COMMANDLINE":
             continue
-        if not sampled and (panel in _OF_SAMPLING or name in ("seed", "batch_size", "dtype")):
+        if not sampled and (panel in _OF_SAMPLING or name in ("seed", "batch_size", "dtype", "compiled")):
             yield f"{parameter.opts[0]} has no effect on videos that are there already"
         if not features and name == "feature_size":
             yield f"{parameter.opts[0]} has no effect without --features"

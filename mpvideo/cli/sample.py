@@ -28,6 +28,7 @@ from mpvideo.cli.sampling import (
     BatchSize,
     CheckpointPath,
     Clamp,
+    Compile,
     Device,
     Dtype,
     Eta,
@@ -155,6 +156,7 @@ def sample(
     no_metadata: NoMetadata = False,
     device: Device = "auto",
     dtype: Dtype = "auto",
+    compiled: Compile = False,
     batch_size: BatchSize = 4,
     exact: Exact = False,
     config: ConfigFile = None,
@@ -223,7 +225,7 @@ def sample(
     for warning in _check_files(paths, recipe, overwrite=overwrite):
         tell(f"warning: {warning}", quiet=quiet)
 
-    placement = choose_placement(device, dtype)
+    placement = choose_placement(device, dtype, compiled=compiled)
     for warning in placement.warnings:
         tell(f"warning: {warning}", quiet=quiet)
     model = load_model(checkpoint, placement, guide=second)

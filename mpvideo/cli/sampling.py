@@ -223,6 +223,15 @@ BatchSize = Annotated[
         rich_help_panel=COMPUTE_PANEL,
     ),
 ]
+Compile = Annotated[
+    bool,
+    typer.Option(
+        "--compile",
+        help="Let torch.compile make code for the network, on CUDA recorded as a graph: up to minutes before the first "
+        "step, and again for every new size of a batch. On a CPU it made nothing faster; untried on CUDA.",
+        rich_help_panel=COMPUTE_PANEL,
+    ),
+]
 Exact = Annotated[
     bool,
     typer.Option(

@@ -14,6 +14,7 @@ Activations are (B, T, H, W, C), contiguous.
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +23,8 @@ from torch import Tensor
 
 from mpvideo.architecture import BlockPlan, attention_heads, network_plan, network_shapes
 from mpvideo.config import ModelConfig
-from mpvideo.nn.kernels import Product, convolution, shrinking
+from mpvideo.nn.compilation import CompiledBlocks, CudaGraph
+from mpvideo.nn.kernels import Convolution, Product, SmallPlaneConvolution, convolution, shrinking
 from mpvideo.nn.layers import EPS, MP_SILU_SCALE, RESIDUAL_BALANCE, AttentionAxes, normalize, pixel_norm
 from mpvideo.nn.unet3d import check_input, label_rows
 from mpvideo.text import first_ten
@@ -44,6 +46,8 @@ class InferenceUnet3D:
             network is never held twice.
         legacy_fan_in: whether they were trained with a release from before 28 February 2024.
         device, dtype: where and in what to compute; the embedding is computed in float32 or better.
+        compiled: whether torch.compile makes code for each kind of block at its first call, and on CUDA a graph of the
+            whole: up to minutes before the first result, which is the same up to rounding.
 
     Raises:
         ValueError: tensors are missing or left over.
@@ -57,24 +61,32 @@ class InferenceUnet3D:
         legacy_fan_in: bool = False,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
+        compiled: bool = False,
     ) -> None:
         if wrong := network_shapes(model).keys() ^ tensors.keys():
             raise ValueError(
                 f"tensors must be just those of the network, missing or left over: {first_ten(sorted(wrong))}"
             )
-        self.config = model
-        weights = Weights(tensors, 2 if legacy_fan_in else 3, torch.device(device), dtype)
-        self.dtype = dtype
+        self.config, self.dtype = model, dtype
+        weights = Weights(
+            tensors, torch.device(device), dtype, kernel_power=2 if legacy_fan_in else 3, reorder=not compiled
+        )
         shape = (model.frames, model.image_size, model.image_size)
         first = weights.accurately() if model.dim < _NARROW else weights
-        self._input = convolution(first.take("input_block", unseen=1), shape)
+        self._input = first.convolution("input_block", shape, unseen=1)
         self._blocks = [
             Block(block, model, first if (block.kind, block.dim_in) == ("encoder", model.dim) else weights)
             for block in network_plan(model)
         ]
         self._embedding = _Embedding(model, weights, [block.dtype for block in self._blocks])
-        self._output = convolution(weights.take("output_block.0", scale=weights.gain("output_block.1")), shape)
+        self._output = weights.convolution("output_block.0", shape, scale=weights.gain("output_block.1"))
         self._tables: list[_Table] = []
+        self._apply: Callable[[Block, Tensor, Tensor], Tensor] = (
+            CompiledBlocks(Block.__call__) if compiled else Block.__call__
+        )
+        self._evaluate: Callable[..., Tensor] = self._run
+        if compiled and weights.device.type == "cuda":
+            self._evaluate = CudaGraph(self._run)
 
     @torch.inference_mode()
     def prepare(self, *calls: tuple[Tensor, Tensor | None]) -> None:
@@ -99,14 +111,18 @@ class InferenceUnet3D:
         scales = self._scales(time, class_labels)
         if model.self_condition:
             x = torch.cat((torch.zeros_like(x) if self_cond is None else self_cond.to(x), x), dim=1)
+        return self._evaluate(x, *scales)
+
+    def _run(self, x: Tensor, *scales: Tensor) -> Tensor:
+        """The network, of what was checked and tabulated."""
         first = self._blocks[0].dtype
         x = self._input(F.pad(x.to(first).permute(0, 2, 3, 4, 1), (1, 0), value=1.0))
         skips = [x]
         for block, scale in zip(self._blocks, scales, strict=True):
             x = x.to(block.dtype)
             if block.plan.skip_dim:
-                x = _mp_cat(x, skips.pop().to(block.dtype), model.mp_cat_t)
-            x = block(x, scale)
+                x = _mp_cat(x, skips.pop().to(block.dtype), self.config.mp_cat_t)
+            x = self._apply(block, x, scale)
             if block.plan.kind == "encoder":
                 skips.append(x)
         return self._output(x).permute(0, 4, 1, 2, 3)
@@ -130,17 +146,48 @@ class InferenceUnet3D:
 
 
 class Weights:
-    """Hands out the weights of a state dict, normalised and in the dtype and on the device to compute with."""
+    """Hands out the weights of a state dict, normalised and in the dtype and on the device to compute with.
 
-    def __init__(self, tensors: dict[str, Tensor], kernel_power: int, device: torch.device, dtype: torch.dtype) -> None:
+    Args:
+        tensors: the state dict; what is handed out is taken out of it.
+        device, dtype: where and in what to compute.
+        kernel_power: which power of a kernel's size its fan-in counts.
+        reorder: whether convolutions and products may have them reordered, see `mpvideo.nn.kernels`.
+    """
+
+    def __init__(
+        self,
+        tensors: dict[str, Tensor],
+        device: torch.device,
+        dtype: torch.dtype,
+        *,
+        kernel_power: int = 3,
+        reorder: bool = True,
+    ) -> None:
         self._tensors = tensors
-        self._kernel_power = kernel_power
+        self._kernel_power, self._reorder = kernel_power, reorder
         self.device, self.dtype = device, dtype
         self.accurate = torch.promote_types(dtype, torch.float32)
 
     def accurately(self) -> "Weights":
         """The same weights, handed out in float32 or better."""
-        return Weights(self._tensors, self._kernel_power, self.device, self.accurate)
+        return Weights(
+            self._tensors, self.device, self.accurate, kernel_power=self._kernel_power, reorder=self._reorder
+        )
+
+    def convolution(
+        self, name: str, shape: tuple[int, ...], *, scale: float = 1.0, unseen: int = 0
+    ) -> Convolution | SmallPlaneConvolution:
+        """A 3x3x3 convolution, usually of T, H and W of `shape`; the rest as in `take`."""
+        return convolution(self.take(name, scale=scale, unseen=unseen), shape, reorder=self._reorder)
+
+    def shrinking(self, name: str, factors: tuple[int, ...], shape: tuple[int, ...]) -> Convolution:
+        """The mean over `factors` places, and a 1x1x1 convolution after it."""
+        return shrinking(self.take(name).flatten(1), factors, shape, reorder=self._reorder)
+
+    def product(self, name: str, *, scale: float = 1.0) -> Product:
+        """A 1x1x1 convolution as a product with a matrix."""
+        return Product(self.take(name, scale=scale).flatten(1), reorder=self._reorder)
 
     def plain(self, name: str) -> Tensor:
         """A tensor as it is, in float32 or better."""
@@ -163,10 +210,6 @@ class Weights:
         fan_in = (weight.shape[1] - unseen) * (weight.shape[-1] ** self._kernel_power if weight.ndim == 5 else 1)
         acting = normalize(weight) * (scale / math.sqrt(fan_in))
         return acting if accurate else acting.to(self.dtype)
-
-    def matrix(self, name: str, *, scale: float = 1.0) -> Tensor:
-        """The weight of a 1x1x1 convolution as a matrix (O, C)."""
-        return self.take(name, scale=scale).flatten(1)
 
 
 class _Embedding:
@@ -269,17 +312,16 @@ class Block:
         norm = math.hypot(1 - RESIDUAL_BALANCE, RESIDUAL_BALANCE)
         self._straight = RESIDUAL_BALANCE / norm
         name, shape = plan.name, (plan.frames, plan.image_size, plan.image_size)
-        self._conv1 = convolution(weights.take(f"{name}.block1.1", scale=1 / MP_SILU_SCALE), shape)
-        self._conv2 = convolution(
-            weights.take(f"{name}.block2.2", scale=(1 - RESIDUAL_BALANCE) / norm / MP_SILU_SCALE), shape
-        )
+        self._conv1 = weights.convolution(f"{name}.block1.1", shape, scale=1 / MP_SILU_SCALE)
+        branch = (1 - RESIDUAL_BALANCE) / norm
+        self._conv2 = weights.convolution(f"{name}.block2.2", shape, scale=branch / MP_SILU_SCALE)
         self._shrink = None
         if plan.kind == "encoder" and plan.resamples:
             larger = tuple(size * factor for size, factor in zip(shape, plan.factors, strict=True))
-            self._shrink = shrinking(weights.matrix(f"{name}.downsample_conv"), plan.factors, larger)
+            self._shrink = weights.shrinking(f"{name}.downsample_conv", plan.factors, larger)
         self._residual = None
         if plan.kind == "decoder" and plan.dim_in != plan.dim_out:
-            self._residual = Product(weights.matrix(f"{name}.res_conv", scale=self._straight))
+            self._residual = weights.product(f"{name}.res_conv", scale=self._straight)
         paths: dict[str, dict[str, AttentionAxes]] = {
             "none": {}, "joint": {"attn": "joint"}, "factorized": {"attn.0": "space", "attn.1": "time"}
         }  # fmt: skip
@@ -333,8 +375,8 @@ class _Attention:
         self._heads = attention_heads(model, plan.dim_out)
         memory = pixel_norm(weights.plain(f"{name}.mem_kv"), dim=-1)
         self._memory = rearrange(memory, "n heads m d -> m n heads d").to(weights.dtype)
-        self._to_qkv = Product(weights.matrix(f"{name}.to_qkv"))
-        self._to_out = Product(weights.matrix(f"{name}.to_out", scale=(1 - balance) / norm))
+        self._to_qkv = weights.product(f"{name}.to_qkv")
+        self._to_out = weights.product(f"{name}.to_out", scale=(1 - balance) / norm)
 
     def __call__(self, x: Tensor) -> Tensor:
         B, T, H, W, _ = x.shape
@@ -350,7 +392,10 @@ class _Attention:
         M = len(self._memory)
         kv = qkv.new_empty(len(qkv), M + qkv.shape[1], 2, *qkv.shape[3:])
         kv[:, :M] = self._memory
-        torch.mul(qkv[:, :, 1:], unit[:, :, 1:], out=kv[:, M:])
+        if torch.compiler.is_compiling():  # it takes no part of a tensor for `out`
+            kv[:, M:] = qkv[:, :, 1:] * unit[:, :, 1:]
+        else:
+            torch.mul(qkv[:, :, 1:], unit[:, :, 1:], out=kv[:, M:])
         q = qkv[:, :, 0] * unit[:, :, 0]
         k, v = kv.unbind(2)
         out = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))

@@ -36,6 +36,7 @@ class Convolution:
         kernel: (O, C, t, h, w).
         shape: T, H and W of the usual input; any other will do.
         stride, padding: along T, H and W.
+        reorder: whether oneDNN may reorder the kernel; torch.compile can make nothing of such a one.
     """
 
     def __init__(
@@ -45,9 +46,10 @@ class Convolution:
         *,
         stride: tuple[int, ...] = (1, 1, 1),
         padding: tuple[int, ...] = (1, 1, 1),
+        reorder: bool = True,
     ) -> None:
         self._stride, self._padding = list(stride), list(padding)
-        self._onednn = _onednn_takes(kernel)
+        self._onednn = reorder and _onednn_takes(kernel)
         if self._onednn:
             usual = [1, kernel.shape[1], *shape]
             self._kernel = _ONEDNN._reorder_convolution_weight(kernel, self._padding, self._stride, [1, 1, 1], 1, usual)
@@ -80,11 +82,16 @@ class Convolution:
 
 
 class Product:
-    """Product with a matrix (O, C), (..., C) -> (..., O): what a 1x1x1 convolution is where channels are last."""
+    """Product with a matrix (O, C), (..., C) -> (..., O): what a 1x1x1 convolution is where channels are last.
 
-    def __init__(self, matrix: Tensor) -> None:
+    Args:
+        matrix: (O, C).
+        reorder: as of `Convolution`.
+    """
+
+    def __init__(self, matrix: Tensor, *, reorder: bool = True) -> None:
         # In float32 the ordinary product is as fast.
-        self._onednn = matrix.dtype == torch.bfloat16 and _onednn_takes(matrix)
+        self._onednn = reorder and matrix.dtype == torch.bfloat16 and _onednn_takes(matrix)
         self._matrix = _ONEDNN._reorder_linear_weight(matrix, _ROWS) if self._onednn else matrix
 
     def __call__(self, x: Tensor, *, plus: Tensor | None = None) -> Tensor:
@@ -110,12 +117,13 @@ class SmallPlaneConvolution:
     Args:
         kernel: (O, C, 3, 3, 3).
         size: H and W.
+        reorder: as of `Convolution`.
     """
 
     WIDEST = 2
 
-    def __init__(self, kernel: Tensor, size: int) -> None:
-        self._product = Product(_plane_matrix(kernel, size))
+    def __init__(self, kernel: Tensor, size: int, *, reorder: bool = True) -> None:
+        self._product = Product(_plane_matrix(kernel, size), reorder=reorder)
 
     def __call__(self, x: Tensor, *, times: Tensor | None = None, plus: Tensor | None = None) -> Tensor:
         """As `Convolution`."""
@@ -135,13 +143,14 @@ def _plane_matrix(kernel: Tensor, size: int) -> Tensor:
     return rearrange(places, "X Y o c t y x -> (Y X o) (t y x c)")
 
 
-def convolution(kernel: Tensor, shape: tuple[int, ...]) -> Convolution | SmallPlaneConvolution:
+def convolution(kernel: Tensor, shape: tuple[int, ...], *, reorder: bool = True) -> Convolution | SmallPlaneConvolution:
     """3x3x3 convolution with zero padding by the form that suits T, H and W."""
-    small = max(shape[1:]) <= SmallPlaneConvolution.WIDEST
-    return SmallPlaneConvolution(kernel, shape[1]) if small else Convolution(kernel, shape)
+    if max(shape[1:]) <= SmallPlaneConvolution.WIDEST:
+        return SmallPlaneConvolution(kernel, shape[1], reorder=reorder)
+    return Convolution(kernel, shape, reorder=reorder)
 
 
-def shrinking(matrix: Tensor, factors: tuple[int, ...], shape: tuple[int, ...]) -> Convolution:
+def shrinking(matrix: Tensor, factors: tuple[int, ...], shape: tuple[int, ...], *, reorder: bool = True) -> Convolution:
     """The mean over `factors` places, T, H and W, and a product with `matrix` (O, C) after it, as one convolution."""
     kernel = (matrix / math.prod(factors)).view(*matrix.shape, 1, 1, 1).repeat(1, 1, *factors)
-    return Convolution(kernel, shape, stride=factors, padding=(0, 0, 0))
+    return Convolution(kernel, shape, stride=factors, padding=(0, 0, 0), reorder=reorder)
