@@ -1,0 +1,78 @@
+"""The parts of benchmarks/quality that a full run would take hours to try."""
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from mpvideo.checkpoint import open_checkpoint
+from mpvideo.config import SamplingConfig
+from mpvideo.device import Placement
+from mpvideo.generation import load_model
+from tests.checkpoints import save_tiny, tiny_config
+
+FOLDER = Path(__file__).parents[1] / "benchmarks" / "quality"
+
+pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason="the benchmarks are not here")
+
+
+@pytest.fixture
+def part(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(FOLDER)
+    return importlib.import_module
+
+
+def row(name: str, evaluations: int, *, frechet: float = 100.0, right: float = 0.5, difference: float = 1.0) -> Any:
+    shares = {"animal": 0.9, "coat": 1.0, "motion": 0.6, "all": right}
+    numbers = {"evaluations": evaluations, "frechet": frechet, "difference": difference, "seconds": 0.1}
+    return {"name": name, **numbers, **shares}
+
+
+def test_which_are_as_good_as_many_evaluations(part: Any) -> None:
+    rows = [
+        row("lms", 12, difference=2.0),
+        row("ipndm", 10, frechet=101.9, right=0.4901),
+        row("deis", 12, frechet=102.1),
+        row("euler", 12, right=0.48),
+        row("unipc", 18),
+        row("heun", 63),
+    ]
+    verdict = part("table").verdict
+    assert verdict(rows) == "at most 12 evaluations and as good as heun with 63: ipndm 10, lms 12"
+    assert verdict(rows[:-1]).endswith("there is nothing to compare with")
+
+
+def test_table(part: Any) -> None:
+    text = part("table").markdown([row("ipndm", 8)], {"animal": 1, "coat": 1, "motion": 1, "all": 1, "frechet": 4.5})
+    assert "| ipndm | 8 | 90.0 % | 100.0 % | 60.0 % | 50.0 % | 100.0 | 1.00 | 100 |\n" in text
+    assert text.endswith("| real renderings |  | 100.0 % | 100.0 % | 100.0 % | 100.0 % | 4.5 |  |  |\n")
+
+
+def test_chart(part: Any) -> None:
+    names = ["euler", "heun", "dpmpp-2m", "dpmpp-3m", "dpmpp-2m-sde", "unipc", "deis", "ipndm", "lms", "fast"]
+    rows = [row(name, n, difference=9 / n + i) for i, name in enumerate(names) for n in (5, 8, 63)]
+    image = part("chart").chart([*rows, row("reference", 399, difference=0.0)])
+    assert image.size == (1180, 480)
+    assert len(np.unique(np.asarray(image).reshape(-1, 3), axis=0)) > 50
+
+
+def test_a_cell_samples_the_videos_of_its_batch(part: Any, tmp_path: Path) -> None:
+    cells = part("cells")
+    path = save_tiny(tmp_path / "tiny.safetensors", tiny_config())
+    model = load_model(open_checkpoint(path), Placement(torch.device("cpu"), torch.float32, "asked for"))
+    protocol = cells.Protocol(
+        sha256="x", videos=3, seed=5, guidance=1.0, guidance_interval=None, dtype="float32", batch_size=2
+    )
+    bench = cells.Bench(tmp_path / "bench", model, protocol, [2, 0, 1])
+    cell = cells.Cell("unipc", SamplingConfig(sampler="unipc", steps=3))
+    first, last = bench._sampled(cell, 0), bench._sampled(cell, 2)
+    assert (first.shape, last.shape) == ((2, 4, 8, 8, 3), (1, 4, 8, 8, 3))
+    assert np.array_equal(bench._reference(0, first), first)
+    assert np.array_equal(bench._reference(0, None), first)
+    other = cells.Cell("unipc", SamplingConfig(sampler="unipc", steps=3, sigma_min=0.1))
+    assert other.key != cell.key
+    with pytest.raises(SystemExit, match="another protocol"):
+        cells.Bench(tmp_path / "bench", model, cells.Protocol(**{**vars(protocol), "videos": 4}), [2, 0, 1, 1])
