@@ -132,6 +132,29 @@ def test_what_is_given_overrides(program: Program, ckpt: Path) -> None:
     }
 
 
+def test_a_blend_between_two_seeds(program: Program, ckpt: Path) -> None:
+    options = ("--class", "red dog:1+blue cat:2", "--seed", "3:1+8:2", "--steps", 1)
+    made = program("sample", "--ckpt", ckpt, *options, "--out", "a.gif")
+    assert made.code == 0, made.stderr
+    assert program("sample", "--like", "a.gif", "--ckpt", ckpt, "--out", "b.gif").code == 0
+    assert Path("a.gif").read_bytes() == Path("b.gif").read_bytes()
+
+
+def test_a_guide(program: Program, ckpt: Path) -> None:
+    shutil.copy(ckpt, "tiny.safetensors")
+    guide = save_tiny(Path("weak.safetensors"), tiny_config(dim=4))
+    options = ("--guide", guide, "--guidance", 2, "--steps", 1, "--class", 1)
+    made = program("sample", "--ckpt", ckpt, *options, "--out", "a.gif")
+    assert made.code == 0, made.stderr
+    assert program("sample", "--like", "a.gif", "--out", "b.gif").code == 0
+    assert Path("a.gif").read_bytes() == Path("b.gif").read_bytes()
+    guide.unlink()
+    save_tiny(guide, tiny_config(dim=12))
+    refused = program("sample", "--like", "a.gif", "--out", "c.gif")
+    assert refused.code == 2
+    assert "a.gif was not made with the weights of weak.safetensors: " in refused.stderr
+
+
 def test_what_flags_made_of_the_checkpoint_comes_back(program: Program, ckpt: Path) -> None:
     from safetensors.torch import load_file, save_file
 
