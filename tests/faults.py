@@ -1,13 +1,14 @@
 """Failing the system one call at a time: every write, fsync, rename and encoder call by which files come to be.
 
-Within the context `Faults(at=k)`, call number k fails as on a full disk or a broken one, and all others work.
-`Faults()` fails none and counts them.
+Within the context `Faults(at=k)`, call number k fails as on a full disk or a broken one, and all others work; or the
+process is killed there and then. `Faults()` fails none and counts them.
 """
 
 import builtins
 import errno
 import io
 import os
+import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -27,13 +28,14 @@ class Faults:
     Args:
         at: which, from 0; None for none.
         number: the error that it fails with.
+        kill: whether instead the process is killed, as by `kill -9`.
 
     Attributes:
         calls: what was called, in order: open, write, fsync, rename, link, mkdir, encoder start, feed or finish.
     """
 
-    def __init__(self, at: int | None = None, number: int = errno.EIO) -> None:
-        self.at, self._number = at, number
+    def __init__(self, at: int | None = None, number: int = errno.EIO, *, kill: bool = False) -> None:
+        self.at, self._number, self._kill = at, number, kill
         self.calls: list[str] = []
         self._patch = pytest.MonkeyPatch()
 
@@ -60,7 +62,10 @@ class Faults:
     def fails(self, kind: str) -> bool:
         """Counts a call; whether it is the one to fail."""
         self.calls.append(kind)
-        return len(self.calls) - 1 == self.at
+        reached = len(self.calls) - 1 == self.at
+        if reached and self._kill:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return reached
 
     def error(self) -> OSError:
         """What the call that fails says."""

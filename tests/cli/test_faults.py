@@ -3,6 +3,11 @@ made again as it would have been.
 """
 
 import errno
+import os
+import signal
+import subprocess
+import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -50,3 +55,42 @@ def test_a_run_is_undisturbed_or_taken_up_again(
             if f"{seed}.{suffix}" not in left:
                 assert run(Faults(), folder, "--seed", seed)[0] == 0
         assert contents(Path(folder)) == wanted, context
+
+
+def test_a_killed_run_is_taken_up_again(ckpt: Path, tmp_path: Path) -> None:
+    """`kill -9` as the last file is encoded, and as it gets its name: what has its name is whole, and the rest is made again."""
+    script = """
+        import sys
+        from mpvideo.cli import main
+        from tests.faults import Faults
+        at = None if sys.argv[1] == "none" else int(sys.argv[1])
+        with Faults(at, kill=True) as faults:
+            try:
+                main(sys.argv[2:])
+            finally:
+                print(*faults.calls, sep="|")
+    """
+    options = ("sample", "--ckpt", ckpt, "--steps", 1, "--frames", 2, "--exact", "--class", 1, "--scale", 2, "--quiet")
+
+    def run(at: int | str, folder: Path, *what: object) -> subprocess.CompletedProcess[str]:
+        folder.mkdir(exist_ok=True)
+        command = [sys.executable, "-c", textwrap.dedent(script), at, *options, "--dtype", "float32", *what]
+        return subprocess.run(
+            [*map(str, command), "--out", "{seed}.mp4"],
+            cwd=folder, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+
+    everything = ("--seed", SEEDS[0], "--num", len(SEEDS))
+    done = run("none", tmp_path / "undisturbed", *everything)
+    assert done.returncode == 0, done.stderr
+    wanted, calls = contents(tmp_path / "undisturbed"), done.stdout.splitlines()[-1].split("|")
+    for kind in ("encoder finish", "link"):
+        folder = tmp_path / kind
+        assert run(len(calls) - 1 - calls[::-1].index(kind), folder, *everything).returncode == -signal.SIGKILL
+        left = {name: data for name, data in contents(folder).items() if not name.startswith(".")}
+        assert left.items() < wanted.items(), kind
+        for seed in SEEDS:
+            if f"{seed}.mp4" not in left:
+                assert run("none", folder, "--seed", seed).returncode == 0
+        assert wanted.items() <= contents(folder).items(), kind
