@@ -58,7 +58,7 @@ def test_a_run_is_undisturbed_or_taken_up_again(
 
 
 def test_a_killed_run_is_taken_up_again(ckpt: Path, tmp_path: Path) -> None:
-    """`kill -9` while the last file is encoded, and as it gets its name: what has a name is whole, the rest is remade."""
+    """`kill -9` as the last file is encoded, and as it gets its name: named files are whole, others are made again."""
     script = """
         import sys
         from mpvideo.cli import main
