@@ -20,6 +20,7 @@ In a file it is one JSON object; `mpvideo.video.metadata` says where it stands i
     exact           whether it was sampled so that the batch it was in cannot show, not even in rounding
     dtype           what the network computed in: float32, bfloat16 or float16
     device          kind of the device: cpu, cuda or mps
+    compiled        whether torch.compile made the code that ran
 
 No folder, user or host is named in it. Keys that are added later have defaults that mean what was done before, so older
 records stay readable; keys that are not known are refused, because a video made from the rest would be another one.
@@ -53,7 +54,7 @@ MAX_NAME = 1_000
 
 _CONFIG_PARTS = ("model", "video", "edm")
 _NOT_SETTINGS = frozenset(
-    {"format", "mpvideo", "torch", "command", "checkpoint.name", "guide.name", "class_name", "device"}
+    {"format", "mpvideo", "torch", "command", "checkpoint.name", "guide.name", "class_name", "device", "compiled"}
 )
 _HUB_NAME = re.compile(r"hf:[\w.-]+/[\w.-]+(/[\w.-]+)*(@[\w./-]+)?", re.ASCII)
 _VERSION = re.compile(r"[\w.+-]{1,64}", re.ASCII)
@@ -98,6 +99,7 @@ class Record:
         exact: whether it was sampled in a batch of its own.
         dtype: what the network computed in.
         device: the kind of device.
+        compiled: whether torch.compile made the code that ran.
         mpvideo, torch: versions.
         command: what makes it again; see `mpvideo.command`.
 
@@ -118,6 +120,7 @@ class Record:
     exact: bool = False
     dtype: str
     device: str
+    compiled: bool = False
     mpvideo: str = __version__
     torch: str
     command: str = ""
@@ -140,6 +143,7 @@ class Record:
         check_int("frames", self.frames, 1, model.frames)
         check_bool("clamp", self.clamp)
         check_bool("exact", self.exact)
+        check_bool("compiled", self.compiled)
         check_choice("dtype", self.dtype, get_args(DtypeName)[1:])
         check_choice("device", self.device, get_args(DeviceName)[1:])
         for name in ("mpvideo", "torch"):
@@ -172,6 +176,7 @@ class Record:
             "exact": self.exact,
             "dtype": self.dtype,
             "device": self.device,
+            "compiled": self.compiled,
         }
 
     @classmethod
@@ -206,7 +211,7 @@ class Record:
     def differences(self, other: "Record") -> dict[str, tuple[Any, Any]]:
         """The settings in which two records differ: by key (`sampling.steps`), this one's value and the other's.
 
-        Names, versions, device and command are no settings: the video does not depend on them but for rounding.
+        Names, versions, device, compiled and command are no settings: the video depends on them in rounding at most.
         """
         ours, theirs = flattened(self.to_dict()), flattened(other.to_dict())
         return {
@@ -224,6 +229,7 @@ class Recorder:
         name: what it is called in records, where that is not the name of its file: hf:owner/repo...
         sha256: of its tensors.
         dtype, device: what the network computes in, and on which kind of device.
+        compiled: whether by code of torch.compile's.
         torch: torch's version.
         guide: the network that guides it, if that is another.
     """
@@ -237,6 +243,7 @@ class Recorder:
         dtype: str,
         device: str,
         torch: str,
+        compiled: bool = False,
         guide: Weights | None = None,
     ) -> None:
         self._weights = Weights(name=name or checkpoint.name, sha256=sha256)
@@ -244,7 +251,7 @@ class Recorder:
         self._bundled = _is_bundled(checkpoint.path)
         self._names = checkpoint.config.classes
         self._config = checkpoint.config
-        self._made = {"dtype": dtype, "device": device, "torch": torch}
+        self._made: dict[str, Any] = {"dtype": dtype, "device": device, "compiled": compiled, "torch": torch}
         try:
             self._own: CheckpointConfig | None = resolve_config(checkpoint.header)
         except CheckpointError:  # it says nothing, or not enough: flags do

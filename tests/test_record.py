@@ -27,7 +27,7 @@ from tests.video.conftest import colourful, save
 
 KEYS = [
     "format", "mpvideo", "torch", "command", "checkpoint", "guide", "config", "class", "class_name", "seed", "frames",
-    "sampling", "clamp", "encoding", "exact", "dtype", "device",
+    "sampling", "clamp", "encoding", "exact", "dtype", "device", "compiled",
 ]  # fmt: skip
 
 
@@ -43,7 +43,7 @@ def again(record: Record) -> Record:
         {"class_name": None},
         {"encoding": None},
         {"encoding": Encoding(Fraction(24000, 1001), 2, 30)},
-        {"seed": 0, "clamp": True, "exact": True, "frames": 1, "dtype": "bfloat16", "device": "cuda"},
+        {"seed": 0, "clamp": True, "exact": True, "frames": 1, "dtype": "bfloat16", "device": "cuda", "compiled": True},
         {"sampling": SamplingConfig(s_tmax=4.0, steps=2, guidance=1.5)},
         {"config": tiny_config("latent", num_classes=None), "class_index": None, "class_name": None},
         {"class_index": Blend(((0, 0.5), (2, 1.5))), "seed": Blend(((3, 0.0), (8, 1.0)))},
@@ -115,7 +115,10 @@ def test_what_is_refused_and_how(changes: dict[str, Any], message: str) -> None:
     assert refused.value.message.isprintable()
 
 
-@pytest.mark.parametrize("key", [key for key in KEYS if key not in ("mpvideo", "exact", "guide", "command")])
+OPTIONAL = ("mpvideo", "exact", "guide", "compiled", "command")
+
+
+@pytest.mark.parametrize("key", [key for key in KEYS if key not in OPTIONAL])
 def test_what_is_missing_is_named(key: str) -> None:
     data = a_record().to_dict()
     del data[key]
@@ -156,7 +159,7 @@ def test_a_stranger_s_command_is_not_shown() -> None:
 def test_differences_are_those_that_change_the_video() -> None:
     record = a_record()
     other = dataclasses.replace(
-        record, mpvideo="9", torch="9", device="cuda", command="x", class_name=None,
+        record, mpvideo="9", torch="9", device="cuda", compiled=True, command="x", class_name=None,
         checkpoint=dataclasses.replace(record.checkpoint, name="renamed.safetensors"),
     )  # fmt: skip
     assert record.differences(other) == {}

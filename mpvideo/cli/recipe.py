@@ -52,6 +52,7 @@ class Recipe:
             sha256=model.sha256,
             dtype=model.placement.dtype_name,
             device=model.placement.device_name,
+            compiled=model.placement.compiled,
             torch=torch.__version__,
             guide=None if second is None else Weights(name=_hub_name(guide) or second.name, sha256=second.sha256),
         )

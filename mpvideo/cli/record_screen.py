@@ -21,7 +21,9 @@ def show_record(record: "Record", console: Console) -> None:
     edm = record.config.edm
     config = [f"codec {record.config.video.codec}", f"sigma_data {edm.sigma_data:g}"]
     config += ["fan-in of before 28 February 2024"] if edm.legacy_fan_in else []
-    computed = [f"in {record.dtype} on {record.device}"] + (["by itself (--exact)"] if record.exact else [])
+    computed = [f"in {record.dtype} on {record.device}"]
+    computed += ["by itself (--exact)"] if record.exact else []
+    computed += ["by code of torch.compile"] if record.compiled else []
     rows = [
         ("video", ", ".join([*which, f"seed {record.seed}", counted(record.frames, "frame")])),
         ("checkpoint", printable(record.checkpoint.name, 1000)),
