@@ -49,28 +49,30 @@ CONTENDERS = ("package float32", "package bfloat16", "mpvideo float32", "mpvideo
 """The package's module as it is and under bfloat16 autocast, and ours in both."""
 
 
-def weights(name: str) -> dict[str, Tensor]:
+def weights(name: str, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
     """The bundled weights, or random ones, by their names in the state dict."""
     if name == "bundled":
         tensors, _ = load_tensors(open_checkpoint(bundled_checkpoint()).header)
-        return {key: tensor.float() for key, tensor in tensors.items() if not key.startswith("codec.")}
+        return {key: tensor.to(dtype) for key, tensor in tensors.items() if not key.startswith("codec.")}
     generator = torch.Generator().manual_seed(0)
     shapes = network_shapes(NETS[name])
     return {
-        key: torch.full((), 0.5) if key.endswith("gain") else torch.randn(shape, generator=generator)
+        key: torch.full((), 0.5) if key.endswith("gain") else torch.randn(shape, generator=generator).to(dtype)
         for key, shape in shapes.items()
     }
 
 
-def contender(role: str, name: str, batch: int, *, compiled: bool = False) -> Evaluate:
-    """One evaluation of a network of that kind, ready to be called."""
+def contender(
+    role: str, name: str, batch: int, *, compiled: bool = False, stored: torch.dtype = torch.float32
+) -> Evaluate:
+    """One evaluation of a network of that kind, made of weights stored in some dtype, ready to be called."""
     model = NETS[name]
     generator = torch.Generator().manual_seed(1)
     x = torch.randn(batch, model.channels, model.frames, model.image_size, model.image_size, generator=generator)
     labels, time = torch.arange(batch), torch.full((batch,), 0.1)
     dtype = torch.bfloat16 if role.endswith("bfloat16") else torch.float32
     if role.startswith("mpvideo"):
-        net = InferenceUnet3D(model, weights(name), dtype=dtype)
+        net = InferenceUnet3D(model, weights(name, stored), dtype=dtype)
         rows = class_rows(labels, model.num_classes or 0)
         net.prepare((time[:1], rows))
         return lambda: net(x, time, class_labels=rows)
@@ -119,7 +121,9 @@ def tell_peak(role: str, name: str, batch: int) -> None:
     """What `peak_megabytes` runs."""
     torch.randn(256, 256) @ torch.randn(256, 256)  # what the libraries take at their first use
     before = _status("VmRSS")
-    evaluate = contender(role, name, batch)
+    # As loaded from a checkpoint in that dtype; more in another would be the checkpoint's, not the network's.
+    stored = torch.bfloat16 if role == "mpvideo bfloat16" else torch.float32
+    evaluate = contender(role, name, batch, stored=stored)
     for _ in range(2):
         evaluate()
     print(_status("VmHWM") - before)

@@ -26,6 +26,7 @@ from mpvideo.config import ModelConfig
 from mpvideo.nn.compilation import CompiledBlocks, CudaGraph
 from mpvideo.nn.kernels import Convolution, Product, SmallPlaneConvolution, convolution, shrinking
 from mpvideo.nn.layers import EPS, MP_SILU_SCALE, RESIDUAL_BALANCE, AttentionAxes, normalize, pixel_norm
+from mpvideo.nn.memory import give_back_memory
 from mpvideo.nn.unet3d import check_input, label_rows
 from mpvideo.text import first_ten
 
@@ -74,10 +75,11 @@ class InferenceUnet3D:
         shape = (model.frames, model.image_size, model.image_size)
         first = weights.accurately() if model.dim < _NARROW else weights
         self._input = first.convolution("input_block", shape, unseen=1)
-        self._blocks = [
-            Block(block, model, first if (block.kind, block.dim_in) == ("encoder", model.dim) else weights)
-            for block in network_plan(model)
-        ]
+        self._blocks: list[Block] = []
+        for block in network_plan(model):
+            narrow = (block.kind, block.dim_in) == ("encoder", model.dim)
+            self._blocks.append(Block(block, model, first if narrow else weights))
+            give_back_memory()  # of the weights that it was made of: what comes next seldom fits in their places
         self._embedding = _Embedding(model, weights, [block.dtype for block in self._blocks])
         self._output = weights.convolution("output_block.0", shape, scale=weights.gain("output_block.1"))
         self._tables: list[_Table] = []
