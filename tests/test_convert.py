@@ -178,8 +178,8 @@ def test_what_is_missing_is_asked_for(tmp_path: Path) -> None:
     assert caught.value.message == (
         "in.pt does not tell 4 fields of its config, which must be given: model.downsample_types (all or image; the "
         "package's default is all); model.image_size (a multiple of 2; 32 if attn_res was the package's default, 16 "
-        "and 8); model.frames (a multiple of 2); video.codec (rgba, the one codec of 4 channels that needs no "
-        "autoencoder, and the file holds none under codec.)"
+        "and 8); model.frames (a multiple of 2); video.codec (rgba; latents cannot be shown, for "
+        "the file holds no autoencoder under codec.)"
     )
     flags = "--set model.downsample_types=all --set model.image_size=32 --set model.frames=16 --set video.codec=rgba"
     assert flags in (caught.value.hint or "")

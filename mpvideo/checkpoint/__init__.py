@@ -8,14 +8,10 @@ What needs no torch is importable from here. The weights are read by `mpvideo.ch
 """
 
 from mpvideo.checkpoint.container import TensorInfo
+from mpvideo.checkpoint.fit import find_problems
 from mpvideo.checkpoint.header import Header, read_header
-from mpvideo.checkpoint.opening import (
-    Checkpoint,
-    bundled_checkpoint,
-    find_problems,
-    open_checkpoint,
-    resolve_config,
-)
+from mpvideo.checkpoint.opening import Checkpoint, bundled_checkpoint, open_checkpoint
+from mpvideo.checkpoint.resolving import resolve_config
 
 __all__ = [
     "Checkpoint",

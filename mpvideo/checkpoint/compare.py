@@ -17,8 +17,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mpvideo.checkpoint.header import Header
-from mpvideo.checkpoint.opening import resolve_config
 from mpvideo.checkpoint.report import Report, dtype_word
+from mpvideo.checkpoint.resolving import resolve_config
 from mpvideo.errors import CheckpointError
 
 

@@ -4,7 +4,7 @@ No torch is imported and nothing is run. Read are safetensors files with or with
 state dicts, trainers' files with an average beside the raw weights), and folders of either, as accelerate writes them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,21 @@ from mpvideo.checkpoint.container import FLOAT8_DTYPES, WEIGHT_DTYPES
 from mpvideo.checkpoint.foreign import SNIFFED
 from mpvideo.checkpoint.header import Header, is_bare_name, read_header
 from mpvideo.checkpoint.reading import exists, open_regular, read_json, read_start
-from mpvideo.checkpoint.report import PARTS
-from mpvideo.checkpoint.torch_file import Plain, TorchTensor, is_torch_file, read_torch_file
+from mpvideo.checkpoint.torch_file import Plain, TorchFile, TorchTensor, is_torch_file, read_torch_file
 from mpvideo.errors import CheckpointError, UsageError
 from mpvideo.text import first_ten, printable
+
+PARTS: dict[str, str] = {
+    "input_block": "input",
+    "downs": "down",
+    "mids": "middle",
+    "ups": "up",
+    "to_time_emb": "embedding",
+    "to_class_emb": "embedding",
+    "output_block": "output",
+    "codec": "codec",
+}
+"""Which part a tensor belongs to, by the first word of its name."""
 
 READABLE_DTYPES = frozenset((*WEIGHT_DTYPES.values(), *FLOAT8_DTYPES.values()))
 
@@ -103,23 +114,33 @@ def read_contents(path: Path) -> Contents:
         CheckpointError: it cannot be read, or holds anything but tensors and plain values, and what.
     """
     if (files := _torch_files(path)) is not None:
-        tensors: dict[str, TorchTensor] = {}
-        values: dict[str, Plain] = {}
-        for file in files:
-            listed = read_torch_file(file)
-            if listed.damage:
-                raise CheckpointError(f"{printable(file)}: {listed.damage}", hint="Download or copy it again.")
-            tensors |= listed.tensors
-            values |= listed.values
-        return Contents(path, tensors, values, files=files)
-    header = read_header(path)
+        return torch_contents(path, [read_torch_file(file) for file in files])
+    return header_contents(read_header(path))
+
+
+def torch_contents(path: Path, files: Sequence[TorchFile]) -> Contents:
+    """What PyTorch's own files hold together.
+
+    Raises:
+        CheckpointError: one of them is damaged.
+    """
+    tensors: dict[str, TorchTensor] = {}
+    values: dict[str, Plain] = {}
+    for file in files:
+        if file.damage:
+            raise CheckpointError(f"{printable(file.path)}: {file.damage}", hint="Download or copy it again.")
+        tensors |= file.tensors
+        values |= file.values
+    return Contents(path, tensors, values, files=tuple(file.path for file in files))
+
+
+def header_contents(header: Header) -> Contents:
+    """What safetensors hold."""
     words = {**WEIGHT_DTYPES, **FLOAT8_DTYPES}
-    return Contents(
-        path,
-        {name: TorchTensor(words.get(info.dtype, info.dtype), info.shape) for name, info in header.tensors.items()},
-        {},
-        header=header,
-    )
+    tensors = {
+        name: TorchTensor(words.get(info.dtype, info.dtype), info.shape) for name, info in header.tensors.items()
+    }
+    return Contents(header.path, tensors, {}, header=header)
 
 
 def _torch_files(path: Path) -> tuple[Path, ...] | None:

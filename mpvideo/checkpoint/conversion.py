@@ -6,24 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from mpvideo.architecture import checkpoint_shapes
+from mpvideo.checkpoint.completion import Completion, Question, complete_config, unanswered
 from mpvideo.checkpoint.contents import READABLE_DTYPES, Contents, Network, choose_network, read_contents
-from mpvideo.checkpoint.infer import (
-    NEVER_TOLD,
-    Inference,
-    Question,
-    complete,
-    describe_inference,
-    infer_architecture,
-    infer_autoencoder,
-)
-from mpvideo.checkpoint.opening import checked_config, merged, misfits
-from mpvideo.checkpoint.reading import read_json
-from mpvideo.config import FORMAT, CheckpointConfig, check_format
+from mpvideo.checkpoint.fit import misfits
+from mpvideo.checkpoint.infer import NEVER_TOLD, Inference, describe_inference, infer_network
+from mpvideo.checkpoint.merging import inside
+from mpvideo.checkpoint.resolving import checked_config, config_layers, declares_sizes, together
+from mpvideo.config import CheckpointConfig
 from mpvideo.errors import CheckpointError, UsageError
 from mpvideo.files import reason
 from mpvideo.text import counted, first_ten, printable
-
-_RGBA = "rgba, the one codec of 4 channels that needs no autoencoder, and the file holds none under codec."
 
 
 @dataclass(frozen=True)
@@ -74,20 +66,26 @@ class Plan:
         source: what is converted.
         config: of the checkpoint to be written.
         given: the config as far as the user, a config file or the source's header gave it.
+        inferred: paths of the fields that only the shapes told.
     """
 
     source: Source
     config: CheckpointConfig
     given: Mapping[str, Any]
+    inferred: frozenset[str]
 
     @property
     def assumed(self) -> dict[str, Any]:
         """Fields that change what is computed or shown and that neither shapes nor anybody gave, and their defaults."""
-        names = [name for name in NEVER_TOLD if name not in ("attn_flash", "resnet_mp_add_t")]
+        names = ["downsample_types", *(name for name in NEVER_TOLD if name not in ("attn_flash", "resnet_mp_add_t"))]
         fields = {f"model.{name}": getattr(self.config.model, name) for name in names}
         fields |= {f"edm.{name}": value for name, value in vars(self.config.edm).items()}
         fields["video.fps"] = self.config.video.fps
-        return {path: value for path, value in fields.items() if _inside(self.given, path) is None}
+        return {
+            path: value
+            for path, value in fields.items()
+            if inside(self.given, path) is None and path not in self.inferred
+        }
 
     def line(self) -> str:
         """What was taken without being known, for the user."""
@@ -106,8 +104,12 @@ def find_source(path: Path, *, ema: bool | None = None, prefix: str | None = Non
         CheckpointError: the file cannot be read, or holds no network of this kind.
         UsageError: it holds not the one that was asked for, or several.
     """
-    contents = read_contents(path)
-    network = choose_network(contents, ema=ema, prefix=prefix)
+    return source_in(read_contents(path), ema=ema, prefix=prefix)
+
+
+def source_in(contents: Contents, *, ema: bool | None = None, prefix: str | None = None) -> Source:
+    """`find_source` in a file that has been read."""
+    network, path = choose_network(contents, ema=ema, prefix=prefix), contents.path
     wrong = [
         f"{name} ({contents.tensors[name].dtype})"
         for name in network.names.values()
@@ -124,7 +126,7 @@ def find_source(path: Path, *, ema: bool | None = None, prefix: str | None = Non
         )
     shapes = contents.shapes(network)
     try:
-        found = infer_architecture({name: shape for name, shape in shapes.items() if not name.startswith("codec.")})
+        found = infer_network(shapes)
     except CheckpointError as error:
         raise CheckpointError(f"{printable(path)}: {error.message}", hint=error.hint) from None
     return Source(contents, network, found)
@@ -152,76 +154,37 @@ def plan_conversion(
         CheckpointError: a config is bad, or contradicts the shapes.
         UsageError: a field that shapes do not tell is missing; the message says which, and what fits.
     """
-    contents, shapes = source.contents, source.contents.shapes(source.network)
-    path, given = contents.path, _given(contents, config_file, overrides)
-    told = given.get("model", {})
-    if not isinstance(told, Mapping):
-        raise CheckpointError(f"{printable(path)}: model must be an object, got {printable(told, 80)}")
-    model, questions = complete(source.found, told)
-    whole = merged({**given, "format": FORMAT}, {"model": model})
-    if (autoencoder := infer_autoencoder(shapes)) is not None:
-        whole = merged({"video": {"codec": "latent", "autoencoder": vars(autoencoder)}}, whole)
-    else:
-        questions += _codec_question(contents, source.found, given)
-    if questions:
-        raise _missing(path, questions)
-    config = checked_config(whole, f"config of {printable(path)}")
-    if problems := misfits(checkpoint_shapes(config), shapes):
+    completion, given = _complete(source, config_file, overrides)
+    path = source.contents.path
+    if completion.questions:
+        message, hint = unanswered(path, completion.questions)
+        raise UsageError(message, hint=hint)
+    config = checked_config(completion.whole, f"config of {printable(path)}")
+    if problems := misfits(checkpoint_shapes(config), source.contents.shapes(source.network)):
         raise CheckpointError(f"{printable(path)} does not fit its config: {'; '.join(problems)}")
-    return Plan(source, config, given)
+    return Plan(source, config, given, completion.inferred)
 
 
-def _given(contents: Contents, config_file: Path | None, overrides: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The config as far as it is given; a config.json of other programs, as folders often have one, is passed over."""
-    header = contents.header
-    given: dict[str, Any] = {}
-    if header is not None and (own := header.config) is not None:
-        check_format(own, printable(header.path))
-        given = merged(given, own)
-    if config_file is not None:
-        layer = read_json(config_file)
-        check_format(layer, printable(config_file))
-        given = merged(given, layer)
-    elif header is not None and header.sidecar is not None and "format" in (layer := read_json(header.sidecar)):
-        check_format(layer, printable(header.sidecar))
-        given = merged(given, layer)
-    return merged(given, overrides or {})
+def open_questions(source: Source) -> list[Question]:
+    """What a conversion would have to be told.
+
+    Raises:
+        CheckpointError: a config in the source is bad, or contradicts the shapes.
+    """
+    return _complete(source, None, None)[0].questions
 
 
-def _codec_question(contents: Contents, found: Inference, given: Mapping[str, Any]) -> list[Question]:
-    channels, codec = found.determined["channels"], _inside(given, "video.codec")
-    if codec == "latent" or (codec is None and channels not in (1, 3, 4)):
-        raise CheckpointError(
-            f"{printable(contents.path)}: {channels} channels are latents, and the file does not hold the autoencoder "
-            "that makes pixels of them (tensors under codec.)"
-            if codec is None
-            else f"{printable(contents.path)}: video.codec latent needs the autoencoder's tensors under codec., which "
-            "the file does not hold",
-            hint="Pixels have 1 channel (gray), 3 (rgb) or 4 (rgba).",
-        )
-    return [Question("video.codec", _RGBA, "rgba")] if codec is None and channels == 4 else []
-
-
-def _missing(path: Path, questions: list[Question]) -> UsageError:
-    asked = "; ".join(f"{question.field} ({question.candidates})" for question in questions)
-    flags = " ".join(f"--set {question.field}={_quoted(question.example)}" for question in questions)
-    return UsageError(
-        f"{printable(path.name)} does not tell {counted(len(questions), 'field')} of its config, which must be given: "
-        f"{asked}",
-        hint=f"Add what it was trained with, for example {flags}. Sizes are those of the tensor that the network sees; "
-        "those that fit are for the type all until model.downsample_types is given.",
-    )
-
-
-def _inside(given: Mapping[str, Any], path: str) -> Any:
-    value: Any = given
-    for name in path.split("."):
-        value = value.get(name) if isinstance(value, Mapping) else None
-    return value
-
-
-def _quoted(value: object) -> str:
-    return f"'{value}'" if isinstance(value, str) and value.startswith("[") else str(value)
+def _complete(
+    source: Source, config_file: Path | None, overrides: Mapping[str, Any] | None
+) -> tuple[Completion, dict[str, Any]]:
+    """The config as far as it is known, and as far as it is given."""
+    contents = source.contents
+    layers = config_layers(contents.header, config_file=config_file, overrides=overrides)
+    given, declared = together(layers), declares_sizes(layers)
+    try:
+        return complete_config(source.found, contents.shapes(source.network), given, declared=declared), given
+    except CheckpointError as error:
+        raise CheckpointError(f"{printable(contents.path)}: {error.message}", hint=error.hint) from None
 
 
 def _shown(value: object) -> str:

@@ -1,19 +1,19 @@
 """The architecture of a KarrasUnet3D, told from the names and shapes of its tensors alone.
 
 Shapes tell widths, blocks, attention, heads and classes. They do not tell the size of the videos, which axes a stage
-halves, or any of the balances; `complete` asks for those by name and says what fits. Only the standard library is
-imported.
+halves, or any of the balances; `mpvideo.checkpoint.completion` asks for those by name and says what fits. Only the
+standard library is imported.
 
 Letters: S downsampling stages, level 0 the first, level S the bottom.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, pairwise, product
-from typing import Any, NamedTuple
+from itertools import accumulate, pairwise
+from typing import Any
 
 from mpvideo.architecture import Shape, network_shapes
-from mpvideo.checkpoint.opening import misfits
+from mpvideo.checkpoint.fit import misfits
 from mpvideo.checks import check_int
 from mpvideo.config import AutoencoderConfig, DownsampleType, ModelConfig
 from mpvideo.errors import CheckpointError
@@ -22,10 +22,15 @@ from mpvideo.text import counted, printable
 NEVER_TOLD = ("attn_flash", "mp_cat_t", "mp_add_emb_t", "attn_res_mp_add_t", "resnet_mp_add_t", "dropout")
 """Fields that no shape depends on and that have a default."""
 
-_TYPES: tuple[DownsampleType, ...] = ("all", "image", "frame")
-_DEFAULT_DIM_MAX, _DEFAULT_ATTN_RES = 768, (16, 8)
+TYPES: tuple[DownsampleType, ...] = ("all", "image", "frame")
+"""What a stage may halve; the package's default first."""
+
+DEFAULT_ATTN_RES = (16, 8)
+"""The package's default."""
+
+_DEFAULT_DIM_MAX = 768
 _MAX_LISTED_STAGES = 4
-_MAX_LISTED_TYPES = 9
+_MAX_LISTEDTYPES = 9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +63,7 @@ class Inference:
     @property
     def stage_types(self) -> tuple[tuple[DownsampleType, ...], ...]:
         """What each stage may halve: where attention begins or ends, height and width must change."""
-        return tuple(_TYPES if above == below else _TYPES[:2] for above, below in pairwise(self.attention))
+        return tuple(TYPES if above == below else TYPES[:2] for above, below in pairwise(self.attention))
 
     def defaults(self) -> dict[str, Any]:
         """Canonical values of the free fields that have one: the package's default, if it fits."""
@@ -97,14 +102,6 @@ class Inference:
             if size % space_factor(types) == 0
             and tuple(height in heights for height in self.levels(size, types)) == self.attention
         )
-
-
-class Question(NamedTuple):
-    """A field that the tensors leave open and that has no default: its path, what fits, and one value that does."""
-
-    field: str
-    candidates: str
-    example: object
 
 
 def infer_architecture(shapes: Mapping[str, Shape]) -> Inference:
@@ -146,6 +143,11 @@ def infer_architecture(shapes: Mapping[str, Shape]) -> Inference:
     return found
 
 
+def infer_network(shapes: Mapping[str, Shape]) -> Inference:
+    """`infer_architecture`, with an autoencoder's tensors, under `codec.`, left aside."""
+    return infer_architecture({name: shape for name, shape in shapes.items() if not name.startswith("codec.")})
+
+
 def infer_autoencoder(shapes: Mapping[str, Shape]) -> AutoencoderConfig | None:
     """The autoencoder whose tensors stand under `codec.`; None if there are none. Misfits show when all is compared.
 
@@ -164,133 +166,15 @@ def infer_autoencoder(shapes: Mapping[str, Shape]) -> AutoencoderConfig | None:
         raise CheckpointError(f"the tensors under codec. are of no autoencoder known here: {error}") from None
 
 
-def complete(found: Inference, given: Mapping[str, Any]) -> tuple[dict[str, Any], list[Question]]:
-    """Puts the `model` part of a config together: what was given, what the shapes tell, canonical values for the rest.
-
-    Args:
-        found: the inference.
-        given: fields that the user or a config gives, as JSON has them.
-
-    Returns:
-        The fields known, and the questions that are open. `attn_res` is made from the image size where it is not
-        given. Whether everything given is legal is for `ModelConfig` to say.
-
-    Raises:
-        CheckpointError: what was given contradicts the shapes.
-    """
-    for name, value in found.determined.items():
-        if name in given and name != "num_blocks_per_stage" and given[name] != value:
-            raise CheckpointError(
-                f"model.{name} must be {_word(value)} by the shapes of the tensors, got {printable(given[name], 40)}",
-                hint="Leave it out: it is inferred.",
-            )
-    model = {**found.defaults(), **found.determined, **given}
-    types, question = _types(found, given)
-    questions = [question] if question else []
-    if not question and types:
-        model.setdefault("downsample_types", types[0] if len(set(types)) == 1 else types)
-    size = model.get("image_size")
-    if size is None:
-        questions.append(_image_size_question(found, given, types))
-    elif question or not _is_count(size):
-        pass  # what attn_res would be depends on the answer, or the config's own check will say what is wrong
-    elif "attn_res" not in given:
-        model["attn_res"] = found.attn_res(size, types)
-        if model["attn_res"] is None:
-            raise CheckpointError(_same_height(found, size, types))
-    else:
-        _check_attn_res(found, given["attn_res"], size, types)
-    if model.get("frames") is None:
-        multiple = _time_factor(types)
-        questions.append(Question("model.frames", _multiple(multiple), multiple * -(-16 // multiple)))
-    return model, questions
+def attending_words(found: Inference) -> str:
+    """Which levels have attention, the first being 1."""
+    depths = [str(depth + 1) for depth, attends in enumerate(found.attention) if attends]
+    return f"attention at level {', '.join(depths)}" if depths else "no attention"
 
 
 def space_factor(types: Sequence[DownsampleType]) -> int:
     """By how much stages of these types shrink height and width."""
     return int(2 ** sum(word != "frame" for word in types))
-
-
-def _time_factor(types: Sequence[DownsampleType]) -> int:
-    return int(2 ** sum(word != "image" for word in types))
-
-
-def _types(found: Inference, given: Mapping[str, Any]) -> tuple[tuple[DownsampleType, ...], Question | None]:
-    """What the stages halve, and the question if that has to be asked; until it is answered, the package's default."""
-    S = found.num_stages
-    default = _TYPES[:1] * S
-    if (told := given.get("downsample_types")) is not None:
-        each = tuple(told) if isinstance(told, list | tuple) else (told,) * S
-        # What is not a list of them, the config's own check refuses.
-        return (each if len(each) == S and all(word in _TYPES for word in each) else default), None
-    fitting = _fitting_types(found, given.get("image_size"), given.get("frames"))
-    if not S or (fitting is not None and not fitting):
-        return default, None  # nothing fits: the config's own check says by what the sizes must be divisible
-    if fitting is not None and len(fitting) == 1:
-        return fitting[0], None
-    listed = fitting is not None and len(fitting) <= _MAX_LISTED_TYPES
-    words = " or ".join(map(_type_words, fitting or ())) if listed else f"a list of {S} of {', '.join(_TYPES)}"
-    likely = default if fitting is None or default in fitting else fitting[0]
-    return default, Question("model.downsample_types", f"{words}; the package's default is all", _type_words(likely))
-
-
-def _fitting_types(found: Inference, size: Any, frames: Any) -> list[tuple[DownsampleType, ...]] | None:
-    """All types that attention and divisibility allow; None where there are too many to list."""
-    if found.num_stages > _MAX_LISTED_STAGES:
-        return None
-    return [
-        types
-        for types in product(*found.stage_types)
-        if (not _is_count(size) or (size % space_factor(types) == 0 and found.attn_res(size, types) is not None))
-        and (not _is_count(frames) or frames % _time_factor(types) == 0)
-    ]
-
-
-def _image_size_question(found: Inference, given: Mapping[str, Any], types: Sequence[DownsampleType]) -> Question:
-    multiple = space_factor(types)
-    heights = given.get("attn_res", _DEFAULT_ATTN_RES)
-    heights = heights if isinstance(heights, list | tuple) and all(map(_is_count, heights)) else ()
-    fitting = found.image_sizes(heights, types)
-    words = _multiple(multiple)
-    if fitting and "attn_res" in given:
-        words = " or ".join(map(str, fitting))
-    elif fitting:
-        words += f"; {' or '.join(map(str, fitting))} if attn_res was the package's default, 16 and 8"
-    return Question("model.image_size", words, fitting[0] if fitting else multiple * -(-32 // multiple))
-
-
-def _multiple(factor: int) -> str:
-    return "any" if factor == 1 else f"a multiple of {factor}"
-
-
-def _check_attn_res(found: Inference, heights: Any, size: int, types: Sequence[DownsampleType]) -> None:
-    """Has the user's `attn_res` give attention to just the levels that have it."""
-    heights = (heights,) if _is_count(heights) else heights
-    if not isinstance(heights, list | tuple) or size % space_factor(types):
-        return  # the config's own check says it better
-    levels = found.levels(size, types)
-    if tuple(height in heights for height in levels) != found.attention:
-        wanted = found.attn_res(size, types)
-        raise CheckpointError(
-            f"model.attn_res {printable(list(heights), 80)} does not fit the tensors at image_size {size}: levels of "
-            f"height {', '.join(map(str, levels))} have {_attending_words(found)}",
-            hint=f"At this image_size it is {list(wanted)}: leave attn_res out, or give another image_size."
-            if wanted is not None
-            else "Give another image_size or other downsample_types.",
-        )
-
-
-def _same_height(found: Inference, size: int, types: Sequence[DownsampleType]) -> str:
-    return (
-        f"model.downsample_types {printable(', '.join(types), 80)} do not fit the tensors at image_size {size}: levels "
-        f"of the same height, {', '.join(map(str, found.levels(size, types)))}, differ in their attention "
-        f"({_attending_words(found)})"
-    )
-
-
-def _attending_words(found: Inference) -> str:
-    depths = [str(depth + 1) for depth, attends in enumerate(found.attention) if attends]
-    return f"attention at level {', '.join(depths)}" if depths else "no attention"
 
 
 def describe_inference(found: Inference) -> str:
@@ -305,7 +189,7 @@ def describe_inference(found: Inference) -> str:
         "no classes" if classes is None else counted(classes, "class"),
         f"levels of width {', '.join(map(str, found.widths))}",
         counted(blocks, "block") + " a level" if isinstance(blocks, int) else f"{', '.join(map(str, blocks))} blocks",
-        _attending_words(found) + head + split,
+        attending_words(found) + head + split,
         f"{told['fourier_dim']} Fourier features",
     ]
     return "; ".join(parts)
@@ -368,16 +252,6 @@ def _check(found: Inference, shapes: Mapping[str, Shape]) -> None:
         )
 
 
-def _type_words(types: Sequence[str]) -> str:
-    """As the command line takes them."""
-    if len(set(types)) == 1:
-        return types[0]
-    return "[" + ",".join(f'"{word}"' for word in types) + "]"
-
-
-def _word(value: object) -> str:
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _is_count(value: object) -> bool:
-    return type(value) is int and value > 0
+def described(found: Inference) -> dict[str, Any]:
+    """What shapes tell as JSON has it: see `inferred` in `mpvideo.checkpoint.report`."""
+    return {"fields": dict(found.determined), "widths": list(found.widths), "attention": list(found.attention)}

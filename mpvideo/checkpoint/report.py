@@ -9,6 +9,10 @@ The keys, which stay: scripts read them from `mpvideo inspect --json`. Where not
     parameters      {total, parts: {input, down, middle, up, embedding, output, codec, other}}, numbers of elements
     config          the checked config (see `mpvideo.config`), its class names left out
     sources         {field: "flag", "config file", "header", "inferred" or "default"}, where each field of it comes from
+    inferred        {fields, widths, attention}, what names and shapes tell of the network: fields of `config.model`,
+                    and of each level its width and whether it has attention; null if they are of no KarrasUnet3D
+    open            [{field, candidates, example}], what they do not tell and no config gives, so that it would not
+                    load; `candidates` are words, `example` is a value that fits
     metadata        the header's other strings, such as `modelspec.*`
     levels          [{frames, image_size, width, down, middle, up, attention, heads, parameters}], the network from its
                     first level down; `down`, `middle`, `up` and `attention` count blocks at that level, `heads` those
@@ -37,30 +41,25 @@ from pathlib import Path
 from typing import Any
 
 from mpvideo.architecture import activation_bytes, attention_heads, network_flops, network_plan, network_shapes
+from mpvideo.checkpoint.completion import OpenConfigError
 from mpvideo.checkpoint.container import WEIGHT_DTYPES, TensorInfo
+from mpvideo.checkpoint.contents import PARTS, header_contents
 from mpvideo.checkpoint.cures import cure
+from mpvideo.checkpoint.fit import find_problems
 from mpvideo.checkpoint.header import CONFIG_KEY, Header
-from mpvideo.checkpoint.opening import find_problems, resolve_config
+from mpvideo.checkpoint.infer import described, infer_network
+from mpvideo.checkpoint.prospect import conversion_hint, prospect
+from mpvideo.checkpoint.resolving import config_layers, resolve
 from mpvideo.checkpoint.sources import field_sources
 from mpvideo.config import CheckpointConfig, ModelConfig
 from mpvideo.errors import CheckpointError
 
 Report = dict[str, Any]
 
-PARTS: dict[str, str] = {
-    "input_block": "input",
-    "downs": "down",
-    "mids": "middle",
-    "ups": "up",
-    "to_time_emb": "embedding",
-    "to_class_emb": "embedding",
-    "output_block": "output",
-    "codec": "codec",
-}
-"""Which part a tensor belongs to, by the first word of its name."""
 
 _KEYS = (
-    *("kind", "path", "name", "files", "bytes", "dtypes", "parameters", "config", "sources", "metadata", "levels"),
+    *("kind", "path", "name", "files", "bytes", "dtypes", "parameters", "config", "sources"),
+    *("inferred", "open", "metadata", "levels"),
     *("video", "classes", "cost", "run", "tensors", "check", "loads", "problems", "warnings"),
 )
 _BYTES_PER_VALUE = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -81,6 +80,8 @@ def describe(header: Header, *, config_file: Path | None = None, overrides: Mapp
         "files": [file.name for file in header.files],
         "bytes": header.file_size,
         "dtypes": dict(Counter(dtype_word(tensor) for tensor in tensors).most_common()),
+        "inferred": _inferred(header),
+        "open": [],
         "parameters": _parameters(header),
         "tensors": [
             {"name": item.name, "dtype": dtype_word(item), "shape": list(item.shape), "file": item.file.name}
@@ -89,12 +90,18 @@ def describe(header: Header, *, config_file: Path | None = None, overrides: Mapp
     }
     problems = list(header.damage)
     try:
-        config = resolve_config(header, config_file=config_file, overrides=overrides)
-    except CheckpointError as error:
+        layers = config_layers(header, config_file=config_file, overrides=overrides)
+        resolution = resolve(header, layers)
+    except OpenConfigError as error:
+        report["open"] = [question._asdict() for question in error.questions]
         problems.append(error)
+    except CheckpointError as error:
+        hint = conversion_hint(prospect(header_contents(header))) if report["inferred"] is None else None
+        problems.append(CheckpointError(error.message, hint=hint or error.hint))
     else:
+        config = resolution.config
         report |= _from_config(config, report["parameters"]["total"])
-        report["sources"] = field_sources(header, config, config_file=config_file, overrides=overrides)
+        report["sources"] = field_sources(resolution)
         hint = cure(header, config)
         for words in find_problems(header, config):
             problems.append(CheckpointError(words, hint=hint))
@@ -129,6 +136,14 @@ def _note(error: CheckpointError) -> dict[str, str | None]:
 def dtype_word(tensor: TensorInfo) -> str:
     """A tensor's dtype in torch's words, or in the format's where weights cannot have it."""
     return WEIGHT_DTYPES.get(tensor.dtype, tensor.dtype)
+
+
+def _inferred(header: Header) -> dict[str, Any] | None:
+    try:
+        found = infer_network({name: tensor.shape for name, tensor in header.tensors.items()})
+    except CheckpointError:
+        return None
+    return described(found)
 
 
 def _parameters(header: Header) -> dict[str, Any]:

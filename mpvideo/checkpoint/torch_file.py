@@ -6,11 +6,10 @@ file of its own; before 2020 it was a row of pickles with the bytes behind. `mpv
 
 import io
 import zipfile
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from io import FileIO
-from math import isfinite, prod
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -229,43 +228,3 @@ def _flat(content: Any) -> Iterator[tuple[str, TorchTensor | Plain]]:
         if seen + len(waiting) + len(inner) > _MAX_ENTRIES or depth > _MAX_DEPTH or len(name) > _MAX_NAME:
             raise ValueError("it holds too many values, too deep inside each other, or under too long names")
         waiting += [(f"{name}.{key}" if name else str(key), item, depth + 1) for key, item in reversed(inner)]
-
-
-def describe_torch_file(file: TorchFile) -> dict[str, Any]:
-    """A .pt file as one JSON object, for `mpvideo inspect --json`. The keys, which stay:
-
-    kind            "torch"
-    path, name, bytes
-                    as given; the last part of it; its size
-    dtypes          {dtype: number of tensors}
-    parameters      {total, parts: {first part of the names: number of elements}}
-    tensors         [{name, dtype, shape}], if asked for
-    values          {name: value}, the plain values beside the tensors
-    loads, problems
-                    false, and why: mpvideo samples safetensors only
-    """
-    dtypes: Counter[str] = Counter()
-    parts: Counter[str] = Counter()
-    for name, tensor in file.tensors.items():
-        dtypes[tensor.dtype] += 1
-        parts[name.split(".")[0]] += tensor.count
-    problems = [{"message": file.damage, "hint": "Download or copy it again."}] if file.damage else []
-    message = f"{printable(file.path.name)} must be safetensors to be sampled, it is a PyTorch .pt file"
-    problems.append({"message": message, "hint": "`mpvideo convert` makes a checkpoint of it."})
-    return {
-        "kind": "torch",
-        "path": str(file.path),
-        "name": file.path.name,
-        "bytes": file.size,
-        "dtypes": dict(dtypes.most_common()),
-        "parameters": {"total": sum(parts.values()), "parts": dict(parts)},
-        "tensors": [
-            {"name": name, "dtype": tensor.dtype, "shape": list(tensor.shape)} for name, tensor in file.tensors.items()
-        ],
-        "values": {
-            name: None if isinstance(value, float) and not isfinite(value) else value
-            for name, value in file.values.items()
-        },
-        "loads": False,
-        "problems": problems,
-    }

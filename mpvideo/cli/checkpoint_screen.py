@@ -1,7 +1,7 @@
 """What `mpvideo inspect` shows of a checkpoint."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rich.console import Console
@@ -26,6 +26,9 @@ def show_checkpoint(report: Report, console: Console, *, tensors: bool, classes:
         section(console, "Video", _video_rows(report))
         section(console, "Network", _network_rows(report["config"]))
         _show_levels(console, report["levels"])
+    elif report["inferred"]:
+        show_inferred(console, report["inferred"], "Network, by the shapes")
+        show_open(console, report["open"])
     if report["parameters"]:
         show_parameters(console, report["parameters"])
     if report["config"]:
@@ -109,6 +112,27 @@ def _show_levels(console: Console, levels: list[dict[str, int]]) -> None:
     console.print(rows)
 
 
+def show_inferred(console: Console, inferred: dict[str, Any], heading: str) -> None:
+    """Prints what shapes alone tell of a network."""
+    fields = dict(inferred["fields"])
+    blocks = fields.pop("num_blocks_per_stage")
+    fields.pop("num_downsamples")
+    section(console, heading, [(name, _words(value)) for name, value in fields.items()])
+    rows = table("level width blocks <attention")
+    widths, attention = inferred["widths"], inferred["attention"]
+    each = [blocks] * len(widths) if isinstance(blocks, int) else blocks
+    for index, (width, count, attends) in enumerate(zip(widths, each, attention, strict=True)):
+        rows.add_row("", str(index), str(width), str(count), "yes" if attends else "-")
+    console.print()
+    console.print(rows)
+
+
+def show_open(console: Console, questions: Iterable[dict[str, Any]]) -> None:
+    """Prints the fields that have to be given, and what fits."""
+    rows = [(question["field"], question["candidates"]) for question in questions]
+    section(console, "Not told by the tensors, so to be given with --set or --config", rows)
+
+
 def show_parameters(console: Console, parameters: dict[str, Any]) -> None:
     """Prints how many numbers there are in which part."""
     total = parameters["total"]
@@ -179,7 +203,9 @@ def _source_rows(report: Report) -> list[tuple[str, str]]:
     for source in ("flag", "config file", "header", "inferred", "default"):
         parts = [
             group
-            if len(fields) > 1 and not any(group in others for name, others in groups.items() if name != source)
+            if len(fields) > 1
+            and source != "inferred"
+            and not any(group in others for name, others in groups.items() if name != source)
             else f"{group}: {', '.join(fields)}"
             for group, fields in groups.get(source, {}).items()
         ]

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.text import Text
 
 from mpvideo.checkpoint.report import Report
-from mpvideo.cli.checkpoint_screen import few_rows, show_parameters, show_tensors
+from mpvideo.cli.checkpoint_screen import few_rows, show_inferred, show_open, show_parameters, show_tensors
 from mpvideo.cli.record_screen import show_no_record, show_record
 from mpvideo.cli.tables import section, show_notes, table
 from mpvideo.text import amount, counted, first_ten, printable
@@ -47,12 +47,33 @@ def show_torch_file(report: Report, console: Console, *, tensors: bool) -> None:
     if len(parts) > _SHOWN_VALUES and not tensors:  # an optimiser numbers its tensors
         parts = dict(sorted(parts.items(), key=lambda item: -item[1])[:_SHOWN_VALUES])
     show_parameters(console, {**report["parameters"], "parts": parts})
+    _show_networks(console, report)
     outer_first = sorted(report["values"].items(), key=lambda item: item[0].count("."))
     section(console, "Values", few_rows(dict(outer_first), shown=_SHOWN_VALUES))
     if tensors:
         show_tensors(console, report["tensors"])
     console.print(Text.assemble(("\nWould load: ", "bold"), ("no", "bold red")))
     show_notes(console, report["problems"])
+
+
+def _show_networks(console: Console, report: Report) -> None:
+    """Prints the networks that a file from a training holds, and of the one to be converted what shapes tell."""
+    networks, convert = report["networks"], report["convert"] or {}
+    rows, taken = [], None
+    for network in networks[:_SHOWN_VALUES]:
+        words = "average of the weights (EMA)" if network["average"] else "weights"
+        if network["problem"]:
+            words += f": {printable(network['problem'], 400)}"
+        elif network["prefix"] == convert.get("prefix"):
+            taken = network["inferred"]
+            words += ", which convert takes" if len(networks) > 1 else ""
+        rows.append((printable(network["prefix"] or "no prefix", 100), words))
+    if len(networks) > _SHOWN_VALUES:
+        rows.append(("...", f"{len(networks) - _SHOWN_VALUES:,} more: --json has them"))
+    section(console, "Networks in it", rows)
+    if taken:
+        show_inferred(console, taken, "By the shapes")
+    show_open(console, convert.get("open", ()))
 
 
 def show_diff(report: Report, console: Console) -> None:

@@ -12,7 +12,8 @@ from mpvideo.checkpoint.compare import compare, with_values
 from mpvideo.checkpoint.foreign import SNIFFED
 from mpvideo.checkpoint.reading import open_regular, read_start
 from mpvideo.checkpoint.report import Report, describe, unreadable, with_problems, with_warnings
-from mpvideo.checkpoint.torch_file import describe_torch_file, is_torch_file, read_torch_file
+from mpvideo.checkpoint.torch_file import is_torch_file, read_torch_file
+from mpvideo.checkpoint.torch_report import describe_torch_file
 from mpvideo.cli.checkpoint_screen import show_checkpoint
 from mpvideo.cli.file_screens import show_diff, show_torch_file, show_video
 from mpvideo.cli.hub import located

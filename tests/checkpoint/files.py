@@ -2,13 +2,14 @@
 
 import json
 import struct
+from math import prod
 from pathlib import Path
 from typing import Any
 
 from mpvideo.config import AutoencoderConfig, CheckpointConfig, ModelConfig, VideoConfig
 from tests.checkpoints import CONFIG, random_tensors
 
-__all__ = ["CONFIG", "entry", "latent_config", "pack", "put", "random_tensors"]
+__all__ = ["CONFIG", "entry", "latent_config", "pack", "put", "random_tensors", "with_shapes"]
 
 
 def latent_config(**changes: Any) -> CheckpointConfig:
@@ -40,3 +41,15 @@ def entry(start: int, stop: int, shape: list[Any] | None = None, dtype: Any = "F
 def put(path: Path, data: bytes) -> Path:
     path.write_bytes(data)
     return path
+
+
+def with_shapes(path: Path, shapes: dict[str, tuple[int, ...]], config: object = None, dtype: str = "F32") -> Path:
+    """A file of zeros with tensors of these shapes; `config` goes into the header as JSON, or as it is if text."""
+    header: dict[str, Any] = {}
+    end = 0
+    for name, shape in shapes.items():
+        start, end = end, end + 4 * prod(shape)
+        header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [start, end]}
+    if config is not None:
+        header["__metadata__"] = {"mpvideo": config if isinstance(config, str) else json.dumps(config)}
+    return put(path, pack(header, bytes(end)))

@@ -7,11 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mpvideo.architecture import autoencoder_shapes, network_shapes
+from mpvideo.checkpoint.completion import complete
 from mpvideo.checkpoint.infer import (
     NEVER_TOLD,
     Inference,
-    Question,
-    complete,
     describe_inference,
     infer_architecture,
     infer_autoencoder,
@@ -29,7 +28,7 @@ def asked(model: ModelConfig) -> dict[str, Any]:
 
 
 def completed(found: Inference, **given: Any) -> ModelConfig:
-    fields, questions = complete(found, given)
+    fields, _, questions = complete(found, given)
     assert questions == []
     return ModelConfig(**fields)
 
@@ -129,58 +128,6 @@ def test_a_changed_shape_is_no_network_or_another(model: ModelConfig, data: st.D
 
 NET = ModelConfig(**{**TINY, "downsample_types": "all"})
 FOUND = infer_architecture(network_shapes(NET))
-
-
-def test_what_is_asked() -> None:
-    fields, questions = complete(FOUND, {})
-    assert questions == [
-        Question(
-            "model.downsample_types",
-            'all or ["all","image"] or ["all","frame"] or ["image","all"] or image or ["image","frame"]; '
-            "the package's default is all",
-            "all",
-        ),
-        Question("model.image_size", "a multiple of 4; 32 if attn_res was the package's default, 16 and 8", 32),
-        Question("model.frames", "a multiple of 4", 16),
-    ]
-    assert "attn_res" not in fields
-    _, questions = complete(FOUND, {"downsample_types": "all", "attn_res": [4, 2], "frames": 4})
-    assert questions == [Question("model.image_size", "8", 8)]
-    _, questions = complete(FOUND, {"image_size": 8, "frames": 2})
-    assert [question.field for question in questions] == ["model.downsample_types"]
-    assert questions[0].candidates.startswith('["all","image"] or ["image","all"] or image or ["image","frame"];')
-
-
-def test_what_only_one_value_fits_is_not_asked() -> None:
-    fields, questions = complete(FOUND, {"image_size": 4, "frames": 1})
-    assert not questions
-    assert fields["downsample_types"] == "image"
-
-
-def test_attn_res_is_made_from_the_image_size() -> None:
-    assert completed(FOUND, image_size=8, frames=4, downsample_types="all").attn_res == (4, 2)
-    assert completed(FOUND, image_size=64, frames=4, downsample_types="all").attn_res == (32, 16)
-
-
-@pytest.mark.parametrize(
-    ("given_fields", "words"),
-    [
-        ({"dim": 16}, "model.dim must be 8 by the shapes of the tensors, got 16"),
-        ({"num_classes": None}, "model.num_classes must be 5 by the shapes"),
-        (
-            {"image_size": 32, "downsample_types": "all", "attn_res": [4, 2]},
-            r"attn_res \[4, 2\] does not fit the tensors at image_size 32: levels of height 32, 16, 8 have attention "
-            "at level 2, 3",
-        ),
-        (
-            {"image_size": 8, "downsample_types": ["frame", "all"]},
-            "levels of the same height, 8, 8, 4, differ in their attention",
-        ),
-    ],
-)
-def test_what_contradicts_the_shapes(given_fields: dict[str, Any], words: str) -> None:
-    with pytest.raises(CheckpointError, match=words):
-        complete(FOUND, given_fields)
 
 
 def test_in_words() -> None:

@@ -14,7 +14,8 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mpvideo.checkpoint.torch_file import TorchTensor, describe_torch_file, is_torch_file, read_torch_file
+from mpvideo.checkpoint.torch_file import TorchTensor, is_torch_file, read_torch_file
+from mpvideo.checkpoint.torch_report import describe_torch_file
 from mpvideo.errors import CheckpointError
 from tests.checkpoint.files import put
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 import typer
+from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from mpvideo.architecture import checkpoint_shapes, network_flops
@@ -158,22 +159,27 @@ def test_truncated_file_is_still_described(good: Path, tmp_path: Path) -> None:
 
 
 def test_file_without_config(tmp_path: Path, good: Path) -> None:
-    from safetensors.torch import save_file
-
     path = tmp_path / "bare.safetensors"
     save_file(random_tensors(CONFIG), path)
     text = run(path, code=3)
-    assert (
-        "does not say which architecture" in text
-        and "hint: Give it with --set model.FIELD=VALUE or with --config FILE" in text
-    )
-    assert as_json(path, code=3)["config"] is None
+    assert "Network, by the shapes" in text and re.search(r"^  num_classes +3$", text, re.M)
+    assert re.search(r"^  model.image_size +a multiple of 2; ", text, re.M), "what it does not tell, and what fits"
+    assert "hint: Add what it was trained with, for example --set model.downsample_types=all" in text
+    report = as_json(path, code=3)
+    assert report["config"] is None and [entry["field"] for entry in report["open"]][-1] == "model.frames"
+    assert report["inferred"]["widths"] == [4, 8] and report["inferred"]["fields"]["num_classes"] == 3
+    sizes = ("--set", "model.image_size=4", "--set", "model.frames=4", "--set", "model.downsample_types=all")
+    report = as_json(path, *sizes)
+    assert report["video"]["codec"] == "latent" and report["sources"]["model.dim"] == "inferred"
+    assert report["open"] == []
+    text = run(path, *sizes)
+    assert "video: codec=latent; video.autoencoder: width=2, latent_channels=4, num_downsamples=2" in text
     file = put(tmp_path / "c.json", CONFIG.to_json().encode())
     run(path, "--config", file)
     settings = CONFIG.to_dict()
     del settings["video"]
     file = put(tmp_path / "d.json", json.dumps(settings).encode())
-    assert "--set video.codec=rgba or --set video.codec=latent" in run(path, "--config", file, code=3)
+    assert as_json(path, "--config", file)["video"]["codec"] == "latent", "by the autoencoder's tensors"
     assert "tensors left over: codec." in run(path, "--config", file, "--set", "video.codec=rgba", code=3)
 
 
@@ -229,9 +235,33 @@ def test_a_torch_file(tmp_path: Path) -> None:
     torch.save({"model": {"\x1b[2Jw": torch.zeros(2, 3)}, "step": 7}, path)
     text = run(path, "--tensors", "--check", code=3)
     assert "PyTorch file, listed without running it" in text and re.search(r"^  step +7$", text, re.M)
-    assert "model.\\x1b[2Jw  float32  2x3" in text and "hint: `mpvideo convert` makes a checkpoint of it." in text
+    assert "model.\\x1b[2Jw  float32  2x3" in text
+    assert "cannot be converted as it is" in text and "holds no KarrasUnet3D" in text
     report = json.loads(run(path, "--json", code=3))
     assert report["kind"] == "torch" and report["parameters"]["total"] == 6 and report["tensors"] is None
+
+
+def test_a_trainers_file_says_what_convert_would_want(tmp_path: Path) -> None:
+    path = tmp_path / "a b.pt"
+    ema = {f"ema_model.{name}": tensor for name, tensor in random_tensors(CONFIG).items()}
+    torch.save({"ema": ema, "model": random_tensors(CONFIG), "step": 7}, path)
+    text = run(path, code=3)
+    assert re.search(r"^  ema\.ema_model +average of the weights \(EMA\), which convert takes$", text, re.M)
+    assert re.search(r"^  model.frames +a multiple of 2$", text, re.M) and re.search(r"^  dim +4$", text, re.M)
+    report = json.loads(run(path, "--json", code=3))
+    assert [(entry["prefix"], entry["average"]) for entry in report["networks"]] == [
+        ("ema.ema_model", True), ("model", False),
+    ]  # fmt: skip
+    convert = report["convert"]
+    assert convert["prefix"] == "ema.ema_model" and convert["problem"] is None
+    assert convert["command"].startswith(
+        f"mpvideo convert '{path}' model.safetensors --set model.downsample_types=all "
+    )
+    assert f"hint: `{convert['command']}` makes a checkpoint of it" in text
+    prefixed = tmp_path / "a.safetensors"
+    save_file(ema, prefixed)
+    text = run(prefixed, code=3)
+    assert "begin with 'ema_model.'" in text and f"hint: `mpvideo convert {prefixed} model.safetensors --set" in text
 
 
 def test_a_run(good: Path, tmp_path: Path) -> None:
@@ -313,8 +343,6 @@ def test_differences(good: Path, tmp_path: Path) -> None:
 
 
 def test_other_metadata_and_sources_are_shown(good: Path, tmp_path: Path) -> None:
-    from safetensors.torch import save_file
-
     path = tmp_path / "a.safetensors"
     metadata = {"mpvideo": CONFIG.to_json(), "modelspec.title": "A\x1b[2Jdog", "modelspec.author": "me"}
     save_file(random_tensors(CONFIG), path, metadata=metadata)
