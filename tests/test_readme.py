@@ -9,9 +9,13 @@ from pathlib import Path
 import pytest
 import typer.main
 
+from mpvideo.architecture import network_shapes
+from mpvideo.checkpoint.completion import complete_config
+from mpvideo.checkpoint.infer import infer_network
+from mpvideo.checkpoint.resolving import checked_config
 from mpvideo.cli.app import app
 from mpvideo.cli.options import parse_settings
-from mpvideo.config import CheckpointConfig
+from mpvideo.config import CheckpointConfig, ModelConfig
 from mpvideo.errors import ExitCode
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
@@ -70,10 +74,13 @@ def test_the_example_config_is_one() -> None:
 
 
 def test_the_example_with_settings_is_whole() -> None:
-    """Nothing but the weights is missing from a config given with --set alone."""
+    """What --set gives there and what the tensors of an RGB network tell is all that is wanted."""
     (line,) = (line for line in shell_lines() if line.startswith("sample") and "--set model.image_size" in line)
     words = shlex.split(line)
     settings = [word for flag, word in pairwise(words) if flag == "--set"]
     nested = parse_settings(settings)
-    assert "codec" not in nested.get("video", {})  # three channels leave no doubt
-    CheckpointConfig.from_dict({"format": 1, "video": {"codec": "rgb"}, **nested}, "README.md")
+    assert list(nested) == ["model"]  # three channels leave no doubt about the codec
+    shapes = network_shapes(ModelConfig(**nested["model"], channels=3))
+    whole, _, questions = complete_config(infer_network(shapes), shapes, nested)
+    assert questions == []
+    assert network_shapes(checked_config(whole, "README.md").model) == shapes
