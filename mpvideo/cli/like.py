@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mpvideo.checkpoint import bundled_checkpoint, find_problems, read_header
-from mpvideo.checkpoint.opening import merged
+from mpvideo.checkpoint.merging import merged
 from mpvideo.cli.hub import is_on_hub
 from mpvideo.cli.sampling import VIDEO_PANEL
 from mpvideo.errors import UsageError
