@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from itertools import cycle
 
 from cells import REFERENCE, Row
+from mpvideo.training.lettering import FAINT, INK, drawable, font
 from PIL import Image, ImageDraw
 
 from mpvideo.training.axes import Axis, spread
-from mpvideo.training.lettering import FAINT, INK, drawable, font
 from mpvideo.training.loss_curve import COLOURS, GRID
 
 SIZE = (1180, 480)

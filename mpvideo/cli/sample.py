@@ -18,6 +18,7 @@ from mpvideo.cli.hub import located
 from mpvideo.cli.like import Like, Original
 from mpvideo.cli.naming import Names
 from mpvideo.cli.options import AsJson, ConfigFile, Quiet, Settings, parse_settings, usage_errors
+from mpvideo.cli.overviews import GridPath, SheetPath, overviews_of
 from mpvideo.cli.progress import progress, smaller_batch_warning
 from mpvideo.cli.recipe import Recipe
 from mpvideo.cli.sampling import (
@@ -152,6 +153,8 @@ def sample(
     crf: CrfValue = None,
     lossless: Lossless = False,
     loop: Loop = None,
+    grid: GridPath = None,
+    sheet: SheetPath = None,
     overwrite: Overwrite = False,
     no_metadata: NoMetadata = False,
     device: Device = "auto",
@@ -173,7 +176,7 @@ def sample(
     \b
     mpvideo sample --class 207 --frames 32 --out dog.mp4
     mpvideo sample --like dog.mp4 --seed 5 --out dog-5.mp4
-    mpvideo sample --class "red cat hops" --num 4 --out "cat-{seed}.gif"
+    mpvideo sample --class "red cat hops" --num 4 --out "cat-{seed}.gif" --grid cats.mp4
     """
     began = time.monotonic()
     with usage_errors("num", "batch_size"):
@@ -213,6 +216,7 @@ def sample(
     if second is not None and recipe.sampling.guidance == 1:
         tell("warning: --guide has no effect at --guidance 1", quiet=quiet)
     classes = class_choices(class_text, checkpoint)
+    overviews = overviews_of(grid, sheet, out=out, encoding=recipe.encoding, overwrite=overwrite)
     names = Names(out, num=len(seeds), num_classes=len(classes), has_classes=about.model.num_classes is not None)
 
     # The options are known to be right before torch, which takes a second, is imported.
@@ -222,7 +226,8 @@ def sample(
 
     jobs = _jobs(classes, seeds, about.model.num_classes)
     paths = names.paths(jobs)
-    for warning in _check_files(paths, recipe, overwrite=overwrite):
+    warnings = _check_files(paths, recipe, overwrite=overwrite)
+    for warning in dict.fromkeys([*warnings, *overviews.check(paths, side=about.pixel_size)]):
         tell(f"warning: {warning}", quiet=quiet)
 
     placement = choose_placement(device, dtype, compiled=compiled)
@@ -237,7 +242,10 @@ def sample(
 
     recorder = recipe.recorder(model, ckpt, guide)
     total = count_evaluations(recipe.sampling) * len(jobs)
-    with progress("sampling", total, "evaluations", quiet=quiet) as ticker:
+    with (
+        overviews.writing(as_json=as_json) as shown,
+        progress("sampling", total, "evaluations", quiet=quiet) as ticker,
+    ):
         videos = generate(
             model,
             jobs,
@@ -250,6 +258,7 @@ def sample(
         for path, video in zip(paths, videos, strict=True):
             record = recipe.record(recorder, video)
             size = _write(path, video, recipe, None if no_metadata else record.to_dict(), overwrite=overwrite)
+            shown.add(video.frames[: recipe.frames], record)
             with ticker.paused():
                 line = {**record.to_dict(), "command": command_again(context, recorder, record, path)}
                 _report_file(path, size, recipe, line, as_json=as_json, quiet=quiet)

@@ -49,7 +49,7 @@ CrfValue = Annotated[
         "--crf",
         metavar="N",
         help="Quality: less is better and larger. "
-        + ", ".join(
+        + "; ".join(
             f"{kind.name} {kind.crf.best} to {kind.crf.smallest}, {kind.crf.default} by default"
             for kind in FORMATS.values()
             if kind.crf

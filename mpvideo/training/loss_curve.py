@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 
 from mpvideo.text import counted
 from mpvideo.training.axes import Axis, spread
-from mpvideo.training.lettering import FAINT, INK, drawable, font, shortened
+from mpvideo.video.lettering import FAINT, INK, drawable, font, shortened
 
 SIZE = (900, 540)
 LEFT, TOP, RIGHT, BOTTOM = 64, 76, 736, 488  # of the plot, in pixels; the lines' labels stand at its right

@@ -28,7 +28,6 @@ from mpvideo.config import CheckpointConfig, EDMConfig, ModelConfig, SamplingCon
 from mpvideo.files import atomic_path
 from mpvideo.nn import KarrasUnet3D
 from mpvideo.training.autoencoder import AutoencoderTrainer, load_autoencoder, save_autoencoder
-from mpvideo.training.contact_sheet import contact_sheet
 from mpvideo.training.data import Dataset
 from mpvideo.training.factored import FactoredClassEmbedding, finished_weights
 from mpvideo.training.folder import FolderData
@@ -46,6 +45,7 @@ from mpvideo.training.snapshot import load_snapshot, save_snapshot
 from mpvideo.training.trainer import Batches, Trainer
 from mpvideo.video.autoencoder import Autoencoder
 from mpvideo.video.codec import Codec, LatentCodec, PixelCodec
+from mpvideo.video.contact_sheet import contact_sheet
 
 EMA_SNAPSHOTS = 32
 """How many snapshots of each average a whole run makes, evenly spaced."""
@@ -343,7 +343,7 @@ class Run:
         videos, captions = preview(net, self.codec, self.plan.edm, self.plan.sampling, self.plan.data.classes)
         pictures = {
             self.folder / "loss.png": loss_curve(read_log(self.folder / "log.jsonl")),
-            self.folder / "sheets" / f"step-{trainer.step:08d}.png": contact_sheet(videos, captions),
+            self.folder / "sheets" / f"step-{trainer.step:08d}.png": contact_sheet(videos.numpy(), captions),
         }
         for path, picture in pictures.items():
             with atomic_path(path, overwrite=True) as aside:

@@ -10,7 +10,6 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from mpvideo.training.lettering import INK
 from mpvideo.training.loss_curve import (
     BOTTOM,
     BROKEN,
@@ -29,6 +28,7 @@ from mpvideo.training.loss_curve import (
     smoothed,
     three_digits,
 )
+from mpvideo.video.lettering import INK
 
 
 def record(samples: Any, loss: Any, **ranges: Any) -> dict[str, Any]:

@@ -47,7 +47,8 @@ def worst(got: Frames, wanted: Frames) -> int:
 
 def psnr(got: Frames, wanted: Frames) -> float:
     assert got.shape == wanted.shape
-    return float(10 * np.log10(255**2 / np.mean((got.astype(float) - wanted.astype(float)) ** 2)))
+    error = np.mean((got.astype(float) - wanted.astype(float)) ** 2)
+    return float(10 * np.log10(255**2 / error)) if error else float("inf")
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from mpvideo.video import Encoding, VideoWriter, check_destination, read_frames,
 from mpvideo.video.ffmpeg_sink import FfmpegSink
 from tests.video.conftest import Frames, colourful, save
 
-SUFFIXES = pytest.mark.parametrize("suffix", [".mp4", ".gif"])
+SUFFIXES = pytest.mark.parametrize("suffix", [".mp4", ".webm", ".gif", ".apng", ".mkv", ".npy", ".safetensors"])
 
 
 def fails(path: Path, frames: Frames | None = None, *, overwrite: bool = True) -> OutputError:
@@ -31,7 +31,7 @@ def fails(path: Path, frames: Frames | None = None, *, overwrite: bool = True) -
     return caught.value
 
 
-@pytest.fixture(params=[".mp4", ".gif"])
+@pytest.fixture(params=[".mp4", ".webm", ".gif", ".apng", ".mkv"])
 def target(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """A file that is there already and must survive every failure."""
     path = tmp_path / f"old{request.param}"

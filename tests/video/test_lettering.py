@@ -1,6 +1,6 @@
 import pytest
 
-from mpvideo.training.lettering import drawable, font, shortened, wrapped
+from mpvideo.video.lettering import drawable, font, shortened, wrapped
 
 FONT = font(13)
 

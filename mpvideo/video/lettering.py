@@ -1,4 +1,4 @@
-"""Text in the pictures of a training run, in the font that comes with Pillow."""
+"""Text in pictures, in the font that comes with Pillow."""
 
 import unicodedata
 

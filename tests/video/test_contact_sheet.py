@@ -3,17 +3,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-import torch
 from PIL import Image
-from torch import Tensor
 
-from mpvideo.training.contact_sheet import CAPTION, GAP, HEAD, MARGIN, contact_sheet, enlargement, frame_numbers
+from mpvideo.video.contact_sheet import CAPTION, GAP, HEAD, MARGIN, contact_sheet, enlargement, frame_numbers
+from tests.video.conftest import Frames
 
 LEFT, TOP = 2 * MARGIN + CAPTION, MARGIN + HEAD
 
 
-def noise(*shape: int) -> Tensor:
-    return torch.randint(256, shape, generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+def noise(*shape: int) -> Frames:
+    return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
 
 
 def pixels(image: Image.Image) -> npt.NDArray[np.uint8]:
@@ -62,7 +61,7 @@ def test_every_pixel_is_in_its_place(channels: int, height: int, width: int, fac
         for column, frame in enumerate((0, 4, 8)):
             y, x = TOP + row * (height * factor + GAP), LEFT + column * (width * factor + GAP)
             tile = sheet[y : y + height * factor, x : x + width * factor]
-            enlarged = videos[row, frame].numpy().repeat(factor, 0).repeat(factor, 1)
+            enlarged = videos[row, frame].repeat(factor, 0).repeat(factor, 1)
             assert (tile == enlarged).all()  # gray: one channel against three equal ones
             assert (sheet[y : y + height * factor, x - GAP : x] == 255).all()
     assert (sheet[TOP + height * factor : TOP + height * factor + GAP, LEFT:] == 255).all()
@@ -74,7 +73,7 @@ def test_large_frames_are_reduced_by_means() -> None:
     videos = noise(1, 1, 300, 513, 3)
     image = contact_sheet(videos, ["a"])
     assert image.size == (LEFT + 171 + MARGIN, TOP + 100 + MARGIN)
-    means = videos[0, 0].numpy().astype(np.float64).reshape(100, 3, 171, 3, 3).mean((1, 3))
+    means = videos[0, 0].astype(np.float64).reshape(100, 3, 171, 3, 3).mean((1, 3))
     assert np.abs(pixels(image)[TOP : TOP + 100, LEFT : LEFT + 171] - means).max() <= 1
 
 
@@ -125,14 +124,15 @@ def test_no_caption_breaks_anything(caption: str, side: int) -> None:
 @pytest.mark.parametrize(
     ("videos", "captions", "options", "message"),
     [
-        (noise(1, 2, 8, 8), ["a"], {}, r"videos must have the shape .*, got \(1, 2, 8, 8\)"),
-        (noise(1, 2, 8, 8, 4), ["a"], {}, r"C = 1 or 3, .* got \(1, 2, 8, 8, 4\)"),
-        (noise(0, 2, 8, 8, 3), [], {}, r"and pixels, got \(0, 2, 8, 8, 3\)"),
-        (noise(1, 2, 8, 8, 3).float(), ["a"], {}, r"videos must be uint8, got torch\.float32"),
+        (noise(1, 2, 8, 8), ["a"], {}, r"a video must have the shape .*, got \(2, 8, 8\)"),
+        (noise(1, 2, 8, 8, 2), ["a"], {}, r"C = 1, 3 or 4, .* got \(2, 8, 8, 2\)"),
+        (noise(1, 0, 8, 8, 3), ["a"], {}, r"and pixels, got \(0, 8, 8, 3\)"),
+        (noise(0, 2, 8, 8, 3), [], {}, "must have at least one video, got none"),
+        (noise(1, 2, 8, 8, 3).astype(np.float32), ["a"], {}, r"a video must be uint8, got float32"),
         (noise(2, 2, 8, 8, 3), ["a"], {}, "a caption for each of 2 videos, got 1"),
         (noise(1, 2, 8, 8, 3), ["a"], {"frames_shown": 0}, "frames_shown must be at least 1, got 0"),
     ],
 )
-def test_what_cannot_be_shown(videos: Tensor, captions: list[str], options: dict[str, Any], message: str) -> None:
+def test_what_cannot_be_shown(videos: Frames, captions: list[str], options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         contact_sheet(videos, captions, **options)

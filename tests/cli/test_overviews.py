@@ -1,0 +1,77 @@
+"""`sample --grid` and `--sheet`: all videos of a run in one, beside their own files."""
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from mpvideo.formats import Encoding
+from mpvideo.video import read_frames
+from mpvideo.video.contact_sheet import GAP, MARGIN
+from mpvideo.video.grid import grid_layout
+from tests.cli.conftest import Program
+
+
+def test_both(program: Program, ckpt: Path) -> None:
+    done = program(
+        "sample", "--ckpt", ckpt, "--class", "red dog", "--num", 3, "--out", "{seed}.mkv", "--grid", "grid.mkv",
+        "--sheet", "sheet.png",
+    )  # fmt: skip
+    assert done.code == 0, done.stderr
+    assert done.stdout.split() == ["0.mkv", "1.mkv", "2.mkv", "grid.mkv", "sheet.png"]
+    grid, rate = read_frames(Path("grid.mkv"))
+    assert rate == 8
+    layout = grid_layout(Path("grid.mkv"), 3, width=8, height=8, encoding=Encoding(8))
+    for index in range(3):
+        single, _ = read_frames(Path(f"{index}.mkv"))
+        x, y = layout.place(index)
+        tile = grid[:, y : y + layout.tile_height : layout.scale, x : x + layout.tile_width : layout.scale]
+        assert (tile == single).all()
+    with Image.open("sheet.png") as sheet:
+        assert sheet.size[1] == MARGIN + 20 + 3 * (128 + GAP) - GAP + MARGIN
+
+
+def test_the_quality_of_another_format_is_its_own(program: Program, ckpt: Path) -> None:
+    done = program("sample", "--ckpt", ckpt, "--lossless", "--out", "a.webm", "--grid", "a.gif")
+    assert done.code == 0, done.stderr
+    done = program("sample", "--ckpt", ckpt, "--crf", "60", "--out", "b.webm", "--grid", "b.mp4")
+    assert done.code == 0, done.stderr
+
+
+def test_json_tells_what_they_show(program: Program, ckpt: Path) -> None:
+    done = program("sample", "--ckpt", ckpt, "--num", 2, "--out", "{seed}.gif", "--grid", "g.gif", "--json")
+    assert json.loads(done.stdout.splitlines()[-1]) == {"path": "g.gif", "videos": 2}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--grid", "grid.avi"], 2, "must end in .mp4, .webm"),
+        (["--grid", "-"], 2, "a grid cannot go to standard output"),
+        (["--sheet", "sheet.jpg"], 2, "the name of a contact sheet must end in .png, got 'sheet.jpg'"),
+        (["--grid", "a.gif"], 2, "--grid and --sheet must have names of their own, got a.gif"),
+        (["--grid", "s.png", "--sheet", "./s.png"], 2, "--grid and --sheet must have names of their own, got s.png"),
+        (["--grid", "no/grid.mp4"], 5, "the folder of grid.mp4 must exist"),
+        (["--sheet", "no/sheet.png"], 5, "the folder of sheet.png must exist"),
+        (["--sheet", "old.png"], 5, "old.png exists already"),
+        (["--num", "500", "--out", "{seed}.gif", "--sheet", "s.png"], 2, "shows at most 400 videos, got 500"),
+    ],
+)
+def test_what_is_refused_before_any_work(
+    program: Program, ckpt: Path, arguments: list[str], code: int, message: str
+) -> None:
+    Path("old.png").write_bytes(b"precious")
+    out = [] if "--out" in arguments else ["--out", "a.gif"]
+    done = program("sample", "--ckpt", ckpt, *out, *arguments)
+    assert done.code == code
+    assert message in done.stderr
+    assert "sampling" not in done.stderr
+    assert [path.name for path in Path().iterdir()] == ["old.png"]
+    assert Path("old.png").read_bytes() == b"precious"
+
+
+def test_existing_ones_are_replaced_when_told(program: Program, ckpt: Path) -> None:
+    Path("old.png").write_bytes(b"old")
+    assert program("sample", "--ckpt", ckpt, "--out", "a.gif", "--sheet", "old.png", "-y").code == 0
+    assert Path("old.png").read_bytes().startswith(b"\x89PNG")
