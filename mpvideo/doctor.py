@@ -23,13 +23,16 @@ Report = dict[str, Any]
 ENCODERS = {
     "libx264": ".mp4",
     "gif": ".gif",
-    "libx264rgb": None,
-    "libvpx-vp9": None,
-    "libsvtav1": None,
-    "ffv1": None,
-    "apng": None,
+    "libx264rgb": ".mp4 --lossless",
+    "libvpx-vp9": ".webm",
+    "libsvtav1": "--format av1",
+    "ffv1": ".mkv",
+    "apng": ".apng",
 }
 """Encoders that are looked for, and what `mpvideo sample` needs each for."""
+
+_USUAL = ("libx264", "gif")
+"""Those that no ffmpeg should lack; without another one its format alone cannot be written."""
 
 _PACKAGES = ("numpy", "safetensors", "einops", "typer", "rich", "pillow", "imageio-ffmpeg")
 
@@ -84,7 +87,7 @@ def _ffmpeg() -> tuple[str | None, dict[str, bool], list[dict[str, str | None]]]
     except MPVideoError as error:
         return None, dict.fromkeys(ENCODERS, False), [{"message": error.message, "hint": error.hint}]
     encoders = {name: name in names for name in ENCODERS}
-    lacking = [f"{name} for {suffix}" for name, suffix in ENCODERS.items() if suffix and not encoders[name]]
+    lacking = [f"{name} for {ENCODERS[name]}" for name in _USUAL if not encoders[name]]
     if not lacking:
         return version, encoders, []
     hint = "Set IMAGEIO_FFMPEG_EXE to another ffmpeg, or unset it."

@@ -55,7 +55,7 @@ def show(report: "Report", console: Console) -> None:
     console.print(Text("\nEncoders of ffmpeg", style="bold"))
     grid = table("<encoder <there <for")
     for name, there in report["encoders"].items():
-        grid.add_row("", name, "yes" if there else "no", ENCODERS[name] or "-")
+        grid.add_row("", name, "yes" if there else "no", ENCODERS[name])
     console.print(grid)
     chosen = report["sample"]
     section(console, "Sampling, by default", [("on", chosen["words"]), ("because", chosen["reason"])])

@@ -93,7 +93,7 @@ def test_for_people(wrong: dict[tuple[str, str], Check], monkeypatch: pytest.Mon
         "  mps     float32   3e-01  1e-04  no: is wrong on a test block: relative error 0.3, at most 0.0001 expected",
         "  On cpu, bfloat16 is 0.5 times as fast as float32.",
         "  libx264     yes    .mp4",
-        "  apng        yes    -",
+        "  apng        yes    .apng",
         "  on          CPU, 2 threads, in float32",
         "  because     a test block in bfloat16 is 0.5 times as fast",
         "- MPS is not used: float32 is wrong on a test block: relative error 0.3, at most 0.0001 expected",
