@@ -160,9 +160,10 @@ class Encoding:
     """How to write a video.
 
     Attributes:
-        fps: frames per second, 0.01 to 240. MP4 and APNG get it exactly: as a fraction (24000/1001) or as the shortest
-            fraction a float stands for (12.5, 23.976), denominators up to 4,000. Frames end within half a centisecond
-            of their time in a GIF, and half a millisecond in WebM and MKV. PNG frames and arrays have no time.
+        fps: frames per second, 0.01 to 240. An MP4 gets it exactly: as a fraction (24000/1001) or as the shortest
+            fraction a float stands for (12.5, 23.976), denominators up to 4,000; and so does an APNG where both numbers
+            have 16 bits. Frames end within half a centisecond of their time in a GIF, and half a millisecond in WebM
+            and MKV. PNG frames and .npy have no time.
         scale: every pixel becomes scale x scale of them; at least 1. None: in formats to look at the smallest that
             brings the shorter side to 256 (and, where they must be, both sides to even numbers), in others 1.
         crf: quality, from best to smallest as `Format.crf` says; None for its default.
@@ -184,7 +185,7 @@ class Encoding:
     filter: Filter = "nearest"
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.fps) and MIN_FPS <= self.fps <= MAX_FPS):
+        if not (math.isfinite(self.fps) and MIN_FPS <= float(self.fps) <= MAX_FPS):
             raise ValueError(f"fps must be from {MIN_FPS:g} to {MAX_FPS:g}, got {self.fps}")
         if self.scale is not None:
             check_int("scale", self.scale, 1)

@@ -45,10 +45,11 @@ class FfmpegSink:
         pixel = np.zeros((1, 1, pictures.channels), np.uint8)
         channels = (pixel if adapt is None else adapt(pixel)).shape[-1]
         rate = pictures.encoding.rate
+        # -r and not -framerate: ffmpeg takes that for a guess, and 119.88 for 120.
         arguments = [
             *("-f", "rawvideo", "-pixel_format", _PIXELS[channels]),
             *("-video_size", f"{pictures.width}x{pictures.height}"),
-            *("-framerate", f"{rate.numerator}/{rate.denominator}", "-i", "pipe:0"),
+            *("-r", f"{rate.numerator}/{rate.denominator}", "-i", "pipe:0"),
             *(("-map", "1:v", "-map_metadata", "0") if tagged else ()),
             *("-fps_mode", "passthrough", "-threads", str(_THREADS), "-flags:v", "+bitexact", "-fflags", "+bitexact"),
             *(*output, f"file:{pictures.aside}"),

@@ -124,9 +124,15 @@ def _video_track(tracks: bytes) -> tuple[int, int, int, Fraction | None, str] | 
 
 
 def _rate(nanoseconds: int) -> Fraction:
-    """The simplest rate whose frames last so many nanoseconds, rounded: 24000/1001 for 41,708,333."""
+    """The likeliest rate whose frames last so many nanoseconds: a whole one, one of television, or the simplest.
+
+    ffmpeg cuts fractions off (60 a second are 16,666,666), others round them.
+    """
     second = Fraction(1_000_000_000)
-    return _simplest(second / (nanoseconds + Fraction(1, 2)), second / (nanoseconds - Fraction(1, 2)))
+    low, high = second / (nanoseconds + 1), second / (nanoseconds - Fraction(1, 2))
+    television = Fraction(round(second / nanoseconds * 1001 / 1000) * 1000, 1001)
+    whole = round(second / nanoseconds)
+    return next((Fraction(rate) for rate in (whole, television) if low <= rate <= high), _simplest(low, high))
 
 
 def _simplest(low: Fraction, high: Fraction) -> Fraction:

@@ -78,7 +78,9 @@ def test_gray_stays_gray(tmp_path: Path, suffix: str) -> None:
     assert worst(frames, ramp.repeat(3, axis=-1)) <= (0 if suffix == ".gif" else 8)
 
 
-@pytest.mark.parametrize("fps", [*RATES, 23.976, 0.01, 240, 24000 / 1001])
+@pytest.mark.parametrize(
+    "fps", [*RATES, 23.976, 0.01, 240, 24000 / 1001, Fraction(2997, 25), Fraction(7999, 4000), Fraction(239999, 1000)]
+)
 def test_mp4_rate_is_exact(tmp_path: Path, fps: float | Fraction) -> None:
     _, rate = read_frames(save(tmp_path / "a.mp4", colourful(3, 16), fps=fps))
     wanted = {23.976: Fraction(2997, 125), 0.01: Fraction(1, 100), 24000 / 1001: Fraction(24000, 1001)}

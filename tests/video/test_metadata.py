@@ -26,7 +26,7 @@ VALUES = st.recursive(
     max_leaves=8,
 )
 RECORDS = st.dictionaries(TEXTS, VALUES, max_size=5)
-SUFFIXES = pytest.mark.parametrize("suffix", [".mp4", ".gif"])
+SUFFIXES = pytest.mark.parametrize("suffix", [".mp4", ".webm", ".gif", ".apng", ".mkv", ".npy", ".safetensors"])
 
 
 @SUFFIXES
@@ -128,7 +128,7 @@ def test_files_cut_anywhere_are_named(tmp_path: Path, suffix: str) -> None:
 
 @pytest.mark.timeout(60)
 def test_damaged_bytes_never_escape_as_other_errors(tmp_path: Path) -> None:
-    for suffix in (".mp4", ".gif"):
+    for suffix in (".mp4", ".webm", ".gif", ".apng", ".npy", ".safetensors"):
         whole = save(tmp_path / f"a{suffix}", colourful(2, 16), record={"a": 1}).read_bytes()
         path = tmp_path / f"hurt{suffix}"
         for at in range(0, min(len(whole), 1500), 3):

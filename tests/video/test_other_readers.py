@@ -13,7 +13,7 @@ from PIL import Image, ImageSequence
 from safetensors import safe_open
 
 from mpvideo.formats import FORMATS, Encoding, Format
-from mpvideo.video import VideoWriter
+from mpvideo.video import VideoWriter, read_frames, read_index
 from tests.video.conftest import Frames, colourful, enlarged, psnr
 
 RECORD = {"class": "golden dog", "é": 1}
@@ -64,6 +64,39 @@ def test_ffmpeg_sees_every_frame_in_its_size_and_time(tmp_path: Path, name: str)
         assert np.abs(means.astype(int) - clip).mean() < 1.5
         assert psnr(means, clip) > 35
     assert "25 fps" in said
+
+
+@pytest.mark.parametrize("name", ["webm", "mkv", "apng", "safetensors"])
+@pytest.mark.parametrize(
+    "fps",
+    [
+        Fraction(text)
+        for text in [
+            "1/100",
+            "1/3",
+            "8",
+            "25/2",
+            "24000/1001",
+            "25",
+            "30000/1001",
+            "50",
+            "2997/50",
+            "60000/1001",
+            "60",
+            "2997/25",
+            "240",
+        ]
+    ],
+    ids=str,
+)
+def test_rates_are_exact(tmp_path: Path, name: str, fps: Fraction) -> None:
+    assert read_index(file_of(tmp_path, name, colourful(3, 16), fps, scale=1)).rate == fps
+
+
+def test_rates_with_large_numbers_are_near(tmp_path: Path) -> None:
+    fps = Fraction(120000, 1001)
+    assert read_index(file_of(tmp_path, "webm", colourful(3, 16), fps, scale=1)).rate == fps
+    assert float(read_index(file_of(tmp_path, "apng", colourful(3, 16), fps, scale=1)).rate or 0) == pytest.approx(fps)
 
 
 @pytest.mark.parametrize("name", ["mp4", "webm", "av1"])
@@ -186,8 +219,6 @@ def test_the_same_frames_give_the_same_bytes(tmp_path: Path, kind: Format) -> No
 
 @pytest.mark.parametrize("name", ["apng", "mkv", "png", "npy", "safetensors"])
 def test_lanczos_is_the_same_in_every_exact_format(tmp_path: Path, name: str) -> None:
-    from mpvideo.video import read_frames
-
     clip = colourful(2, 16)
     wanted = np.stack([np.asarray(Image.fromarray(frame).resize((48, 48), Image.Resampling.LANCZOS)) for frame in clip])
     frames, _ = read_frames(file_of(tmp_path, name, clip, scale=3, filter="lanczos"))
