@@ -20,11 +20,15 @@ The keys, which stay: scripts read them from `mpvideo inspect --json`. Where not
     video           {codec, frames, width, height, channels, fps, seconds}, in pixels
     classes         {count, names}; `names` is null unless asked for, or where there are none
     cost            {flops_per_evaluation, evaluations, passes, flops_per_video,
-                    memory: {dtype: {weights, activations}}, free_memory};
+                    memory: {dtype: {weights, activations, most}}, free_memory};
                     `passes` of the network in each evaluation of one video: 1, or 2 under guidance, where
                     config.sampling.guidance_interval makes some of them 1 and the FLOPs of a video fewer; the FLOPs of
                     one evaluation are those of one pass; memory in bytes for one video at a time, about, for each
-                    --dtype; `free_memory` of this machine
+                    --dtype: `most` at the worst moment, which may be while the file is read; `free_memory` of this
+                    machine, or of the container
+    time            {on, device, dtype, start, evaluation, evaluations, decode, video}, if asked for: measured seconds,
+                    `on` in words; to start, of one evaluation of the network, to decode one video, and of one video
+                    with its `evaluations` once the network is there; without writing the file
     run             what `mpvideo.training.summary` says of the run, if it is a run's folder
     tensors         [{name, dtype, shape, file}], if asked for
     check           see `mpvideo.checkpoint.health`, if the weights were read
@@ -35,12 +39,11 @@ The keys, which stay: scripts read them from `mpvideo inspect --json`. Where not
 
 from collections import Counter
 from collections.abc import Mapping
-from contextlib import suppress
 from math import prod
 from pathlib import Path
 from typing import Any
 
-from mpvideo.architecture import activation_bytes, attention_heads, network_flops, network_plan, network_shapes
+from mpvideo.architecture import attention_heads, network_flops, network_plan, network_shapes
 from mpvideo.checkpoint.completion import OpenConfigError
 from mpvideo.checkpoint.container import WEIGHT_DTYPES, TensorInfo
 from mpvideo.checkpoint.contents import PARTS, header_contents
@@ -48,6 +51,7 @@ from mpvideo.checkpoint.cures import cure
 from mpvideo.checkpoint.fit import find_problems
 from mpvideo.checkpoint.header import CONFIG_KEY, Header
 from mpvideo.checkpoint.infer import described, infer_network
+from mpvideo.checkpoint.memory import BYTES_PER_VALUE, free_memory, sampling_memory
 from mpvideo.checkpoint.prospect import conversion_hint, prospect
 from mpvideo.checkpoint.resolving import config_layers, resolve
 from mpvideo.checkpoint.sources import field_sources
@@ -60,9 +64,8 @@ Report = dict[str, Any]
 _KEYS = (
     *("kind", "path", "name", "files", "bytes", "dtypes", "parameters", "config", "sources"),
     *("inferred", "open", "metadata", "levels"),
-    *("video", "classes", "cost", "run", "tensors", "check", "loads", "problems", "warnings"),
+    *("video", "classes", "cost", "time", "run", "tensors", "check", "loads", "problems", "warnings"),
 )
-_BYTES_PER_VALUE = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
 def describe(header: Header, *, config_file: Path | None = None, overrides: Mapping[str, Any] | None = None) -> Report:
@@ -100,7 +103,7 @@ def describe(header: Header, *, config_file: Path | None = None, overrides: Mapp
         problems.append(CheckpointError(error.message, hint=hint or error.hint))
     else:
         config = resolution.config
-        report |= _from_config(config, report["parameters"]["total"])
+        report |= _from_config(config, sum(tensor.size for tensor in tensors))
         report["sources"] = field_sources(resolution)
         hint = cure(header, config)
         for words in find_problems(header, config):
@@ -153,7 +156,7 @@ def _parameters(header: Header) -> dict[str, Any]:
     return {"total": sum(parts.values()), "parts": {part: count for part, count in parts.items() if count}}
 
 
-def _from_config(config: CheckpointConfig, parameters: int) -> Report:
+def _from_config(config: CheckpointConfig, stored: int) -> Report:
     model, video, sampling = config.model, config.video, config.sampling
     flops = network_flops(model)
     passes = 1 if sampling.guidance == 1 else 2
@@ -177,13 +180,7 @@ def _from_config(config: CheckpointConfig, parameters: int) -> Report:
             "evaluations": sampling.num_evaluations,
             "passes": passes,
             "flops_per_video": flops * sampling.num_evaluations * passes,
-            "memory": {
-                dtype: {
-                    "weights": parameters * size,
-                    "activations": activation_bytes(model, size) * passes,
-                }
-                for dtype, size in _BYTES_PER_VALUE.items()
-            },
+            "memory": {dtype: sampling_memory(config, dtype, stored, passes) for dtype in BYTES_PER_VALUE},
             "free_memory": free_memory(),
         },
     }
@@ -212,12 +209,3 @@ def _levels(model: ModelConfig) -> list[dict[str, int]]:
                 level["attention"] += 1
                 level["heads"] = attention_heads(model, block.dim_out)
     return list(levels.values())
-
-
-def free_memory() -> int | None:
-    """Bytes of memory that this machine can give without swapping, as Linux says; None elsewhere."""
-    with suppress(OSError, ValueError, IndexError):
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return 1024 * int(line.split()[1])
-    return None

@@ -167,12 +167,12 @@ def _sampling_rows(report: Report) -> list[tuple[str, str]]:
         steps = counted(sampling["restart_steps"], "step")
         rows.insert(1, ("restarts", f"{sampling['restarts']}, {again}, {steps} each"))
     for dtype, memory in cost["memory"].items():
-        parts = f"{amount(memory['weights'], 'B')} weights + {amount(memory['activations'], 'B')} activations"
-        fits = _fits(sum(memory.values()), cost["free_memory"])
-        rows.append(
-            (f"in {dtype}", f"about {amount(sum(memory.values()), 'B')} of memory beside torch's own: {parts}{fits}")
-        )
-    rows.append(("time", "not known without running it; `mpvideo sample` says how long it took"))
+        parts = f"{amount(memory['weights'], 'B')} weights, {amount(memory['activations'], 'B')} activations"
+        if memory["most"] > memory["weights"] + memory["activations"]:
+            parts += ", and more than both while the file is read"
+        fits = _fits(memory["most"], cost["free_memory"])
+        rows.append((f"in {dtype}", f"about {amount(memory['most'], 'B')} of memory beside torch's own: {parts}{fits}"))
+    rows.append(("time", _time(report["time"])))
     return rows
 
 
@@ -185,6 +185,17 @@ def _spacing(sampling: dict[str, Any]) -> str:
     if "sigmas" in sampling:
         return "listed"
     return f"rho {sampling['rho']:g}" if sampling["schedule"] == "karras" else str(sampling["schedule"])
+
+
+def _time(measured: dict[str, Any] | None) -> str:
+    if measured is None:
+        return "not known without running it: --time measures it"
+    total = measured["start"] + measured["video"]
+    return (
+        f"about {total:.3g} s for one video on {measured['on']}: {measured['start']:.2g} s to start, "
+        f"{counted(measured['evaluations'], 'evaluation')} of {1000 * measured['evaluation']:.3g} ms, "
+        f"{1000 * measured['decode']:.3g} ms to decode; each further one {measured['video']:.3g} s or less"
+    )
 
 
 def _fits(wanted: int, free: int | None) -> str:

@@ -1,13 +1,14 @@
 """`mpvideo inspect`: what a file is, and of a checkpoint whether it would load."""
 
 import json
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from mpvideo.checkpoint import Header, bundled_checkpoint, read_header
+from mpvideo.checkpoint import Header, bundled_checkpoint, open_checkpoint, read_header
 from mpvideo.checkpoint.compare import compare, with_values
 from mpvideo.checkpoint.foreign import SNIFFED
 from mpvideo.checkpoint.reading import open_regular, read_start
@@ -51,6 +52,14 @@ def inspect(
             rich_help_panel=SHOW_PANEL,
         ),
     ] = False,
+    timed: Annotated[
+        bool,
+        typer.Option(
+            "--time",
+            help="Measure how long sampling one video takes here, by a few steps of it with the weights themselves.",
+            rich_help_panel=SHOW_PANEL,
+        ),
+    ] = False,
     diff: Annotated[
         tuple[Path, Path] | None,
         typer.Option("--diff", metavar="A B", help="Compare two checkpoints.", rich_help_panel=SHOW_PANEL),
@@ -62,8 +71,8 @@ def inspect(
     """Say what a file holds, and whether it would load.
 
     Of a checkpoint, what it makes and whether `sample` would take it; of a video, how it was made. Reads headers alone
-    unless told to --check, so the size of a checkpoint does not matter. No file's code is run. Exit code 3 if a
-    checkpoint would not load. The keys of --json stay; weights.md says where each is described.
+    unless told to --check or --time, so the size of a checkpoint does not matter. No file's code is run. Exit code 3 if
+    a checkpoint would not load. The keys of --json stay; weights.md says where each is described.
 
     \b
     mpvideo inspect
@@ -72,20 +81,22 @@ def inspect(
     """
     overrides = parse_settings(settings)
     if diff is not None:
-        _check_alone(path=path, tensors=tensors, classes=classes, config=config, settings=settings)
+        _check_alone(path=path, tensors=tensors, classes=classes, time=timed, config=config, settings=settings)
         _write_diff(*diff, check=check, as_json=as_json)
         return
     path = bundled_checkpoint() if path is None else located(path)
     start = b"" if path.is_dir() else _start(path)
     if _is_video(path, start):
-        _warn_of_skipped(tensors=tensors, classes=classes, check=check, config=config, settings=settings)
+        _warn_of_skipped(tensors=tensors, classes=classes, check=check, time=timed, config=config, settings=settings)
         _write_video(path, as_json=as_json)
         return
     if is_torch_file(start):
-        _warn_of_skipped(classes=classes, check=check, config=config, settings=settings)
+        _warn_of_skipped(classes=classes, check=check, time=timed, config=config, settings=settings)
         _write_torch_file(path, tensors=tensors, as_json=as_json)
         raise typer.Exit(int(ExitCode.CHECKPOINT))
     report = _checkpoint_report(path, config, overrides, check=check, as_json=as_json)
+    if timed and report["loads"]:
+        report = _timed(report, path, config, overrides)
     if as_json:
         if not tensors:
             report["tensors"] = None
@@ -148,6 +159,32 @@ def _checked(report: Report, header: Header) -> Report:
     except CheckpointError as error:
         return with_problems(report, [error])
     return with_warnings(with_problems({**report, "check": found}, problems_of(found)), warnings_of(found))
+
+
+def _timed(report: Report, path: Path, config: Path | None, overrides: dict[str, Any]) -> Report:
+    """Adds what sampling takes here, measured; why it could not be is a warning."""
+    began = time.perf_counter()
+    from mpvideo.device import choose_placement
+    from mpvideo.timing import measure_sampling
+
+    try:
+        placement = choose_placement()
+        ready = time.perf_counter()
+        taken = measure_sampling(open_checkpoint(path, config_file=config, overrides=overrides), placement)
+    except MPVideoError as error:
+        reason = CheckpointError(f"the time could not be measured: {error.message}", hint=error.hint)
+        return with_warnings(report, [reason])
+    measured = {
+        "on": taken.placement.words,
+        "device": taken.placement.device_name,
+        "dtype": taken.placement.dtype_name,
+        "start": ready - began + taken.loading,
+        "evaluation": taken.evaluation,
+        "evaluations": taken.evaluations,
+        "decode": taken.decoding,
+        "video": taken.video,
+    }
+    return {**report, "time": measured}
 
 
 def _write_video(path: Path, *, as_json: bool) -> None:

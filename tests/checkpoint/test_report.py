@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from mpvideo.architecture import activation_bytes, network_flops
+from mpvideo.architecture import network_flops
 from mpvideo.checkpoint import read_header
+from mpvideo.checkpoint.memory import sampling_memory
 from mpvideo.checkpoint.report import describe
 from tests.checkpoints import CONFIG, save_tiny
 
@@ -21,10 +22,7 @@ def test_cost(tmp_path: Path, guidance: float, passes: int) -> None:
     assert cost["flops_per_evaluation"] == flops
     assert (cost["evaluations"], cost["passes"]) == (9, passes)
     assert cost["flops_per_video"] == 9 * passes * flops
+    stored = 4 * report["parameters"]["total"]
     assert cost["memory"] == {
-        dtype: {
-            "weights": size * report["parameters"]["total"],
-            "activations": passes * activation_bytes(CONFIG.model, size),
-        }
-        for dtype, size in (("float32", 4), ("bfloat16", 2), ("float16", 2))
+        dtype: sampling_memory(CONFIG, dtype, stored, passes) for dtype in ("float32", "bfloat16", "float16")
     }

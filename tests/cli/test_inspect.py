@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from mpvideo.architecture import checkpoint_shapes, network_flops
+from mpvideo.checkpoint.memory import sampling_memory
 from mpvideo.checkpoint.report import unreadable
 from mpvideo.checkpoint.save import save_checkpoint
 from mpvideo.cli.inspect import inspect
@@ -112,7 +113,7 @@ def test_for_scripts(good: Path) -> None:
     assert report["cost"]["evaluations"] == 9, "Heun's 2N - 1"
     assert report["cost"]["passes"] == 2, "for guidance"
     assert report["cost"]["flops_per_video"] == 18 * network_flops(CONFIG.model)
-    assert report["cost"]["memory"]["bfloat16"]["weights"] == 2 * total
+    assert report["cost"]["memory"]["float32"] == sampling_memory(CONFIG, "float32", 4 * total, passes=2)
     assert report["tensors"] is None and report["check"] is None
     full = as_json(good, "--tensors", "--classes")
     assert full["classes"]["names"] == list(CONFIG.classes or ())
@@ -363,3 +364,24 @@ def test_more_than_the_memory_that_is_free(good: Path, monkeypatch: pytest.Monke
     assert "; more than the 10 B that are free here" in run(good)
     monkeypatch.setattr("mpvideo.checkpoint.report.free_memory", lambda: None)
     assert "free here" not in run(good) and as_json(good)["cost"]["free_memory"] is None
+
+
+def test_time_is_measured_if_asked_for(good: Path) -> None:
+    assert re.search(r"^  time +not known without running it: --time measures it$", run(good), re.M)
+    assert as_json(good)["time"] is None
+    text = run(good, "--time")
+    assert re.search(r"^  time +about \S+ s for one video on CPU, .* to start, \d+ evaluations of \S+ ms, ", text, re.M)
+    measured = as_json(good, "--time")["time"]
+    assert measured["device"] == "cpu" and 0 < measured["evaluation"] < measured["video"]
+
+
+def test_time_of_what_cannot_be_sampled(tmp_path: Path) -> None:
+    tensors = random_tensors(CONFIG)
+    tensors["codec.std"].fill_(torch.finfo(torch.float32).max)
+    path = tmp_path / "a.safetensors"
+    save_checkpoint(path, tensors, CONFIG)
+    report = as_json(path, "--time")
+    assert report["time"] is None
+    assert report["warnings"][0]["message"].startswith(
+        "the time could not be measured: the sampled video is not usable"
+    )
