@@ -11,7 +11,7 @@ from tests.checkpoints import save_tiny, tiny_config
 
 
 def test_a_measurement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By a clock that ticks when it is read: twice before the network is there, then after each step, then at the end."""
+    """By a clock that ticks when it is read: before and after loading, after each step, and at the end."""
     ticks = iter([0.0, 10.0, 15.0, 17.0, 20.0, 24.0, 24.5])
     monkeypatch.setattr(timing_module, "_now", lambda placement: next(ticks))
     config = tiny_config()
