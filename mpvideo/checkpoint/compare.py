@@ -10,10 +10,11 @@ The keys, which stay:
                     [{name, a, b}] of shapes and of dtypes, and how many names have the same shape in both
     values          {name: relative difference} of shared tensors, the greatest first, if the weights were read; see
                     `mpvideo.checkpoint.health.relative_differences`
+    uncompared      names of shared tensors whose values were not compared, since weights cannot have their dtypes
     problems        [{message, hint}], why one of the configs is not known
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mpvideo.checkpoint.header import Header
@@ -42,15 +43,16 @@ def compare(a: Header, b: Header) -> Report:
         "config": fields,
         "tensors": tensors,
         "values": None,
+        "uncompared": None,
         "problems": [{"message": error.message, "hint": error.hint} for error in problems],
     }
 
 
-def with_values(report: Report, differences: Mapping[str, float | None]) -> Report:
-    """The comparison with the relative differences of values; None where one side has NaN or infinity."""
+def with_values(report: Report, differences: Mapping[str, float | None], uncompared: Sequence[str] = ()) -> Report:
+    """The comparison with what `mpvideo.checkpoint.health.relative_differences` found."""
     ordered = sorted(differences.items(), key=lambda item: float("-inf") if item[1] is None else -item[1])
     equal = all(value == 0 for value in differences.values())
-    return {**report, "values": dict(ordered), "same": report["same"] and equal}
+    return {**report, "values": dict(ordered), "uncompared": list(uncompared), "same": report["same"] and equal}
 
 
 def _config(header: Header, problems: list[CheckpointError]) -> dict[str, Any]:

@@ -92,25 +92,30 @@ def warnings_of(check: dict[str, Any]) -> list[CheckpointError]:
     return warnings
 
 
-def relative_differences(a: Header, b: Header) -> dict[str, float | None]:
+def relative_differences(a: Header, b: Header) -> tuple[dict[str, float | None], list[str]]:
     """How far the tensors are apart that two checkpoints share: the norm of the difference over the greater norm.
 
-    0 for equal ones, about 1.4 for unrelated ones; None where either has NaN or infinity. Only names of one shape in
-    both.
+    Returns:
+        For each name of one shape in both 0 if they are equal, about 1.4 if unrelated, None where either has NaN or
+        infinity; and the names that were passed over, since one side has a dtype that weights cannot have.
 
     Raises:
         CheckpointError, DeviceError: as `mpvideo.checkpoint.load.read_tensors`.
     """
     apart: dict[str, float | None] = {}
+    passed_over = []
     for name, info in a.tensors.items():
         other = b.tensors.get(name)
-        if other is None or other.shape != info.shape or not {info.dtype, other.dtype} <= set(WEIGHT_DTYPES):
+        if other is None or other.shape != info.shape:
+            continue
+        if not {info.dtype, other.dtype} <= set(WEIGHT_DTYPES):
+            passed_over.append(name)
             continue
         first, second = (read_tensor(header, name).double() for header in (a, b))
         scale = max(first.norm().item(), second.norm().item())
         difference = (first - second).norm().item() / scale if scale else 0.0
         apart[name] = difference if isfinite(difference) else None
-    return apart
+    return apart, passed_over
 
 
 def _is_normalized(name: str, tensor: Tensor) -> bool:

@@ -4,6 +4,7 @@ The keys, which stay: scripts read them from `mpvideo inspect --json`. Where not
 
     kind            "checkpoint"
     path, name      as given; the last part of it
+    cached          where the copy of a checkpoint on the hub lies
     files           names of the safetensors files; `bytes` their sizes together
     dtypes          {dtype: number of tensors}, in torch's words
     parameters      {total, parts: {input, down, middle, up, embedding, output, codec, other}}, numbers of elements
@@ -62,7 +63,7 @@ Report = dict[str, Any]
 
 
 _KEYS = (
-    *("kind", "path", "name", "files", "bytes", "dtypes", "parameters", "config", "sources"),
+    *("kind", "path", "name", "cached", "files", "bytes", "dtypes", "parameters", "config", "sources"),
     *("inferred", "open", "metadata", "levels"),
     *("video", "classes", "cost", "time", "run", "tensors", "check", "loads", "problems", "warnings"),
 )

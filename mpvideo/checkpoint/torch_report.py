@@ -5,6 +5,7 @@ The keys, which stay:
     kind            "torch"
     path, name, bytes
                     as given; the last part of it; its size
+    cached          where the copy of a file on the hub lies
     dtypes          {dtype: number of tensors}
     parameters      {total, parts: {first part of the names: number of elements}}
     networks, convert
@@ -17,6 +18,7 @@ The keys, which stay:
 
 from collections import Counter
 from math import isfinite
+from pathlib import Path
 from typing import Any
 
 from mpvideo.checkpoint.contents import torch_contents
@@ -26,8 +28,13 @@ from mpvideo.errors import CheckpointError
 from mpvideo.text import printable
 
 
-def describe_torch_file(file: TorchFile) -> dict[str, Any]:
-    """Describes a .pt file; the keys stand above."""
+def describe_torch_file(file: TorchFile, given: Path | None = None) -> dict[str, Any]:
+    """Describes a .pt file; the keys stand above.
+
+    Args:
+        file: what it holds.
+        given: the file as the user gives it, where it is on the hub.
+    """
     dtypes: Counter[str] = Counter()
     parts: Counter[str] = Counter()
     for name, tensor in file.tensors.items():
@@ -39,7 +46,7 @@ def describe_torch_file(file: TorchFile) -> dict[str, Any]:
     found: dict[str, Any] = {"networks": [], "convert": None}
     hint = None
     try:
-        found = prospect(torch_contents(file.path, [file]))
+        found = prospect(torch_contents(file.path, [file]), given)
         hint = conversion_hint(found)
     except CheckpointError:
         pass  # its damage is told already
@@ -51,6 +58,7 @@ def describe_torch_file(file: TorchFile) -> dict[str, Any]:
         "kind": "torch",
         "path": str(file.path),
         "name": file.path.name,
+        "cached": None,
         "bytes": file.size,
         "dtypes": dict(dtypes.most_common()),
         "parameters": {"total": sum(parts.values()), "parts": dict(parts)},

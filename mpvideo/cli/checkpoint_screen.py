@@ -49,13 +49,19 @@ def few_rows(record: Mapping[str, Any], shown: int = 40) -> list[tuple[str, str]
     return rows
 
 
+def path_rows(report: Report) -> list[tuple[str, str]]:
+    """Where a file is, and if that is on the hub, where its copy is."""
+    rows = [("path", printable(report["path"], 1000))]
+    return rows + ([("cached at", printable(report["cached"], 1000))] if report["cached"] else [])
+
+
 def _file_rows(report: Report) -> list[tuple[str, str]]:
     files = report["files"]
     size = f"{amount(report['bytes'], 'B')} ({report['bytes']:,} bytes)"
     dtypes = report["dtypes"]
     words = ", ".join(dtypes) if len(dtypes) < 2 else ", ".join(f"{count:,} {word}" for word, count in dtypes.items())
     rows = [
-        ("path", printable(report["path"], 1000)),
+        *path_rows(report),
         ("size", size if len(files) == 1 else f"{size} in {len(files)} files"),
         ("tensors", f"{sum(dtypes.values()):,}, {words}" if dtypes else "none"),
     ]

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.text import Text
 
 from mpvideo.checkpoint.report import Report
-from mpvideo.cli.checkpoint_screen import few_rows, show_inferred, show_open, show_parameters, show_tensors
+from mpvideo.cli.checkpoint_screen import few_rows, path_rows, show_inferred, show_open, show_parameters, show_tensors
 from mpvideo.cli.record_screen import show_no_record, show_record
 from mpvideo.cli.tables import section, show_notes, table
 from mpvideo.text import amount, counted, first_ten, printable
@@ -38,7 +38,7 @@ def show_torch_file(report: Report, console: Console, *, tensors: bool) -> None:
     console.print(Text(printable(report["name"]), style="bold"))
     dtypes = ", ".join(f"{count:,} {word}" for word, count in report["dtypes"].items())
     rows = [
-        ("path", printable(report["path"], 1000)),
+        *path_rows(report),
         ("size", f"{amount(report['bytes'], 'B')} ({report['bytes']:,} bytes)"),
         ("tensors", dtypes or "none"),
     ]
@@ -84,6 +84,9 @@ def show_diff(report: Report, console: Console) -> None:
     section(console, "Tensors", _tensor_rows(report["tensors"]))
     if report["values"] is not None:
         _show_values(console, report["values"])
+    if names := report["uncompared"]:
+        rows = [("not compared", f"{len(names):,}, of dtypes that weights cannot have: {first_ten(names)}")]
+        section(console, "Values left out", rows)
     if report["problems"]:
         console.print(Text("\nConfig not compared", style="bold"))
         show_notes(console, report["problems"])

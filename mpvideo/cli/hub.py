@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 from mpvideo.checkpoint.header import CONFIG_FILE, INDEX_FILE, WEIGHTS_FILE
 from mpvideo.checkpoint.reading import read_json
 from mpvideo.errors import CheckpointError, MPVideoError, UsageError
+from mpvideo.files import reason
 from mpvideo.text import printable
 
 PREFIX = "hf:"
@@ -81,11 +82,6 @@ def _fetch(reference: HubReference) -> Path:
         raise MPVideoError(
             f"{printable(reference)} cannot be fetched: what answers is no hub", hint="Check HF_ENDPOINT and proxies."
         ) from error
-    # The library lets those of its network library through, whichever it is, and of a path that leads out of its cache.
-    except Exception as error:
-        if isinstance(error, MPVideoError):
-            raise
-        raise MPVideoError(f"{printable(reference)} cannot be fetched: {printable(error, 300)}") from error
 
 
 def _checkpoint(reference: HubReference) -> Path:
@@ -118,17 +114,37 @@ def _checkpoint(reference: HubReference) -> Path:
 
 def _download(reference: HubReference, file: str) -> Path:
     """One file of a repository; with an index come its shards."""
-    from huggingface_hub import hf_hub_download
-
-    path = Path(hf_hub_download(reference.repo, file, revision=reference.revision))
+    path = _file(reference, file)
     if file.endswith(".index.json"):
         weight_map: Any = read_json(path).get("weight_map")
         values = weight_map.values() if isinstance(weight_map, dict) else ()
         # Those that would leave the folder are not even asked for; reading the checkpoint refuses them.
         names = {name for name in values if isinstance(name, str) and PurePosixPath(name).name == name != ".."}
         for name in sorted(names):
-            hf_hub_download(reference.repo, str(PurePosixPath(file).with_name(name)), revision=reference.revision)
+            _file(reference, str(PurePosixPath(file).with_name(name)))
     return path
+
+
+def _file(reference: HubReference, file: str) -> Path:
+    """A file's copy in the cache, fetched if need be.
+
+    Raises:
+        MPVideoError: the disk is full, a path leads out of the cache, the connection breaks.
+        Exception: those of the library that say what the hub answered.
+    """
+    from huggingface_hub import errors, hf_hub_download
+
+    # What its network library raises comes through, whichever that is; it is known by this name there.
+    network_error: type[Exception] = getattr(errors, "HTTPError", OSError)
+    try:
+        return Path(hf_hub_download(reference.repo, file, revision=reference.revision))
+    except (errors.EntryNotFoundError, errors.HfHubHTTPError, errors.FileMetadataError, errors.HFValidationError):
+        raise
+    except (OSError, ValueError, network_error) as error:
+        raise MPVideoError(
+            f"{printable(reference)} cannot be fetched: {printable(reason(error), 300)}",
+            hint="Check the network and the disk, then run it again; what is there already stays in the cache.",
+        ) from error
 
 
 def _explain(reference: HubReference, error: Exception) -> NoReturn:

@@ -84,19 +84,21 @@ def inspect(
         _check_alone(path=path, tensors=tensors, classes=classes, time=timed, config=config, settings=settings)
         _write_diff(*diff, check=check, as_json=as_json)
         return
-    path = bundled_checkpoint() if path is None else located(path)
+    given = path
+    path = bundled_checkpoint() if given is None else located(given)
     start = b"" if path.is_dir() else _start(path)
     if _is_video(path, start):
         _warn_of_skipped(tensors=tensors, classes=classes, check=check, time=timed, config=config, settings=settings)
-        _write_video(path, as_json=as_json)
+        _write_video(path, given, as_json=as_json)
         return
     if is_torch_file(start):
         _warn_of_skipped(classes=classes, check=check, time=timed, config=config, settings=settings)
-        _write_torch_file(path, tensors=tensors, as_json=as_json)
+        _write_torch_file(path, given, tensors=tensors, as_json=as_json)
         raise typer.Exit(int(ExitCode.CHECKPOINT))
     report = _checkpoint_report(path, config, overrides, check=check, as_json=as_json)
     if timed and report["loads"]:
         report = _timed(report, path, config, overrides)
+    report = _as_given(report, given, path)
     if as_json:
         if not tensors:
             report["tensors"] = None
@@ -161,6 +163,12 @@ def _checked(report: Report, header: Header) -> Report:
     return with_warnings(with_problems({**report, "check": found}, problems_of(found)), warnings_of(found))
 
 
+def _as_given(report: Report, given: Path | None, path: Path) -> Report:
+    """The report with the path that the user gave; one on the hub has its copy in the cache beside it."""
+    elsewhere = given is not None and given != path
+    return {**report, "path": str(given if elsewhere else path), "cached": str(path) if elsewhere else None}
+
+
 def _timed(report: Report, path: Path, config: Path | None, overrides: dict[str, Any]) -> Report:
     """Adds what sampling takes here, measured; why it could not be is a warning."""
     began = time.perf_counter()
@@ -187,11 +195,11 @@ def _timed(report: Report, path: Path, config: Path | None, overrides: dict[str,
     return {**report, "time": measured}
 
 
-def _write_video(path: Path, *, as_json: bool) -> None:
+def _write_video(path: Path, given: Path | None, *, as_json: bool) -> None:
     from mpvideo.record import load_record
     from mpvideo.video.summary import summarize_video
 
-    report: Report = {**summarize_video(path), "record": None, "problems": []}
+    report: Report = _as_given({**summarize_video(path), "record": None, "problems": []}, given, path)
     record = None
     try:
         record = load_record(path)
@@ -204,8 +212,8 @@ def _write_video(path: Path, *, as_json: bool) -> None:
         write_screen(lambda console: show_video(report, record, console))
 
 
-def _write_torch_file(path: Path, *, tensors: bool, as_json: bool) -> None:
-    report = describe_torch_file(read_torch_file(path))
+def _write_torch_file(path: Path, given: Path | None, *, tensors: bool, as_json: bool) -> None:
+    report = _as_given(describe_torch_file(read_torch_file(path), given), given, path)
     if as_json:
         _write_json(report if tensors else {**report, "tensors": None})
     else:
@@ -214,11 +222,11 @@ def _write_torch_file(path: Path, *, tensors: bool, as_json: bool) -> None:
 
 def _write_diff(a: Path, b: Path, *, check: bool, as_json: bool) -> None:
     before, after = read_header(located(a), strict=check), read_header(located(b), strict=check)
-    report = compare(before, after)
+    report = {**compare(before, after), "a": str(a), "b": str(b)}
     if check:
         from mpvideo.checkpoint.health import relative_differences
 
-        report = with_values(report, relative_differences(before, after))
+        report = with_values(report, *relative_differences(before, after))
     if as_json:
         _write_json(report)
     else:

@@ -20,6 +20,8 @@ from mpvideo.cli import hub as hub_module
 from mpvideo.cli.hub import HubReference, is_on_hub, located
 from mpvideo.errors import MPVideoError, UsageError
 from tests.checkpoint.files import CONFIG, random_tensors
+from tests.checkpoints import save_tiny, tiny_config
+from tests.evaluation.networks import Means, save_network
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 needs_library = pytest.mark.skipif(
@@ -168,14 +170,15 @@ def test_fetched_once_then_from_the_cache(tmp_path: Path, hub: Hub) -> None:
     done = run(tmp_path, hub, [sys.executable, "-m", "mpvideo", "inspect", "hf:me/dog", "--json"], {})
     assert done.returncode == 0 and done.stderr == "", done.stderr
     report = json.loads(done.stdout)
-    assert report["name"] == "model.safetensors" and report["loads"] and report["path"].startswith(str(tmp_path))
+    assert report["name"] == "model.safetensors" and report["loads"] and report["path"] == "hf:me/dog"
+    assert report["cached"].startswith(str(tmp_path))
     assert "GET /me/dog/resolve/main/model.safetensors" in hub.asked
     hub.asked.clear()
     ((code, path, *_),) = outcomes(tmp_path, hub, "hf:me/dog")
-    assert code == 0 and path == report["path"] and not any(line.startswith("GET") for line in hub.asked)
+    assert code == 0 and path == report["cached"] and not any(line.startswith("GET") for line in hub.asked)
     hub.asked.clear()
     there, elsewhere = outcomes(tmp_path, hub, "hf:me/dog", "hf:me/cat", HF_HUB_OFFLINE="1")
-    assert there[1] == report["path"] and not hub.asked
+    assert there[1] == report["cached"] and not hub.asked
     assert elsewhere[:2] == [1, "hf:me/cat is not in the cache, and HF_HUB_OFFLINE forbids to fetch it"]
 
 
@@ -214,6 +217,56 @@ def test_a_repository_of_something_else(tmp_path: Path, hub: Hub) -> None:
     nothing, page = outcomes(tmp_path, hub, "hf:me/dog", "hf:me/dog/page.safetensors")
     assert nothing[0] == 3 and "must hold model.safetensors or model.safetensors.index.json" in nothing[1]
     assert page[0] == 3 and "HTML page" in page[1], "nothing of the hub is trusted"
+
+
+@needs_library
+def test_sample_and_eval_take_them(tmp_path: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    weights = save_tiny(tmp_path / "x.safetensors", tiny_config())
+    hub.files["model.safetensors"] = weights.read_bytes()
+    program = [sys.executable, "-m", "mpvideo"]
+    brief = ["--steps", "1", "--dtype", "float32"]
+    sampled = run(tmp_path, hub, [*program, "sample", "--ckpt", "hf:me/dog@v1", "--out", "a.gif", *brief], {})
+    assert sampled.returncode == 0 and sampled.stdout == "a.gif\n", sampled.stderr
+    assert "mpvideo sample --ckpt hf:me/dog@v1 " in sampled.stderr, "the command to make it again names the hub"
+    clips = tmp_path / "clips"
+    clips.mkdir()
+    for name in "abcd":
+        (clips / f"{name}.gif").write_bytes(Path("a.gif").read_bytes())
+    save_network(tmp_path / "net.pt", Means())
+    real = ["--data", "clips", "--features", "net.pt", "--feature-size", "8", "--num", "4"]
+    judged = [*program, "eval", "--ckpt", "hf:me/dog@v1", *real, *brief]
+    done = run(tmp_path, hub, judged, {"HF_HUB_OFFLINE": "1"})
+    assert done.returncode == 0, done.stderr
+    unknown = run(tmp_path, hub, [*program, "eval", "--ckpt", "hf:me/none", *real, *brief], {})
+    assert unknown.returncode == 3 and "hf:me/none does not exist on the hub, or is private" in unknown.stderr
+
+
+@needs_library
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), ValueError("bad"), "network"])
+def test_what_else_the_library_raises(error: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+    from huggingface_hub import errors
+
+    if error == "network":
+        error = errors.HTTPError("the connection broke")  # type: ignore[attr-defined]
+
+    def fetch(*rest: Any, **options: Any) -> str:
+        raise error
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", fetch)
+    with pytest.raises(MPVideoError, match=r"hf:me/dog/a cannot be fetched: (no space|bad|the connection)") as caught:
+        located(Path("hf:me/dog/a"))
+    assert caught.value.exit_code == 1
+
+
+@needs_library
+def test_defects_of_our_own_are_not_blamed_on_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *rest, **options: None)
+    with pytest.raises(TypeError):
+        located(Path("hf:me/dog/a"))
 
 
 @needs_library

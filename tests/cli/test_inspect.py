@@ -339,6 +339,11 @@ def test_differences(good: Path, tmp_path: Path) -> None:
     report = json.loads(run("--diff", good, other, "--json"))
     assert report["kind"] == "diff" and report["values"] is None and not report["same"]
     assert "The same: yes" in run("--diff", good, good, "--check")
+    whole = tmp_path / "whole.safetensors"
+    save_file({**random_tensors(CONFIG), "input_block.weight": tensors["input_block.weight"].int()}, whole)
+    text = run("--diff", good, whole, "--check")
+    assert re.search(r"^  not compared +1, of dtypes that weights cannot have: input_block.weight$", text, re.M)
+    assert json.loads(run("--diff", good, whole, "--check", "--json"))["uncompared"] == ["input_block.weight"]
     with pytest.raises(UsageError, match="cannot be given together with FILE"):
         CliRunner().invoke(app, [str(good), "--diff", str(good), str(good)], catch_exceptions=False)
 
