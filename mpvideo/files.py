@@ -200,6 +200,18 @@ def write_all(file: RawIOBase | IO[bytes], data: bytes | memoryview) -> None:
         rest = rest[file.write(rest) or 0 :]
 
 
+def make_folder(folder: Path) -> None:
+    """Makes a folder and those above it, where they are missing.
+
+    Raises:
+        OutputError: the system refused.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise write_error(folder, error) from error
+
+
 def write_error(path: Path, error: OSError | ValueError) -> OutputError:
     """The error for a system call that failed on the way to `path`."""
     number = error.errno if isinstance(error, OSError) else None

@@ -1,15 +1,17 @@
-"""One request to videos: the road that data takes from a checkpoint to frames.
+"""Jobs to videos: the road that data takes from a checkpoint to frames.
 
 checkpoint = open_checkpoint(path)
 model = load_model(checkpoint, choose_placement())
-for video in generate(model, [Job(seed=0, class_index=207)], checkpoint.config.sampling):
+for video in generate(model, [Job(seed=0, class_index=207)]):
     video.frames  # (T, H, W, C) uint8
 """
 
-import copy
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,12 +19,8 @@ import torch
 from torch import Tensor
 
 from mpvideo.blend import Blend
-from mpvideo.checkpoint import Checkpoint
-from mpvideo.checkpoint.guide import check_guide
-from mpvideo.checkpoint.load import load_tensors
-from mpvideo.checks import check_int
-from mpvideo.config import AutoencoderConfig, CheckpointConfig, SamplingConfig
-from mpvideo.device import Placement, memory_errors
+from mpvideo.config import CheckpointConfig, SamplingConfig
+from mpvideo.device import memory_errors
 from mpvideo.diffusion import (
     Branches,
     EDMDenoiser,
@@ -34,158 +32,82 @@ from mpvideo.diffusion import (
     schedule,
     solver,
 )
-from mpvideo.errors import MPVideoError, OutOfMemoryError, UsageError
+from mpvideo.errors import MPVideoError, OutOfMemoryError
+from mpvideo.formats import Encoding
+from mpvideo.job import Job
+from mpvideo.model import Model
 from mpvideo.nn import InferenceUnet3D
-from mpvideo.text import printable
-from mpvideo.video.autoencoder import Autoencoder
-from mpvideo.video.codec import Codec, LatentCodec, PixelCodec
+from mpvideo.record import Record
 
-_CODEC_PREFIX = "codec."
+AnyJob = TypeVar("AnyJob", bound=Job)
+
+_FRAMES_AT_ONCE = 16
+"""Frames that are decoded together: the same in every video, so that their rounding is too."""
 
 OnEvaluation = Callable[[int], None]
 """`on_evaluation(samples)`, called after each evaluation of the network with the size of its batch.
 
 Under guidance a sample counts once for each of its branches. A negative number takes back what a batch had counted
-that ran out of memory and is made anew in smaller ones.
+that ran out of memory and is made anew in smaller ones. What it raises ends the sampling.
 """
 
 OnSmallerBatch = Callable[[int, int], None]
 """`on_smaller_batch(tried, size)`: memory did not suffice for `tried` videos at once; from now on it is `size`."""
 
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """One video to make.
-
-    Attributes:
-        seed: decides every random draw, 0 to 2**63 - 1; or a blend of two, see `SeededNoise`.
-        class_index: its class, or a blend of classes; None lets the seed choose where the network has classes.
-    """
-
-    seed: int | Blend
-    class_index: int | Blend | None = None
+OnFailure = Callable[[AnyJob, ValueError | OutOfMemoryError], None]
+"""`on_failure(job, error)`: a job that does not fit the checkpoint, or whose one video does not fit into memory."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Video:
-    """A finished video.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Video(Generic[AnyJob]):
+    """A sampled video, decoded when its frames are asked for.
 
     Attributes:
-        seed: of its job.
+        job: what it was made for: the very object.
         class_index: its class, chosen by the seed if the job named none; None for a network without classes.
-        frames: (T, H, W, C) uint8, C = 1 gray, 3 RGB, 4 RGBA.
+        model: what made it.
+        x: the network's tensor, (C, T, H, W).
     """
 
-    seed: int | Blend
+    job: AnyJob
     class_index: int | Blend | None
-    frames: npt.NDArray[np.uint8]
+    model: Model
+    x: Tensor
 
+    def chunks(self) -> Iterator[npt.NDArray[np.uint8]]:
+        """Decodes the frames, some at a time: (t, H, W, C) uint8; C = 1 gray, 3 RGB, 4 RGBA. From any thread.
 
-@dataclass(frozen=True, kw_only=True)
-class Model:
-    """A checkpoint in memory, ready to sample.
+        Raises:
+            OutOfMemoryError: there is not enough memory.
+            MPVideoError: they came out as NaN or infinity.
+        """
+        for part in torch.split(self.x, _FRAMES_AT_ONCE, dim=1):
+            with memory_errors("one decoded video", "Close other programs, or try another --device."):
+                yield _decode(self.model, part)
 
-    Attributes:
-        config: what the checkpoint says of itself.
-        net: the raw network in its inference form, on the placement's device and in its dtype.
-        codec: between the network's tensor and pixels, on the same device.
-        placement: the device, and the dtype that the network computes in.
-        sha256: of the weights that were read, in hex; see `mpvideo.checkpoint.load.load_tensors`.
-        guide: the network that guides it, if that is another than itself.
-    """
+    @cached_property
+    def frames(self) -> npt.NDArray[np.uint8]:
+        """All frames, (T, H, W, C) uint8; errors are those of `chunks`."""
+        return np.concatenate(list(self.chunks()))
 
-    config: CheckpointConfig
-    net: InferenceUnet3D
-    codec: Codec
-    placement: Placement
-    sha256: str
-    guide: "Guide | None" = None
+    def record(self, *, frames: int | None = None, encoding: Encoding | None = None, exact: bool = False) -> Record:
+        """How it was made.
 
-
-@dataclass(frozen=True, kw_only=True)
-class Guide:
-    """A second network, for autoguidance.
-
-    Attributes:
-        name: of its checkpoint.
-        config, net, sha256: as of `Model`.
-    """
-
-    name: str
-    config: CheckpointConfig
-    net: InferenceUnet3D
-    sha256: str
-
-
-def load_model(checkpoint: Checkpoint, placement: Placement, *, guide: Checkpoint | None = None) -> Model:
-    """Reads a checkpoint's weights and builds its network and codec.
-
-    Args:
-        checkpoint: the checkpoint.
-        placement: where to compute, and in what.
-        guide: the checkpoint of a second network to guide it with.
-
-    Raises:
-        CheckpointError: the weights cannot be read or are not finite.
-        UsageError: the guide is for other videos, see `mpvideo.checkpoint.guide`; or for other latents.
-        DeviceError: there is not enough memory.
-    """
-    config = checkpoint.config
-    if guide is not None:
-        check_guide(config, guide)
-    with memory_errors("the weights", "Close other programs, or use a smaller checkpoint or another --device."):
-        tensors, sha256 = load_tensors(checkpoint.header)
-        parts = _codec_tensors(tensors)
-        second = None if guide is None else _load_guide(guide, parts, config, placement)
-        codec: Codec = PixelCodec()
-        if (shape := config.video.autoencoder) is not None:
-            codec = LatentCodec(_build_autoencoder(shape, parts, placement.device), config.edm.sigma_data)
-        net = _build_network(config, tensors, placement)
-    return Model(config=config, net=net, codec=codec, placement=placement, sha256=sha256, guide=second)
-
-
-def _load_guide(guide: Checkpoint, codec: dict[str, Tensor], config: CheckpointConfig, placement: Placement) -> Guide:
-    """Reads the network of a guide for the checkpoint that has this codec and config."""
-    tensors, sha256 = load_tensors(guide.header)
-    parts = _codec_tensors(tensors)
-    same = guide.config.edm.sigma_data == config.edm.sigma_data and all(
-        # Up to the rounding of the dtypes that they may be saved in.
-        torch.allclose(codec[name].float(), parts[name].float(), rtol=1e-2, atol=1e-3)
-        for name in codec
-    )
-    if codec and not same:
-        raise UsageError(
-            f"--guide must have the checkpoint's own autoencoder, {printable(guide.name)} has another",
-            hint="What their latents mean differs. `mpvideo train --init` keeps the autoencoder.",
+        Args:
+            frames: how many of its frames are kept; None for all.
+            encoding: how they are written, if they are.
+            exact: whether it was sampled by itself.
+        """
+        sampling, clamp = _settings(self.job, self.model.config)
+        return self.model.recorder.record(
+            seed=self.job.seed,
+            class_index=self.class_index,
+            frames=self.model.config.model.frames if frames is None else frames,
+            sampling=dataclasses.replace(sampling, sampler=sampling.solver),
+            clamp=clamp,
+            encoding=encoding,
+            exact=exact,
         )
-    net = _build_network(guide.config, tensors, placement)
-    return Guide(name=guide.name, config=guide.config, net=net, sha256=sha256)
-
-
-def _codec_tensors(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Takes the codec's tensors out, under its own names."""
-    names = [name for name in tensors if name.startswith(_CODEC_PREFIX)]
-    return {name.removeprefix(_CODEC_PREFIX): tensors.pop(name) for name in names}
-
-
-def _build_network(config: CheckpointConfig, tensors: dict[str, Tensor], placement: Placement) -> InferenceUnet3D:
-    return InferenceUnet3D(
-        config.model,
-        tensors,
-        legacy_fan_in=config.edm.legacy_fan_in,
-        device=placement.device,
-        dtype=placement.dtype,
-        compiled=placement.compiled,
-    )
-
-
-def _build_autoencoder(shape: AutoencoderConfig, tensors: dict[str, Tensor], device: torch.device) -> Autoencoder:
-    """Builds an autoencoder around tensors that are already there, so that weights are never held twice."""
-    with torch.device("meta"):
-        autoencoder = Autoencoder(shape)
-    floats = {name: tensors.pop(name).to(device, torch.float32) for name in list(tensors)}
-    autoencoder.load_state_dict(floats, assign=True)
-    return autoencoder.eval().requires_grad_(False)
 
 
 def drawn_class(seed: int | Blend, num_classes: int) -> int:
@@ -194,16 +116,10 @@ def drawn_class(seed: int | Blend, num_classes: int) -> int:
 
 
 def _class_of(job: Job, num_classes: int | None) -> int | Blend | None:
-    """The class that a job names, checked, or else the one that its seed draws."""
-    if num_classes is None:
-        if job.class_index is not None:
-            raise ValueError(f"class_index must be None for a network without classes, got {job.class_index!r}")
-        return None
-    if job.class_index is None:
-        return drawn_class(job.seed, num_classes)
-    for index in job.class_index.numbers if isinstance(job.class_index, Blend) else (job.class_index,):
-        check_int("class_index", index, 0, num_classes - 1)
-    return job.class_index
+    """The class that a job names, or else the one that its seed draws."""
+    if num_classes is None or job.class_index is not None:
+        return job.class_index
+    return drawn_class(job.seed, num_classes)
 
 
 def _label_rows(net: InferenceUnet3D, classes: Sequence[int | Blend | None], num_classes: int) -> Tensor:
@@ -217,6 +133,7 @@ def _label_rows(net: InferenceUnet3D, classes: Sequence[int | Blend | None], num
     return blended_rows(rows, net.class_embedding)
 
 
+@lru_cache(maxsize=1024)
 def count_evaluations(sampling: SamplingConfig) -> int:
     """Evaluations of the network for one video: one for each branch, at each noise level where it is evaluated."""
     levels = evaluated_levels(solver(sampling), schedule(sampling))
@@ -227,59 +144,115 @@ def count_evaluations(sampling: SamplingConfig) -> int:
 
 def generate(
     model: Model,
-    jobs: Sequence[Job],
-    sampling: SamplingConfig,
+    jobs: Iterable[AnyJob | None],
     *,
-    clamp: bool | None = None,
     batch_size: int = 1,
     on_evaluation: OnEvaluation | None = None,
     on_smaller_batch: OnSmallerBatch | None = None,
-) -> Iterator[Video]:
+    on_failure: OnFailure[AnyJob] | None = None,
+) -> Iterator[Video[AnyJob]]:
     """Samples videos batch by batch and yields them in the order of the jobs.
 
-    A seed gives the same video at any batch size, up to rounding. So a batch that runs out of memory is made anew in
-    halves, and all that follow have the size of the half.
+    Jobs that follow one another share a batch if they differ in seed, class and strength of guidance alone. A seed
+    gives the same video at any batch size, up to rounding. So a batch that runs out of memory is made anew in halves,
+    and all that follow have at most the size of the half.
 
     Args:
         model: the checkpoint.
-        jobs: what to make.
-        sampling: settings of the sampler.
-        clamp: whether denoised estimates are clamped to [-1, 1]; None for what the checkpoint says.
+        jobs: what to make. They are taken as they are needed, one more at most than fits a batch: there may be any
+            number. None among them says that for now there is no other: what was taken is then made without it.
         batch_size: how many videos are sampled at once.
-        on_evaluation: told of each evaluation of the network; in all, every video takes count_evaluations(sampling).
+        on_evaluation: told of each evaluation of the network; in all, a video takes count_evaluations(job.sampling).
         on_smaller_batch: told when memory does not suffice, once for each size tried.
+        on_failure: told of a job that cannot be done, after which the others go on. Without it, the error is raised.
 
     Raises:
-        ValueError: batch_size, a seed or a class_index out of range, or a class_index for a network without classes.
+        ValueError: batch_size is out of range; or a job does not fit the checkpoint, see `Job.check`.
         OutOfMemoryError: there is not enough memory for a single video.
-        MPVideoError: a video came out as NaN or infinity.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    start = 0
-    while start < len(jobs):
-        batch = jobs[start : start + batch_size]
-        sampled = _try_batch(model, batch, sampling, clamp, on_evaluation)
-        if sampled is None:
+
+    def fail(job: AnyJob, error: ValueError | OutOfMemoryError) -> None:
+        if on_failure is None:
+            raise error
+        on_failure(job, error)
+
+    waiting = _Waiting(model, jobs, fail)
+    while batch := waiting.take(batch_size):
+        try:
+            sampled = _try_batch(model, batch, on_evaluation)
+        except OutOfMemoryError as error:
+            if len(batch) == 1:
+                fail(batch[0], error)
+                continue
             batch_size = len(batch) // 2
+            waiting.give_back(batch)
             if on_smaller_batch is not None:
                 on_smaller_batch(len(batch), batch_size)
             continue
-        start += len(batch)
-        for job, latent, index in zip(batch, *sampled, strict=True):
-            with memory_errors("one decoded video", "Close other programs, or try another --device."):
-                frames = _decode(model, latent)
-            yield Video(seed=job.seed, class_index=index, frames=frames)
+        for job, x, index in zip(batch, *sampled, strict=True):
+            yield Video(job=job, class_index=index, model=model, x=x)
+
+
+class _Waiting(Generic[AnyJob]):
+    """Jobs that wait to be made: some that were taken already, and the stream of those to come."""
+
+    def __init__(
+        self,
+        model: Model,
+        jobs: Iterable[AnyJob | None],
+        fail: Callable[[AnyJob, ValueError], None],
+    ) -> None:
+        self._config, self._guided = model.config, model.guide is not None
+        self._stream, self._fail = iter(jobs), fail
+        self._taken: deque[AnyJob] = deque()
+
+    def take(self, size: int) -> list[AnyJob]:
+        """The next jobs that share a batch: at most `size`, and none only when there are no more."""
+        batch: list[AnyJob] = []
+        while len(batch) < size:
+            if self._taken:
+                job: AnyJob | None = self._taken.popleft()
+            else:
+                try:
+                    job = next(self._stream)
+                except StopIteration:
+                    break
+            if job is None:
+                if batch:
+                    break
+                continue
+            try:
+                job.check(self._config, guided=self._guided)
+            except ValueError as error:
+                self._fail(job, error)
+                continue
+            if batch and self._shared(job) != self._shared(batch[0]):
+                self._taken.appendleft(job)
+                break
+            batch.append(job)
+        return batch
+
+    def give_back(self, batch: Sequence[AnyJob]) -> None:
+        """Puts back what could not be made."""
+        self._taken.extendleft(reversed(batch))
+
+    def _shared(self, job: Job) -> tuple[object, ...]:
+        """What all jobs of a batch have in common."""
+        sampling, clamp = _settings(job, self._config)
+        return dataclasses.replace(sampling, guidance=1.0), clamp
+
+
+def _settings(job: Job, config: CheckpointConfig) -> tuple[SamplingConfig, bool]:
+    """How a job is sampled, and whether its estimates are clamped."""
+    return job.sampling or config.sampling, config.edm.clamp if job.clamp is None else job.clamp
 
 
 def _try_batch(
-    model: Model,
-    jobs: Sequence[Job],
-    sampling: SamplingConfig,
-    clamp: bool | None,
-    on_evaluation: OnEvaluation | None,
-) -> tuple[Tensor, Sequence[int | Blend | None]] | None:
-    """Samples one batch; None if there is not enough memory for more than one video."""
+    model: Model, jobs: Sequence[Job], on_evaluation: OnEvaluation | None
+) -> tuple[Tensor, Sequence[int | Blend | None]]:
+    """Samples one batch; what was counted is taken back if there is not enough memory."""
     passed_on = 0
 
     def count(samples: int) -> None:
@@ -290,31 +263,24 @@ def _try_batch(
 
     try:
         with memory_errors("one video", "Try another --dtype or --device."):
-            return _sample(model, jobs, sampling, clamp, count)
+            return _sample(model, jobs, count)
     except OutOfMemoryError:
-        if len(jobs) == 1:
-            raise
-    if passed_on and on_evaluation is not None:
-        on_evaluation(-passed_on)
-    return None
+        if passed_on and on_evaluation is not None:
+            on_evaluation(-passed_on)
+        raise
 
 
 def _decode(model: Model, x: Tensor) -> npt.NDArray[np.uint8]:
-    """One video's tensor (C, T, H, W) to frames (T, H, W, C)."""
+    """A video's tensor (C, T, H, W), or a part in time of it, to frames (T, H, W, C)."""
     try:
-        return model.codec.decode(x.unsqueeze(0))[0].cpu().numpy()
+        with torch.inference_mode():
+            return model.codec.decode(x.unsqueeze(0))[0].cpu().numpy()
     except FloatingPointError as error:
         raise MPVideoError(
             f"the sampled video is not usable: {error}",
             hint="Try --dtype float32 and the checkpoint's own sampling settings, or look at the weights with "
             "`mpvideo inspect --check`.",
         ) from None
-
-
-def _with_own_tables(model: Model) -> Model:
-    """The same weights in networks of its own, so that samplings at the same time do not disturb each other."""
-    guide = model.guide and dataclasses.replace(model.guide, net=copy.copy(model.guide.net))
-    return dataclasses.replace(model, net=copy.copy(model.net), guide=guide)
 
 
 def _guide_denoiser(model: Model, main: EDMDenoiser) -> EDMDenoiser | None:
@@ -333,15 +299,12 @@ def _guide_denoiser(model: Model, main: EDMDenoiser) -> EDMDenoiser | None:
 
 @torch.inference_mode()
 def _sample(
-    model: Model,
-    jobs: Sequence[Job],
-    sampling: SamplingConfig,
-    clamp: bool | None,
-    on_evaluation: OnEvaluation | None,
+    model: Model, jobs: Sequence[Job], on_evaluation: OnEvaluation | None
 ) -> tuple[Tensor, Sequence[int | Blend | None]]:
     """Samples one batch: (B, C, T, H, W) of the network's tensor, and the classes."""
-    model = _with_own_tables(model)
+    model = model.with_own_tables()
     edm, shape = model.config.edm, model.config.model
+    sampling, clamp = _settings(jobs[0], model.config)
     noise = SeededNoise([job.seed for job in jobs], model.placement.device)
     classes = [_class_of(job, shape.num_classes) for job in jobs]
     labels = None
@@ -350,12 +313,13 @@ def _sample(
     main = EDMDenoiser(
         net=model.net,
         sigma_data=edm.sigma_data,
-        clamp=edm.clamp if clamp is None else clamp,
+        clamp=clamp,
         self_condition=shape.self_condition,
         class_labels=labels,
         dtype=model.placement.dtype,
     )
-    denoiser = GuidedDenoiser(main, guidance_of(sampling), guide=_guide_denoiser(model, main))
+    strength = torch.tensor([_settings(job, model.config)[0].guidance for job in jobs], device=model.placement.device)
+    denoiser = GuidedDenoiser(main, guidance_of(sampling, strength), guide=_guide_denoiser(model, main))
 
     def counted(x: Tensor, sigma: float, state: Branches | None) -> tuple[Tensor, Branches | None]:
         result = denoiser(x, sigma, state)

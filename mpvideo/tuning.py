@@ -23,7 +23,7 @@ from mpvideo.diffusion import (
 )
 from mpvideo.diffusion.tuning import DAMPINGS, POWERS, Trajectory, Values, candidates, follow
 from mpvideo.errors import MPVideoError
-from mpvideo.generation import Model
+from mpvideo.model import Model
 
 TEACHER_STEPS = 64
 """Levels among which a schedule is sought."""

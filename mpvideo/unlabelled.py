@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from mpvideo.diffusion import EDMDenoiser, SeededNoise, class_rows
-from mpvideo.generation import Model
+from mpvideo.model import Model
 
 _SAMPLES = 8
 

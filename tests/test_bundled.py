@@ -10,7 +10,9 @@ from mpvideo import menagerie
 from mpvideo.checkpoint import Checkpoint, bundled_checkpoint, open_checkpoint
 from mpvideo.device import choose_placement
 from mpvideo.evaluation.judge import load_judge
-from mpvideo.generation import Job, generate, load_model
+from mpvideo.generation import generate
+from mpvideo.job import Job
+from mpvideo.model import load_model
 
 # The coats that differ most in hue.
 VIVID = {"golden": 0, "red": 1, "green": 2, "blue": 3}
@@ -53,8 +55,8 @@ def test_the_coat_is_seen(checkpoint: Checkpoint) -> None:
     real = np.stack([coat_colour(video) for video in drawn.numpy()]).reshape(4, 8, 3).mean(1)
     model = load_model(checkpoint, choose_placement("cpu"))
     sampling = dataclasses.replace(checkpoint.config.sampling, steps=12)
-    jobs = [Job(seed=1, class_index=index) for index in classes]
-    for index, video in enumerate(generate(model, jobs, sampling, batch_size=4)):
+    jobs = [Job(seed=1, class_index=index, sampling=sampling) for index in classes]
+    for index, video in enumerate(generate(model, jobs, batch_size=4)):
         assert np.abs(coat_colour(video.frames) - real).sum(-1).argmin() == index
 
 
@@ -63,8 +65,8 @@ def test_the_animal_is_seen(checkpoint: Checkpoint) -> None:
     classes = [menagerie.class_index(animal, 0, 1) for animal in range(10)]
     model = load_model(checkpoint, choose_placement("cpu"))
     sampling = dataclasses.replace(checkpoint.config.sampling, steps=12)
-    jobs = [Job(seed=seed, class_index=index) for seed, index in enumerate(classes)]
-    videos = torch.stack([torch.from_numpy(video.frames) for video in generate(model, jobs, sampling, batch_size=5)])
+    jobs = [Job(seed=seed, class_index=index, sampling=sampling) for seed, index in enumerate(classes)]
+    videos = torch.stack([torch.from_numpy(video.frames) for video in generate(model, jobs, batch_size=5)])
     assert (load_judge().read(videos).animal == torch.arange(10)).sum() >= 6
 
 
@@ -73,7 +75,7 @@ def test_bfloat16_makes_the_same_video(checkpoint: Checkpoint) -> None:
     frames = []
     for dtype in ("float32", "bfloat16"):
         model = load_model(checkpoint, choose_placement("cpu", dtype))  # type: ignore[arg-type]
-        (video,) = generate(model, [Job(seed=0, class_index=207)], checkpoint.config.sampling)
+        (video,) = generate(model, [Job(seed=0, class_index=207)])
         frames.append(video.frames.astype(float))
     assert 10 * np.log10(255**2 / np.square(frames[0] - frames[1]).mean()) >= 35
 

@@ -1,7 +1,9 @@
 """From a checkpoint to frames."""
 
 import dataclasses
+import itertools
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +11,17 @@ import numpy as np
 import pytest
 import torch
 
+from mpvideo import generation
 from mpvideo.blend import Blend
 from mpvideo.checkpoint import open_checkpoint
 from mpvideo.checkpoint.save import save_checkpoint
 from mpvideo.config import SamplingConfig
 from mpvideo.device import choose_placement
 from mpvideo.diffusion import EDMDenoiser
-from mpvideo.errors import ExitCode, OutOfMemoryError, UsageError
-from mpvideo.generation import Job, Model, count_evaluations, drawn_class, generate, load_model
+from mpvideo.errors import ExitCode, MPVideoError, OutOfMemoryError, UsageError
+from mpvideo.generation import count_evaluations, drawn_class, generate
+from mpvideo.job import Job
+from mpvideo.model import Model, load_model
 from tests.checkpoints import random_tensors, save_tiny, tiny_config
 
 HEUN = SamplingConfig(steps=4, s_churn=2.0)
@@ -32,14 +37,25 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
     return load(save_tiny(tmp_path_factory.mktemp("ckpt") / "tiny.safetensors", tiny_config(self_condition=True)))
 
 
-def pixels(model: Model, jobs: list[Job], sampling: SamplingConfig = HEUN, **options: object) -> np.ndarray:
-    return np.stack([video.frames for video in generate(model, jobs, sampling, **options)])  # type: ignore[arg-type]
+def asked(jobs: list[Job], sampling: SamplingConfig = HEUN, clamp: bool | None = None) -> list[Job]:
+    return [dataclasses.replace(job, sampling=sampling, clamp=clamp) for job in jobs]
+
+
+def pixels(
+    model: Model,
+    jobs: list[Job],
+    sampling: SamplingConfig = HEUN,
+    clamp: bool | None = None,
+    **options: object,
+) -> np.ndarray:
+    videos = generate(model, asked(jobs, sampling, clamp), **options)  # type: ignore[arg-type]
+    return np.stack([video.frames for video in videos])
 
 
 @pytest.mark.parametrize("codec", ["gray", "rgb", "rgba", "latent"])
 def test_every_codec(codec: str, tmp_path: Path) -> None:
     config = tiny_config(codec)
-    (video,) = generate(load(save_tiny(tmp_path / "x.safetensors", config)), [Job(seed=0)], config.sampling)
+    (video,) = generate(load(save_tiny(tmp_path / "x.safetensors", config)), [Job(seed=0)])
     side = 16 if codec == "latent" else 8
     assert video.frames.shape == (4, side, side, config.video.pixel_channels)
     assert video.frames.dtype == np.uint8
@@ -88,8 +104,8 @@ def test_seed_and_class_matter(model: Model) -> None:
 
 def test_the_seed_chooses_the_class(model: Model) -> None:
     chosen = drawn_class(5, 3)
-    (drawn,) = generate(model, [Job(seed=5)], HEUN)
-    (named,) = generate(model, [Job(seed=5, class_index=chosen)], HEUN)
+    (drawn,) = generate(model, [Job(seed=5, sampling=HEUN)])
+    (named,) = generate(model, [Job(seed=5, class_index=chosen, sampling=HEUN)])
     assert drawn.class_index == chosen
     assert (drawn.frames == named.frames).all()
     assert {drawn_class(seed, 3) for seed in range(20)} == {0, 1, 2}
@@ -186,7 +202,7 @@ def test_a_walk_of_seeds(model: Model) -> None:
 
 def test_videos_are_yielded_as_they_are_made(model: Model) -> None:
     seen: list[int] = []
-    videos = generate(model, [Job(seed=0), Job(seed=1)], HEUN, on_evaluation=seen.append)
+    videos = generate(model, asked([Job(seed=0), Job(seed=1)]), on_evaluation=seen.append)
     next(videos)
     assert len(seen) == HEUN.num_evaluations
 
@@ -204,17 +220,17 @@ def test_bfloat16_is_close(model: Model, tmp_path: Path) -> None:
 
 def test_unconditional(tmp_path: Path) -> None:
     plain = load(save_tiny(tmp_path / "x.safetensors", tiny_config(num_classes=None)))
-    (video,) = generate(plain, [Job(seed=0)], HEUN)
+    (video,) = generate(plain, [Job(seed=0, sampling=HEUN)])
     assert video.class_index is None
     with pytest.raises(ValueError, match="class_index must be None for a network without classes, got 1"):
-        list(generate(plain, [Job(seed=0, class_index=1)], HEUN))
+        list(generate(plain, [Job(seed=0, class_index=1, sampling=HEUN)]))
 
 
 def test_bad_arguments(model: Model) -> None:
     with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
-        list(generate(model, [Job(seed=0)], HEUN, batch_size=0))
+        list(generate(model, [Job(seed=0, sampling=HEUN)], batch_size=0))
     with pytest.raises(ValueError, match=r"^class_index must be at most 2, got 3$"):
-        list(generate(model, [Job(seed=0, class_index=3)], HEUN))
+        list(generate(model, [Job(seed=0, class_index=3, sampling=HEUN)]))
 
 
 @pytest.mark.parametrize(
@@ -239,8 +255,7 @@ def test_out_of_memory_is_a_device_error(
         list(
             generate(
                 model,
-                jobs,
-                HEUN,
+                asked(jobs),
                 batch_size=2,
                 on_evaluation=no_memory,
                 on_smaller_batch=lambda *sizes: smaller.append(sizes),
@@ -254,7 +269,7 @@ def test_out_of_memory_is_a_device_error(
         with pytest.raises(OutOfMemoryError, match="not enough memory for one decoded video") as caught:
             pixels(model, jobs)
     assert "--batch-size" not in (caught.value.hint or "--batch-size")
-    monkeypatch.setattr("mpvideo.generation.load_tensors", no_memory)
+    monkeypatch.setattr("mpvideo.model.load_tensors", no_memory)
     path = save_tiny(tmp_path / "x.safetensors", tiny_config())
     with pytest.raises(OutOfMemoryError, match="not enough memory for the weights") as caught:
         load(path)
@@ -319,7 +334,7 @@ def test_other_failures_are_not_blamed_on_memory(model: Model, error: Exception)
         raise error
 
     with pytest.raises(type(error), match=str(error)):
-        list(generate(model, [Job(seed=0)], HEUN, on_evaluation=fail))
+        list(generate(model, [Job(seed=0, sampling=HEUN)], on_evaluation=fail))
 
 
 def test_the_model_knows_its_weights(model: Model, tmp_path: Path) -> None:
@@ -345,17 +360,17 @@ def test_half_precision_weights_load(tmp_path: Path) -> None:
 
 def test_embeddings_are_tabulated_before_the_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = load(save_tiny(tmp_path / "x.safetensors", tiny_config()))
-    asked = []
+    shapes = []
     scales = model.net._embedding.scales
 
     def counted(embeddings: torch.Tensor) -> list[torch.Tensor]:
-        asked.append(tuple(embeddings.shape[:-1]))
+        shapes.append(tuple(embeddings.shape[:-1]))
         return scales(embeddings)
 
     monkeypatch.setattr(model.net._embedding, "scales", counted)
     sampling = SamplingConfig(sampler="heun", steps=3, s_churn=1.0, guidance=2.0)
-    list(generate(model, [Job(seed=0), Job(seed=1)], sampling, batch_size=2))
-    assert asked == [(5, 4)], "once: the five levels of three churned steps, for two branches of two videos"
+    list(generate(model, asked([Job(seed=0), Job(seed=1)], sampling), batch_size=2))
+    assert shapes == [(5, 4)], "once: the five levels of three churned steps, for two branches of two videos"
     assert not model.net._tables, "the model is the same as before"
 
 
@@ -368,3 +383,98 @@ def test_cuda_makes_the_same_video(tmp_path: Path) -> None:
         for device in ("cpu", "cuda")
     )
     assert np.abs(on_cpu.astype(int) - on_cuda).max() <= 2
+
+
+def counted_batches(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
+    """The seeds of every batch that is sampled from now on."""
+    batches: list[list[int]] = []
+    sample = generation._sample
+
+    def note(model: Model, jobs: list[Job], on_evaluation: object) -> object:
+        batches.append([job.seed for job in jobs])
+        return sample(model, jobs, on_evaluation)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(generation, "_sample", note)
+    return batches
+
+
+def test_jobs_share_a_batch_when_seed_class_and_guidance_differ(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    guided = [
+        Job(seed=seed, class_index=seed % 3, sampling=dataclasses.replace(PLAIN, guidance=1.5 + seed))
+        for seed in range(4)
+    ]
+    raw = dataclasses.replace(model, codec=Untouched())
+    alone = np.stack([video.frames for video in generate(raw, guided)])
+    batches = counted_batches(monkeypatch)
+    together = np.stack([video.frames for video in generate(raw, guided, batch_size=4)])
+    assert batches == [[0, 1, 2, 3]]
+    assert np.abs(alone[0] - alone[1]).max() > 0.1
+    np.testing.assert_allclose(together, alone, rtol=0, atol=1e-4)
+
+
+def test_jobs_that_differ_otherwise_do_not_share_a_batch(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = [PLAIN, PLAIN, dataclasses.replace(PLAIN, steps=3), dataclasses.replace(PLAIN, guidance=2.0), PLAIN]
+    jobs = [Job(seed=seed, sampling=sampling) for seed, sampling in enumerate(settings)]
+    jobs += [Job(seed=5, sampling=PLAIN, clamp=True), Job(seed=6)]
+    batches = counted_batches(monkeypatch)
+    assert [video.job for video in generate(model, jobs, batch_size=9)] == jobs
+    assert batches == [[0, 1], [2], [3, 4], [5], [6]]
+
+
+def test_jobs_are_taken_as_they_are_needed(model: Model) -> None:
+    taken = []
+
+    def endless() -> Iterator[Job]:
+        for seed in itertools.count():
+            taken.append(seed)
+            yield Job(seed=seed, sampling=PLAIN)
+
+    videos = generate(model, endless(), batch_size=3)
+    assert [next(videos).job.seed for _ in range(5)] == [0, 1, 2, 3, 4]
+    assert taken == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_pause_in_the_stream_is_not_waited_out(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    batches = counted_batches(monkeypatch)
+    jobs = [None, Job(seed=0, sampling=PLAIN), None, None, Job(seed=1, sampling=PLAIN), Job(seed=2, sampling=PLAIN)]
+    assert len(list(generate(model, jobs, batch_size=4))) == 3
+    assert batches == [[0], [1, 2]]
+
+
+def test_what_fails_does_not_end_the_others(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = Memory(videos=0)
+    jobs = [Job(seed=0, class_index=3), *(Job(seed=seed, sampling=PLAIN) for seed in (1, 2)), Job(seed=3)]
+    failed: list[tuple[int, str]] = []
+    memory.install(monkeypatch)
+
+    def note(job: Job, error: Exception) -> None:
+        failed.append((job.seed, str(error)))
+        memory.videos = len(failed) - 1  # there is room again after the first that did not fit
+
+    assert [video.job.seed for video in generate(model, jobs, batch_size=4, on_failure=note)] == [2, 3]
+    assert failed == [(0, "class_index must be at most 2, got 3"), (1, "not enough memory for one video")]
+
+
+def test_frames_are_decoded_some_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = load(save_tiny(tmp_path / "x.safetensors", tiny_config("latent", frames=20)))
+    lengths = []
+    decode = type(model.codec).decode
+
+    def note(codec: object, x: torch.Tensor) -> torch.Tensor:
+        lengths.append(x.shape[2])
+        return decode(codec, x)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(type(model.codec), "decode", note)
+    (video,) = generate(model, [Job(seed=0)])
+    assert lengths == []
+    assert next(video.chunks()).shape[0] == lengths[0] < 20
+    assert video.frames.shape[0] == 20
+    assert video.frames is video.frames
+
+
+def test_a_video_that_is_not_finite_is_its_own_failure(model: Model) -> None:
+    first, second = generate(model, [Job(seed=0), Job(seed=1)], batch_size=2)
+    broken = dataclasses.replace(first, x=first.x * float("nan"))
+    with pytest.raises(MPVideoError, match="the sampled video is not usable"):
+        _ = broken.frames
+    assert second.frames.shape == (4, 8, 8, 3)

@@ -11,7 +11,7 @@ import torch
 from mpvideo.checkpoint import open_checkpoint
 from mpvideo.config import SamplingConfig
 from mpvideo.device import Placement
-from mpvideo.generation import load_model
+from mpvideo.model import load_model
 from tests.checkpoints import save_tiny, tiny_config
 
 FOLDER = Path(__file__).parents[1] / "benchmarks" / "quality"

@@ -9,7 +9,9 @@ import pytest
 from mpvideo.checkpoint import open_checkpoint
 from mpvideo.config import SamplingConfig
 from mpvideo.device import choose_placement
-from mpvideo.generation import Job, Model, generate, load_model
+from mpvideo.generation import generate
+from mpvideo.job import Job
+from mpvideo.model import Model, load_model
 from tests.checkpoints import save_tiny, tiny_config
 
 SAMPLINGS = {
@@ -31,8 +33,8 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 def videos(model: Model, seeds: Sequence[int], sampling: SamplingConfig, batch_size: int) -> dict[int, np.ndarray]:
-    jobs = [Job(seed=seed, class_index=seed % 3) for seed in seeds]
-    made = generate(model, jobs, sampling, batch_size=batch_size)
+    jobs = [Job(seed=seed, class_index=seed % 3, sampling=sampling) for seed in seeds]
+    made = generate(model, jobs, batch_size=batch_size)
     return {job.seed: video.frames for job, video in zip(jobs, made, strict=True)}
 
 

@@ -10,7 +10,7 @@ from mpvideo.config import SamplingConfig
 from mpvideo.device import Placement
 from mpvideo.diffusion import EDMDenoiser
 from mpvideo.errors import MPVideoError
-from mpvideo.generation import Model, load_model
+from mpvideo.model import Model, load_model
 from mpvideo.tuning import evaluations, tune
 from tests.checkpoints import save_tiny, tiny_config
 

@@ -9,7 +9,7 @@ import torch
 
 from mpvideo.checkpoint import bundled_checkpoint, open_checkpoint
 from mpvideo.device import choose_placement
-from mpvideo.generation import Model, load_model
+from mpvideo.model import Model, load_model
 from mpvideo.unlabelled import null_label_error, recorded_label_dropout, unlabelled_warning
 from tests.checkpoints import save_tiny, tiny_config
 from tests.diffusion.conftest import GaussianNet
@@ -26,7 +26,8 @@ def model(tiny: Model, away: float, training: dict[str, Any] | None = None) -> M
     means = torch.randn(16, 3, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     net = GaussianNet(0.5, means, means.mean(0) + away * torch.randn(3, 4, 8, 8))
     config = dataclasses.replace(tiny.config, training=training or {})
-    return dataclasses.replace(tiny, config=config, net=net)  # type: ignore[arg-type]
+    checkpoint = dataclasses.replace(tiny.checkpoint, config=config)
+    return dataclasses.replace(tiny, checkpoint=checkpoint, net=net)  # type: ignore[arg-type]
 
 
 def test_the_mean_of_all_classes_is_half_as_far_as_they_are_from_each_other(tiny: Model) -> None:

@@ -24,7 +24,7 @@ from mpvideo.cli.sampling import parse_interval
 from mpvideo.config import SamplingConfig
 from mpvideo.device import choose_placement
 from mpvideo.evaluation.classes import balanced_classes
-from mpvideo.generation import load_model
+from mpvideo.model import load_model
 from mpvideo.presets import find_preset
 
 SOLVERS = ("euler", "heun", "dpmpp-2m", "dpmpp-3m", "dpmpp-2m-sde", "unipc", "deis", "ipndm", "lms")

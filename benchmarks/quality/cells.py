@@ -18,8 +18,10 @@ from mpvideo.config import SamplingConfig
 from mpvideo.evaluation.judge import Reading, load_judge
 from mpvideo.evaluation.world import FIRST_REAL_SEED, compare, fresh_renderings
 from mpvideo.files import atomic_path
-from mpvideo.generation import Job, Model, generate
+from mpvideo.generation import generate
+from mpvideo.job import Job
 from mpvideo.menagerie import render
+from mpvideo.model import Model
 
 REFERENCE = "reference"
 """The name of the cell that the others are compared with."""
@@ -137,8 +139,16 @@ class Bench:
     def _sampled(self, cell: Cell, start: int) -> np.ndarray:
         """A batch of videos, (B, T, H, W, C) uint8."""
         indices = range(start, min(start + self._protocol.batch_size, self._protocol.videos))
-        jobs = [Job(seed=self._protocol.seed + index, class_index=self._classes[index]) for index in indices]
-        videos = generate(self._model, jobs, cell.sampling, clamp=cell.clamp, batch_size=len(jobs))
+        jobs = [
+            Job(
+                seed=self._protocol.seed + index,
+                class_index=self._classes[index],
+                sampling=cell.sampling,
+                clamp=cell.clamp,
+            )
+            for index in indices
+        ]
+        videos = generate(self._model, jobs, batch_size=len(jobs))
         return np.stack([video.frames for video in videos])
 
     def _reference(self, start: int, frames: np.ndarray | None) -> np.ndarray:

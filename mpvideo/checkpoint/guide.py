@@ -10,7 +10,7 @@ def check_guide(config: CheckpointConfig, guide: Checkpoint) -> None:
     """Makes sure that both networks work on the same tensors and classes. Their widths and depths may differ.
 
     That the weights of their autoencoders are the same is seen only when they are read, by
-    `mpvideo.generation.load_model`.
+    `mpvideo.model.load_model`.
 
     Args:
         config: of the checkpoint that is to be guided.

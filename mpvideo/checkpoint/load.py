@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from io import FileIO
 from itertools import groupby
 from math import isfinite
@@ -45,7 +45,8 @@ def load_tensors(header: Header) -> tuple[dict[str, Tensor], str]:
             f"{'contains' if len(broken) == 1 else 'contain'} NaN or infinity: {first_ten(broken)}",
             hint="The training diverged or the file is damaged; take an earlier checkpoint.",
         )
-    return tensors, _hash(header, tensors)
+    # From memory: on the disk the file may have changed since.
+    return tensors, _hash(header, tensors.__getitem__)
 
 
 def read_tensors(header: Header) -> Iterator[tuple[TensorInfo, Tensor]]:
@@ -99,13 +100,21 @@ def value_range(tensor: Tensor) -> tuple[float, float]:
     return low.item(), high.item()
 
 
-def _hash(header: Header, tensors: dict[str, Tensor]) -> str:
+def hash_tensors(header: Header) -> str:
+    """The hash that `load_tensors` returns, without keeping the weights.
+
+    Raises:
+        CheckpointError, DeviceError: as `load_tensors`, but they may hold NaN.
+    """
+    return _hash(header, lambda name: read_tensor(header, name))
+
+
+def _hash(header: Header, tensor_of: Callable[[str], Tensor]) -> str:
     digest = hashlib.sha256()
-    for name in sorted(tensors):
+    for name in sorted(header.tensors):
         info = header.tensors[name]
         digest.update(json.dumps([name, info.dtype, list(info.shape)], separators=(",", ":")).encode() + b"\n")
-        # From memory: on the disk the file may have changed since.
-        digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy().data)
+        digest.update(tensor_of(name).reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

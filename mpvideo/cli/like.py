@@ -16,7 +16,7 @@ from mpvideo.formats import STANDARD_OUTPUT, Encoding, format_of
 from mpvideo.text import printable
 
 if TYPE_CHECKING:
-    from mpvideo.generation import Model
+    from mpvideo.model import Model
 
 
 class Original:

@@ -20,7 +20,9 @@ from mpvideo.errors import UsageError
 from mpvideo.evaluation.classes import balanced_classes
 from mpvideo.evaluation.folder import sampled_videos, video_files
 from mpvideo.evaluation.world import VIDEO_SHAPE, Repaint
-from mpvideo.generation import Job, count_evaluations, generate, load_model
+from mpvideo.generation import count_evaluations, generate
+from mpvideo.job import Job
+from mpvideo.model import load_model
 from mpvideo.text import printable
 from mpvideo.video import read_record
 from mpvideo.video.codec import LatentCodec
@@ -71,13 +73,15 @@ class Sampled:
         batch_size: int,
     ) -> None:
         about = checkpoint.config
-        self.name, self._sampling, self._batch_size = checkpoint.name, sampling, batch_size
-        self._clamp = about.edm.clamp if clamp is None else clamp
+        self.name, self._batch_size = checkpoint.name, batch_size
         self.of_menagerie = is_menagerie(checkpoint)
         self.classes: list[int | None] = [None] * num
         if (num_classes := about.model.num_classes) is not None:
             self.classes = [*balanced_classes(num, num_classes, seed)]
-        self._jobs = [Job(seed=seed + n, class_index=index) for n, index in enumerate(self.classes)]
+        self._jobs = [
+            Job(seed=seed + n, class_index=index, sampling=sampling, clamp=clamp)
+            for n, index in enumerate(self.classes)
+        ]
         self.work = count_evaluations(sampling) * num
         side = about.pixel_size
         self.shape: tuple[int, ...] = (about.model.frames, side, side, about.video.pixel_channels)
@@ -89,7 +93,7 @@ class Sampled:
             "seeds": [seed, seed + num - 1],
             "classes": None if num_classes is None else "each as often as any other, in an order drawn from the seed",
             "sampling": asdict(sampling),
-            "clamp": self._clamp,
+            "clamp": about.edm.clamp if clamp is None else clamp,
             "batch_size": batch_size,
             "device": placement.device_name,
             "dtype": placement.dtype_name,
@@ -100,8 +104,6 @@ class Sampled:
         videos = generate(
             self.model,
             self._jobs,
-            self._sampling,
-            clamp=self._clamp,
             batch_size=self._batch_size,
             on_evaluation=ticker.advance,
             on_smaller_batch=smaller_batch_warning(ticker),

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -10,15 +9,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mpvideo.batch.names import Taken
 from mpvideo.cli.streams import write_result
 from mpvideo.errors import UsageError
 from mpvideo.formats import Encoding, warnings_about
 from mpvideo.text import printable
 
 if TYPE_CHECKING:
+    from mpvideo.batch.request import Request
+    from mpvideo.cli.requests import Requests
+    from mpvideo.generation import Video
     from mpvideo.record import Record
     from mpvideo.video.contact_sheet import SheetWriter
-    from mpvideo.video.decode import Frames
     from mpvideo.video.grid import GridWriter
 
 OVERVIEW_PANEL = "All videos in one"
@@ -58,11 +60,11 @@ class Overviews:
     encoding: Encoding
     overwrite: bool
 
-    def check(self, paths: Sequence[Path], *, side: int) -> tuple[str, ...]:
+    def check(self, requests: "Requests", *, side: int) -> tuple[str, ...]:
         """Makes sure, before any work, that they can be written; returns warnings about what they will not show.
 
         Args:
-            paths: those of the videos.
+            requests: the videos.
             side: width and height of each, in pixels.
 
         Raises:
@@ -72,17 +74,18 @@ class Overviews:
         from mpvideo.video.contact_sheet import check_sheet
         from mpvideo.video.grid import check_grid
 
-        taken = {os.path.realpath(path) for path in paths}
-        for path in (self.grid, self.sheet):
-            if path is not None and (file := os.path.realpath(path)) in taken:
+        wanted = [path for path in (self.grid, self.sheet) if path is not None]
+        if not wanted:
+            return ()
+        taken = Taken()
+        for path in (*(request.path for request in requests), *wanted):
+            if not taken.take(path):
                 raise UsageError(f"--grid and --sheet must have names of their own, got {printable(path)}")
-            if path is not None:
-                taken.add(file)
         if self.sheet is not None:
-            check_sheet(self.sheet, len(paths), overwrite=self.overwrite)
+            check_sheet(self.sheet, len(requests), overwrite=self.overwrite)
         if self.grid is None:
             return ()
-        check_grid(self.grid, len(paths), width=side, height=side, encoding=self.encoding, overwrite=self.overwrite)
+        check_grid(self.grid, len(requests), width=side, height=side, encoding=self.encoding, overwrite=self.overwrite)
         return warnings_about(self.grid, channels=3, encoding=self.encoding)
 
     @contextmanager
@@ -113,14 +116,14 @@ class Shown:
         self._writers = writers
         self.videos = 0
 
-    def add(self, frames: "Frames", record: "Record") -> None:
-        """Adds a video, (T, H, W, C) uint8, called by its class and seed."""
+    def add(self, video: "Video[Request]", record: "Record") -> None:
+        """Adds a video, called by its class and seed."""
         name = record.class_name
         if name is None and record.class_index is not None:
             name = f"class {record.class_index}"
         caption = f"seed {record.seed}" if name is None else f"{name}, seed {record.seed}"
         for writer in self._writers:
-            writer.add(frames, caption)
+            writer.add(video.frames[: video.job.frames], caption)
         self.videos += 1
 
 

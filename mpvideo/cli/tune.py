@@ -122,7 +122,7 @@ def tune(
 
     # The options are known to be right before torch, which takes a second, is imported.
     from mpvideo.device import choose_placement
-    from mpvideo.generation import load_model
+    from mpvideo.model import load_model
     from mpvideo.tuning import evaluations
     from mpvideo.tuning import tune as search
 

@@ -14,7 +14,7 @@ from mpvideo.cli.ema import ema
 from mpvideo.config import CheckpointConfig
 from mpvideo.device import choose_placement
 from mpvideo.errors import CheckpointError, OutputError, UsageError
-from mpvideo.generation import load_model
+from mpvideo.model import load_model
 from mpvideo.nn import KarrasUnet3D
 from mpvideo.training.ema import PowerEMA
 from mpvideo.training.factored import FactoredClassEmbedding, finished_weights

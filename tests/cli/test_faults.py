@@ -33,7 +33,7 @@ def test_a_run_is_undisturbed_or_taken_up_again(
         monkeypatch.chdir("..")
         return done.code, done.stderr
 
-    everything = ("--seed", SEEDS[0], "--num", len(SEEDS))
+    everything = ("--seed", ",".join(map(str, SEEDS)))
     assert run(Faults(), "warm", *everything)[0] == 0, "what is only done once in a process is done"
     counted = Faults()
     assert run(counted, "undisturbed", *everything)[0] == 0
@@ -81,7 +81,7 @@ def test_a_killed_run_is_taken_up_again(ckpt: Path, tmp_path: Path) -> None:
             capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
 
-    everything = ("--seed", SEEDS[0], "--num", len(SEEDS))
+    everything = ("--seed", ",".join(map(str, SEEDS)))
     done = run("none", tmp_path / "undisturbed", *everything)
     assert done.returncode == 0, done.stderr
     wanted, calls = contents(tmp_path / "undisturbed"), done.stdout.splitlines()[-1].split("|")

@@ -101,7 +101,7 @@ def test_the_same_bytes_from_python(program: Program, ckpt: Path) -> None:
     """A record alone is enough to make the same frames, without the command line."""
     from mpvideo.checkpoint import open_checkpoint
     from mpvideo.device import choose_placement
-    from mpvideo.generation import load_model
+    from mpvideo.model import load_model
 
     assert program("sample", "--ckpt", ckpt, *OPTIONS, "--out", "a.gif").code == 0
     record = load_record(Path("a.gif"))

@@ -15,7 +15,7 @@ from tests.cli.conftest import Program
 
 def test_both(program: Program, ckpt: Path) -> None:
     done = program(
-        "sample", "--ckpt", ckpt, "--class", "red dog", "--num", 3, "--out", "{seed}.mkv", "--grid", "grid.mkv",
+        "sample", "--ckpt", ckpt, "--class", "red dog", "--seed", "0-2", "--out", "{seed}.mkv", "--grid", "grid.mkv",
         "--sheet", "sheet.png",
     )  # fmt: skip
     assert done.code == 0, done.stderr
@@ -40,7 +40,7 @@ def test_the_quality_of_another_format_is_its_own(program: Program, ckpt: Path) 
 
 
 def test_json_tells_what_they_show(program: Program, ckpt: Path) -> None:
-    done = program("sample", "--ckpt", ckpt, "--num", 2, "--out", "{seed}.gif", "--grid", "g.gif", "--json")
+    done = program("sample", "--ckpt", ckpt, "--seed", "0,1", "--out", "{seed}.gif", "--grid", "g.gif", "--json")
     assert json.loads(done.stdout.splitlines()[-1]) == {"path": "g.gif", "videos": 2}
 
 
@@ -55,7 +55,7 @@ def test_json_tells_what_they_show(program: Program, ckpt: Path) -> None:
         (["--grid", "no/grid.mp4"], 5, "the folder of grid.mp4 must exist"),
         (["--sheet", "no/sheet.png"], 5, "the folder of sheet.png must exist"),
         (["--sheet", "old.png"], 5, "old.png exists already"),
-        (["--num", "500", "--out", "{seed}.gif", "--sheet", "s.png"], 2, "shows at most 400 videos, got 500"),
+        (["--seed", "0-499", "--out", "{seed}.gif", "--sheet", "s.png"], 2, "shows at most 400 videos, got 500"),
     ],
 )
 def test_what_is_refused_before_any_work(

@@ -98,13 +98,13 @@ def test_a_blend_and_what_its_record_says(program: Program, ckpt: Path) -> None:
 def test_walks(program: Program, ckpt: Path) -> None:
     plain = ("--ckpt", ckpt, "--steps", 1, "--exact", "--out")
     done = program("sample", "--class", "0..2:3", "--seed", "3..8:2", *plain, "{class} {seed}.gif")
-    ends = ("3:1+8:0", "3:0+8:1")
-    assert done.stdout.splitlines() == [f"{each} {end}.gif" for each in ("0", "0:0.5+2:0.5", "2") for end in ends]
+    ends = ("3-1+8-0", "3-0+8-1")
+    assert done.stdout.splitlines() == [f"{each} {end}.gif" for each in ("0", "0-0.5+2-0.5", "2") for end in ends]
     assert program("sample", "--class", 2, "--seed", 8, *plain, "plain.gif").code == 0
-    frames, _ = read_frames(Path("2 3:0+8:1.gif"))
+    frames, _ = read_frames(Path("2 3-0+8-1.gif"))
     assert (frames == read_frames(Path("plain.gif"))[0]).all()
     refused = program("sample", "--class", "0..2:3", *plain, "x.gif")
-    assert (refused.code, "--out must contain {class} for 3 classes" in refused.stderr) == (2, True)
+    assert (refused.code, "--out must contain {class} or {index} for several --class" in refused.stderr) == (2, True)
 
 
 def test_guidance_of_a_network_without_label_dropout(program: Program) -> None:
@@ -173,7 +173,7 @@ def test_the_same_video_has_the_same_bytes_under_any_name(program: Program, ckpt
 def test_the_printed_command_has_every_option_that_matters(program: Program, ckpt: Path) -> None:
     Path("a {b}").mkdir()
     first = program(
-        "sample", "--ckpt", ckpt, "--device", "cpu", "--dtype", "float32", "--batch-size", 2, "--num", 2, "--seed", 4,
+        "sample", "--ckpt", ckpt, "--device", "cpu", "--dtype", "float32", "--batch-size", 2, "--seed", "4,5",
         "--set", "video.fps=4", "--set", "title=new", "--steps", 1, "-y", "--class", 2, "--out", "a {{b}}/{seed}.gif",
     )  # fmt: skip
     assert first.code == 0, first.stderr
@@ -189,7 +189,7 @@ def test_the_printed_command_has_every_option_that_matters(program: Program, ckp
 
 def test_several_videos(program: Program, ckpt: Path) -> None:
     done = program(
-        "sample", "--ckpt", ckpt, "--class", 2, "--num", 3, "--seed", 9, "--batch-size", 2, "--json", "--quiet",
+        "sample", "--ckpt", ckpt, "--class", 2, "--seed", "9-11", "--batch-size", 2, "--json", "--quiet",
         "--out", "{class}-{seed:03d}.gif",
     )  # fmt: skip
     assert (done.code, done.stderr) == (0, "")
@@ -203,7 +203,7 @@ def test_several_videos(program: Program, ckpt: Path) -> None:
 
 
 def test_without_a_class_the_seed_chooses(program: Program, ckpt: Path) -> None:
-    done = program("sample", "--ckpt", ckpt, "--num", 8, "--out", "{class}-{seed}.gif", "-q")
+    done = program("sample", "--ckpt", ckpt, "--seed", "0-7", "--out", "{class}-{seed}.gif", "-q")
     assert len({name.split("-")[0] for name in done.stdout.split()}) > 1
 
 
@@ -251,14 +251,21 @@ def test_a_checkpoint_without_config(program: Program, ckpt: Path) -> None:
         (["--guidance-interval", "0,nan"], 2, "--guidance-interval must be a finite number, got nan"),
         (["--frames", "0"], 2, "--frames must be at least 1, got 0"),
         (["--frames", "5"], 2, "--frames must be at most 4, which is what this checkpoint makes, got 5"),
-        (["--num", "0"], 2, "--num must be at least 1, got 0"),
-        (["--num", "2"], 2, "--out must contain {seed} for 2 seeds"),
+        (["--steps", "1-20000"], 2, "--steps must have at most 10,000 entries, got 20,000"),
+        (["--seed", "0-1"], 2, "--out must contain {seed} or {index} for several --seed, or the videos would replace"),
+        (["--class", "0,1"], 2, "--out must contain {class} or {index} for several --class"),
+        (["--guidance", "1,2"], 2, "--out must contain {guidance} or {index} for several --guidance"),
+        (["--guidance", "1,two"], 2, "--guidance must be numbers, got '1,two'"),
+        (["--seed", "1-x"], 2, "--seed must be whole numbers or ranges such as 0-63,100, got '1-x'"),
+        (["--seed", "0,,1"], 2, "--seed has an empty entry, got '0,,1'"),
+        (["--seed", "9-3"], 2, "--seed must have ranges that go up, got 9-3"),
+        (["--seed", "0-9999999", "--out", "{seed}.gif"], 2, "at most 1,000,000 videos, got 10,000,000"),
+        (["--seed", "3,1-4", "--out", "{seed}.gif"], 2, "number 0 (seed 3) and number 3 (seed 3) both give '3.gif'"),
         (["--class", "0:1+x:1"], 2, "--class fits none of the 3 classes, got 'x'"),
-        (["--class", "0:1,1"], 2, "got '0:1,1'"),
+        (["--class", "0:1,x"], 2, "got 'x'"),
         (["--class", "0:1+0:1"], 2, "--class cannot be '0:1+0:1': a blend must have different parts"),
         (["--seed", "1:1+2:1+3:1"], 2, "--seed must be between two seeds, got '1:1+2:1+3:1'"),
-        (["--seed", "1..2:3", "--num", "2"], 2, "--num must be 1 for a blend or a walk of seeds, got 2"),
-        (["--seed", "x"], 2, "--seed must be a whole number, got 'x'"),
+        (["--seed", "x"], 2, "--seed must be whole numbers or ranges such as 0-63,100, got 'x'"),
         (["--seed", "-1"], 2, "--seed must be at least 0, got -1"),
         (["--seed", str(2**63)], 2, f"--seed must be at most {2**63 - 1}, got {2**63}"),
         (["--batch-size", "0"], 2, "--batch-size must be at least 1, got 0"),
@@ -269,12 +276,12 @@ def test_a_checkpoint_without_config(program: Program, ckpt: Path) -> None:
         (["--class", "red"], 2, "--class 'red' fits 2 classes: red cat, red dog"),
         (["--class", "zebra"], 2, "--class fits none of the 3 classes, got 'zebra'"),
         (["--out", "a.avi"], 2, "must end in .mp4, .webm, .gif, .apng, .png, .mkv, .npy or .safetensors, got 'a.avi'"),
-        (["--out", "{name}.mp4"], 2, "--out may have the fields {class} and {seed}, got {name}"),
-        (["--out", "{seed.real}.mp4"], 2, "--out may have the fields {class} and {seed}, got {seed.real}"),
+        (["--out", "{name}.mp4"], 2, "--out may have the fields {class}, {class_name}, {seed}"),
+        (["--out", "{seed.real}.mp4"], 2, ", got {seed.real}"),
         (["--out", "{seed.mp4"], 2, "--out has a stray brace"),
         (["--out", "{seed:x^z}.mp4"], 2, "--out has a format that does not fit"),
         (["--out", "{seed:c}.gif", "--seed", "9999999"], 2, "--out has a format that does not fit"),
-        (["--out", "x{seed:.0e}.gif", "--num", "3", "--seed", "90"], 2, "the seeds 90 and 91 both give 'x9e+01.gif'"),
+        (["--out", "x{seed:.0e}.gif", "--seed", "90-92"], 2, "(seed 90) and number 1 (seed 91) both give"),
         (["--set", "model"], 2, "--set must be KEY=VALUE, got 'model'"),
         (["--set", "model.dimm=3"], 3, "unknown fields: dimm"),
         (["--set", "model.dim=16"], 3, "misshapen"),
@@ -282,7 +289,7 @@ def test_a_checkpoint_without_config(program: Program, ckpt: Path) -> None:
         (["--config", "missing"], 3, "missing"),
         (["--out", "nowhere/a.mp4"], 5, "nowhere"),
         (["--device", "tpu"], 2, "tpu"),
-        (["--sampler", "magic"], 2, "magic"),
+        (["--sampler", "magic"], 2, "--sampler must be one of "),
     ],
 )
 def test_what_is_refused(program: Program, ckpt: Path, arguments: list[str], code: int, message: str) -> None:
@@ -325,7 +332,7 @@ def test_a_defect(program: Program, ckpt: Path, monkeypatch: pytest.MonkeyPatch)
     def fail(*arguments: object, **options: object) -> None:
         raise RuntimeError("surprise\x1b[2J")
 
-    monkeypatch.setattr("mpvideo.cli.sample.open_checkpoint", fail)
+    monkeypatch.setattr("mpvideo.cli.requests.open_checkpoint", fail)
     told = program("sample", "--ckpt", ckpt, "--out", "a.mp4")
     assert told.code == 1 and "Traceback" not in told.stderr
     assert told.stderr.startswith(
@@ -341,7 +348,7 @@ def test_wrong_options_are_told_without_torch(ckpt: Path, tmp_path: Path) -> Non
         "try: main(sys.argv[1:])\nfinally: print([name for name in ('torch', 'safetensors') if name in sys.modules])"
     )
     sample = ["sample", "--ckpt", str(ckpt), "--out", "a.mp4"]
-    wrong = (["--help"], ["--steps", "0"], ["--class", "zebra"], ["--frames", "77"], ["--num", "2"])
+    wrong = (["--help"], ["--steps", "0"], ["--class", "zebra"], ["--frames", "77"], ["--seed", "0-1"])
     pages = ([], ["--help"], ["--version"], ["doctor", "--help"], ["doctor", "--color"])
     for arguments in (*pages, *(sample + words for words in wrong)):
         command = [sys.executable, "-c", code, *arguments]
@@ -398,7 +405,7 @@ def test_a_bar_on_a_terminal(ckpt: Path, tmp_path: Path) -> None:
 def test_a_narrow_terminal_breaks_no_line_that_will_be_copied(ckpt: Path, tmp_path: Path) -> None:
     folder = tmp_path / ("long " * 20).strip()
     folder.mkdir()
-    arguments = ("sample", "--ckpt", ckpt, "--steps", "20", "--num", "2", "--batch-size", "1", "--class", "1")
+    arguments = ("sample", "--ckpt", ckpt, "--steps", "20", "--seed", "0,1", "--batch-size", "1", "--class", "1")
     arguments += ("--dtype", "float32")
     text, _ = on_a_terminal(*arguments, "--out", folder / "{seed}.gif", cwd=tmp_path, columns=60, stdout=True)
     assert "━" in text
@@ -471,7 +478,7 @@ def test_a_batch_that_does_not_fit(program: Program, ckpt: Path, monkeypatch: py
     call = EDMDenoiser.__call__
     monkeypatch.setattr(EDMDenoiser, "__call__", evaluate)
     monkeypatch.setattr("mpvideo.cli.progress.LINE_INTERVAL", 0.0)
-    done = program("sample", "--ckpt", ckpt, "--num", 4, "--steps", 2, "--sampler", "euler", "--out", "{seed}.gif")
+    done = program("sample", "--ckpt", ckpt, "--seed", "0-3", "--steps", 2, "--sampler", "euler", "--out", "{seed}.gif")
     assert done.code == 0
     told = [re.sub(r"\d+ s left", "", line) for line in done.stderr.splitlines() if line.startswith(("warn", "sampl"))]
     assert told == [
@@ -497,9 +504,9 @@ def test_version_and_help(program: Program) -> None:
 
 def test_two_names_of_one_file_are_refused(program: Program, ckpt: Path) -> None:
     Path("1.gif").symlink_to("0.gif")
-    refused = program("sample", "--ckpt", ckpt, "--num", 2, "--out", "{seed}.gif", "-y")
+    refused = program("sample", "--ckpt", ckpt, "--seed", "0,1", "--out", "{seed}.gif", "-y")
     assert refused.code == 2
-    assert "the seeds 0 and 1 both give '1.gif'" in refused.stderr
+    assert "number 0 (seed 0) and number 1 (seed 1) both give '1.gif'" in refused.stderr
     assert files(Path()) == ["1.gif"]
 
 
@@ -512,7 +519,7 @@ def test_closed_streams(ckpt: Path, tmp_path: Path, closed: str, stdout: bytes) 
 
 
 def test_a_reader_that_has_gone_loses_no_video(ckpt: Path, tmp_path: Path) -> None:
-    process = start("sample", "--ckpt", ckpt, "--num", 3, "--out", "{seed}.gif", "-q", cwd=tmp_path)
+    process = start("sample", "--ckpt", ckpt, "--seed", "0-2", "--out", "{seed}.gif", "-q", cwd=tmp_path)
     assert process.stdout is not None
     process.stdout.close()
     process.wait(timeout=60)

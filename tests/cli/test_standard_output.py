@@ -35,7 +35,7 @@ def test_it_is_the_file(tmp_path: Path, ckpt: Path, name: str) -> None:
         ([], "--format must say what goes to standard output"),
         (["--format", "png"], "--format png makes a folder of PNG frames, which cannot go to standard output"),
         (["--format", "mp4", "--json"], "--json cannot be given together with --out -"),
-        (["--format", "mp4", "--num", "2"], "--out must contain {seed} for 2 seeds"),
+        (["--format", "mp4", "--seed", "0,1"], "--out must contain {seed} or {index} for several --seed"),
         (["--format", "avi"], "--format must be one of mp4, webm"),
     ],
 )

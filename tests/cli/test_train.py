@@ -17,7 +17,9 @@ from safetensors.torch import load_file
 from mpvideo.checkpoint import open_checkpoint
 from mpvideo.device import choose_placement
 from mpvideo.errors import ExitCode
-from mpvideo.generation import Job, generate, load_model
+from mpvideo.generation import generate
+from mpvideo.job import Job
+from mpvideo.model import load_model
 
 SMALL = ("--codec", "rgb", "--size", "8", "--frames", "4", "--batch-size", "4", "--dtype", "float32")
 
@@ -86,7 +88,7 @@ def test_a_run_and_its_checkpoint(data: Path, whole: Path):
     assert about.training["samples"] == 96
     assert str(data.parent) not in json.dumps(about.to_dict())
     model = load_model(open_checkpoint(whole), choose_placement("cpu"))
-    (video,) = generate(model, [Job(seed=0, class_index=1)], about.sampling)
+    (video,) = generate(model, [Job(seed=0, class_index=1)])
     assert video.frames.shape == (4, 8, 8, 3)
     records = [json.loads(line) for line in (whole / "log.jsonl").read_text().splitlines()]
     assert records[-1]["step"] == 24

@@ -1,0 +1,36 @@
+"""One video that is asked for: how it is sampled, and the file that it goes to."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from mpvideo.batch.sources import Sources
+from mpvideo.config import SamplingConfig
+from mpvideo.formats import Encoding
+from mpvideo.job import Job
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request(Job):
+    """A job whose video is to be written.
+
+    Attributes:
+        index: its number in the batch, from 0.
+        sources: what makes it.
+        sampling: settings of the sampler; here always given.
+        clamp: whether denoised estimates are clamped; here always given.
+        path: the file.
+        frames: how many frames are kept, from the first.
+        encoding: how it is written.
+        exact: whether it is sampled by itself.
+        metadata: whether the file says how it was made.
+    """
+
+    index: int
+    sources: Sources
+    sampling: SamplingConfig
+    clamp: bool
+    path: Path
+    frames: int
+    encoding: Encoding
+    exact: bool = False
+    metadata: bool = True

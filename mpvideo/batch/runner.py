@@ -1,0 +1,192 @@
+"""Makes the videos of a stream of requests: the next ones are sampled while those before are decoded and written."""
+
+import itertools
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+from typing import Protocol, Self
+
+from mpvideo.batch.request import Request
+from mpvideo.batch.sources import Sources
+from mpvideo.errors import MPVideoError
+from mpvideo.files import make_folder
+from mpvideo.formats import STANDARD_OUTPUT
+from mpvideo.generation import Video, generate
+from mpvideo.model import Model
+from mpvideo.record import Record
+from mpvideo.video import VideoWriter
+
+
+class Watcher(Protocol):
+    """Is told how the work goes, always in the thread that called `make_videos`."""
+
+    def evaluated(self, samples: int) -> None:
+        """The network was evaluated once for so many videos; see `mpvideo.generation.OnEvaluation`."""
+        ...
+
+    def smaller_batch(self, tried: int, size: int) -> None:
+        """Memory did not suffice for `tried` videos at once; from now on it is `size`."""
+        ...
+
+    def made(self, video: Video[Request], record: Record, size: tuple[int, int]) -> None:
+        """A video's file is complete; `size` is the width and height of its pictures."""
+        ...
+
+    def failed(self, request: Request, error: MPVideoError) -> None:
+        """A request could not be done, and nothing is left of it."""
+        ...
+
+    def stopping(self) -> bool:
+        """Whether to stop: what is sampled by then is written, what is not is dropped."""
+        ...
+
+
+class _Stopped(Exception):
+    """Leaves the sampling of a batch."""
+
+
+def make_videos(
+    requests: Iterable[Request | None],
+    *,
+    load: Callable[[Request], Model],
+    batch_size: int,
+    overwrite: bool,
+    watcher: Watcher,
+) -> None:
+    """Makes videos and writes their files; what goes wrong with one does not touch the others.
+
+    Args:
+        requests: what to make; None among them as for `mpvideo.generation.generate`.
+        load: gives the model of a request; called when the checkpoint is another one than before.
+        batch_size: how many are sampled at once.
+        overwrite: whether existing files may be replaced.
+        watcher: is told what became of every request.
+    """
+
+    def fail(request: Request, error: Exception) -> None:
+        watcher.failed(request, error if isinstance(error, MPVideoError) else MPVideoError(str(error)))
+
+    def evaluated(samples: int) -> None:
+        watcher.evaluated(samples)
+        files.report()
+        if watcher.stopping():
+            raise _Stopped
+
+    with _Files(watcher, limit=2 * batch_size, overwrite=overwrite) as files:
+        for first, group in _by_checkpoint(requests):
+            try:
+                model = load(first)
+            except MPVideoError as error:
+                for request in group:
+                    if request is not None:
+                        fail(request, error)
+                continue
+            videos = generate(
+                model,
+                group,
+                batch_size=batch_size,
+                on_evaluation=evaluated,
+                on_smaller_batch=watcher.smaller_batch,
+                on_failure=fail,
+            )
+            try:
+                for video in videos:
+                    files.add(video)
+            except _Stopped:
+                return
+
+
+def _by_checkpoint(requests: Iterable[Request | None]) -> Iterator[tuple[Request, Iterator[Request | None]]]:
+    """Runs of requests of one checkpoint, each with its first; a pause belongs to the run before it."""
+    latest: Request | None = None
+
+    def sources(request: Request | None) -> Sources | None:
+        nonlocal latest
+        latest = latest if request is None else request
+        return None if latest is None else latest.sources
+
+    for _, group in itertools.groupby(requests, sources):
+        if latest is not None:
+            yield latest, group
+
+
+class _Files:
+    """Files in the making, in a thread of its own, as a context: one after the other, in the order they come in.
+
+    Leaving it waits for all of them; leaving it with an exception gives up those that are not finished.
+
+    Args:
+        watcher: is told what became of them.
+        limit: how many videos may wait here: so many are in memory, whatever the length of the batch.
+        overwrite: whether existing files may be replaced.
+    """
+
+    def __init__(self, watcher: Watcher, *, limit: int, overwrite: bool) -> None:
+        self._watcher, self._limit, self._overwrite = watcher, limit, overwrite
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="mpvideo-writer")
+        self._pending: deque[tuple[Video[Request], Record, Future[tuple[int, int]]]] = deque()
+        self._given_up = threading.Event()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            while error is None and self._pending:
+                self._report_first()
+        finally:
+            self._given_up.set()
+            self._thread.shutdown(cancel_futures=True)
+
+    def add(self, video: Video[Request]) -> None:
+        """Has a video written, once there is room for it."""
+        while len(self._pending) >= self._limit:
+            self._report_first()
+        job = video.job
+        record = video.record(frames=job.frames, encoding=job.encoding, exact=job.exact)
+        self._pending.append((video, record, self._thread.submit(self._write, video, record)))
+
+    def report(self) -> None:
+        """Reports what is finished; waits for nothing."""
+        while self._pending and self._pending[0][2].done():
+            self._report_first()
+
+    def _report_first(self) -> None:
+        video, record, future = self._pending[0]
+        error = future.exception()  # waits
+        self._pending.popleft()
+        if error is None:
+            self._watcher.made(video, record, future.result())
+        elif isinstance(error, MPVideoError):
+            self._watcher.failed(video.job, error)
+        else:
+            raise error
+
+    def _write(self, video: Video[Request], record: Record) -> tuple[int, int]:
+        """Decodes and writes one video, some frames at a time."""
+        request, about = video.job, video.model.config
+        writer = VideoWriter(
+            request.path,
+            width=about.pixel_size,
+            height=about.pixel_size,
+            channels=about.video.pixel_channels,
+            encoding=request.encoding,
+            record=record.to_dict() if request.metadata else None,
+            overwrite=self._overwrite,
+        )
+        left = request.frames
+        if request.path != STANDARD_OUTPUT:
+            make_folder(request.path.parent)
+        with writer:
+            for frames in video.chunks():
+                if self._given_up.is_set():
+                    raise MPVideoError("interrupted")
+                writer.write(frames[:left])
+                left -= len(frames[:left])
+                if not left:
+                    break
+        return writer.size

@@ -1,0 +1,289 @@
+"""What the options of `sample` ask for: the product of their lists, one request after the other."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePath
+from typing import Any
+
+from mpvideo.batch.lists import Entries, parse_choices, parse_floats, parse_numbers, split_list
+from mpvideo.batch.names import Names
+from mpvideo.batch.request import Request
+from mpvideo.batch.sources import Sources
+from mpvideo.blend import Blend
+from mpvideo.checkpoint import Checkpoint, bundled_checkpoint, open_checkpoint
+from mpvideo.checks import check_int
+from mpvideo.classes import find_class
+from mpvideo.cli.hub import is_on_hub, located
+from mpvideo.cli.like import Original
+from mpvideo.cli.options import parse_settings, usage_errors
+from mpvideo.cli.sampling import clamp_setting, open_guide, sampling_settings
+from mpvideo.cli.writing import encoding_of
+from mpvideo.config import MAX_SEED, SamplingConfig
+from mpvideo.errors import UsageError
+from mpvideo.formats import Encoding
+from mpvideo.job import numbers_of
+from mpvideo.text import printable
+
+MAX_REQUESTS = 1_000_000
+"""The most videos that one command asks for."""
+
+_MOST_SETTINGS = 10_000
+"""The most combinations of settings of the sampler: they, unlike seeds, are kept."""
+
+_SINGLE = (
+    "preset", "guidance_interval", "apg_eta", "apg_norm", "sigma_min", "sigma_max", "rho", "schedule", "sigmas",
+    "s_churn", "s_tmin", "s_tmax", "s_noise", "eta", "restarts", "restart_steps", "restart_min", "restart_max",
+)  # fmt: skip
+"""Settings of the sampler of which an option gives one, by the names of their parameters."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Requests:
+    """The requests that a set of options makes, in the order sampler, steps, guidance, class, seed: the last fastest.
+
+    They are made as they are gone through, as often as one likes; however many there are, they take no memory.
+
+    Attributes:
+        sources: what makes them.
+        samplings: settings of the sampler, for each sampler, number of steps and strength of guidance.
+        classes: their classes; None lets the seed choose.
+        seeds: their seeds.
+        clamp, frames, encoding, exact, metadata: see `Request`.
+        names: of the files.
+        first: index of the first.
+    """
+
+    sources: Sources
+    samplings: tuple[SamplingConfig, ...]
+    classes: Entries[int | Blend] | None
+    seeds: Entries[int | Blend]
+    clamp: bool
+    frames: int
+    encoding: Encoding
+    exact: bool
+    metadata: bool
+    names: Names
+    first: int = 0
+
+    def __len__(self) -> int:
+        return len(self.samplings) * (1 if self.classes is None else len(self.classes)) * len(self.seeds)
+
+    def __iter__(self) -> Iterator[Request]:
+        index = self.first
+        choose = self._choose()
+        for sampling in self.samplings:
+            for class_index in [None] if self.classes is None else self.classes:
+                for seed in self.seeds:
+                    chosen = choose(seed) if class_index is None else class_index
+                    yield self._request(index, sampling, chosen, seed)
+                    index += 1
+
+    def _choose(self) -> Callable[[int | Blend], int | None]:
+        """What a seed makes of no class. It is settled here, for the file's name."""
+        num_classes = self.sources.checkpoint.config.model.num_classes
+        if num_classes is None or self.classes is not None:
+            return lambda seed: None
+        from mpvideo.generation import drawn_class
+
+        return lambda seed: drawn_class(seed, num_classes)
+
+    def _request(
+        self, index: int, sampling: SamplingConfig, class_index: int | Blend | None, seed: int | Blend
+    ) -> Request:
+        from mpvideo.record import class_name
+
+        checkpoint = self.sources.checkpoint
+        path = self.names.path(
+            **{"class": class_index},
+            class_name=class_name(class_index, checkpoint.config.classes),
+            seed=seed,
+            index=index,
+            guidance=_shortest(sampling.guidance),
+            steps=sampling.steps,
+            sampler=sampling.sampler,
+            ckpt=PurePath(checkpoint.name).stem,
+        )
+        return Request(
+            index=index,
+            seed=seed,
+            class_index=class_index,
+            sampling=sampling,
+            clamp=self.clamp,
+            sources=self.sources,
+            path=path,
+            frames=self.frames,
+            encoding=self.encoding,
+            exact=self.exact,
+            metadata=self.metadata,
+        )
+
+
+def requests_of(options: Mapping[str, Any], *, first: int = 0, opened: "Opener | None" = None) -> Requests:
+    """The requests that options of `sample` make.
+
+    Args:
+        options: values by the names of the command's parameters.
+        first: index of the first request.
+        opened: opens what they ask for; a cache around `open_sources` where many ask for the same.
+
+    Raises:
+        MPVideoError: an option is out of range, or does not fit the checkpoint, which is opened here.
+    """
+    original, sources = (opened or open_sources)(*(_hashable(options[name]) for name in SOURCE_OPTIONS))
+    about, out = sources.checkpoint.config, Path(options["out"])
+    with usage_errors("seed"):
+        seeds = parse_choices("seed", options["seed"], 0, MAX_SEED, keep_ends=True)
+        if any(len(numbers_of(seed)) > 2 for part in seeds.parts if not isinstance(part, range) for seed in part):
+            raise ValueError(f"seed must be between two seeds, got {printable(options['seed'])!r}")
+    samplings, lists = _samplings(options, sources)
+    classes = _classes(options["class_text"], sources.checkpoint)
+    encoding = encoding_of(
+        fps=about.video.fps if options["fps"] is None else options["fps"],
+        **{name: options[name] for name in ("format_name", "scale", "filter_name", "crf", "lossless", "loop")},
+    )
+    several = [name for name, entries in {**lists, "class": classes or (), "seed": seeds}.items() if len(entries) > 1]
+    requests = Requests(
+        sources=sources,
+        samplings=samplings,
+        classes=classes,
+        seeds=seeds,
+        clamp=clamp_setting(about, preset=options["preset"], clamp=options["clamp"]),
+        frames=_frames(options["frames"], about.model.frames),
+        encoding=encoding if original is None else original.encoding(out, encoding),
+        exact=options["exact"],
+        metadata=not options["no_metadata"],
+        names=Names(out, several=several, lacking=_lacking(sources.checkpoint)),
+        first=first,
+    )
+    if len(requests) > MAX_REQUESTS:
+        raise UsageError(
+            f"the lists must ask for at most {MAX_REQUESTS:,} videos, got {len(requests):,}",
+            hint="Divide them among several commands.",
+        )
+    return requests
+
+
+SOURCE_OPTIONS = ("like", "ckpt", "guide", "config", "settings")
+
+
+def open_sources(
+    like: Path | None, ckpt: Path | None, guide: Path | None, config: Path | None, settings: tuple[str, ...] | None
+) -> tuple[Original | None, Sources]:
+    """What --like, --ckpt, --guide, --config and --set ask for.
+
+    Raises:
+        MPVideoError: one of them cannot be read, or they do not fit together.
+    """
+    overrides = parse_settings([*settings] if settings else None)
+    original = None if like is None else Original(like)
+    if original is not None:
+        ckpt, guide = original.checkpoint(ckpt), original.guide(guide)
+    source = bundled_checkpoint() if ckpt is None else located(ckpt)
+    if original is not None:
+        overrides = original.overrides(source, config, overrides)
+    checkpoint = open_checkpoint(source, config_file=config, overrides=overrides)
+    sources = Sources(
+        checkpoint=checkpoint,
+        ckpt=None if ckpt is None else str(ckpt),
+        name=_hub_name(ckpt),
+        guide=None if guide is None else open_guide(guide, checkpoint.config),
+        guide_ckpt=None if guide is None else str(guide),
+        guide_name=_hub_name(guide),
+        check=None if original is None else partial(original.check_weights, checkpoint.name),
+    )
+    return original, sources
+
+
+Opener = Callable[..., tuple[Original | None, Sources]]
+"""`open_sources`, or a cache around it."""
+
+
+def _hub_name(path: Path | None) -> str | None:
+    return str(path) if path is not None and is_on_hub(path) else None
+
+
+def _hashable(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _samplings(options: Mapping[str, Any], sources: Sources) -> tuple[tuple[SamplingConfig, ...], dict[str, Sized]]:
+    """The settings that the lists make, and the lists by name."""
+    with usage_errors("sampler", "steps", "guidance"):
+        samplers: Sequence[str | None] = _list(options["sampler"], lambda text: split_list("sampler", text))
+        steps: Sequence[int | None] = _list(options["steps"], _steps)
+        guidances: Sequence[float | None] = _list(options["guidance"], lambda text: parse_floats("guidance", text))
+        if len(samplers) * len(steps) * len(guidances) > _MOST_SETTINGS:
+            raise UsageError(f"--sampler, --steps and --guidance must make at most {_MOST_SETTINGS:,} combinations")
+    single = {name: options[name] for name in _SINGLE}
+    samplings = tuple(
+        sampling_settings(
+            sources.checkpoint.config,
+            sampler=sampler,
+            steps=number,
+            guidance=guidance,
+            guide=sources.guide is not None,
+            **single,
+        )
+        for sampler in samplers
+        for number in steps
+        for guidance in guidances
+    )
+    return samplings, {"sampler": samplers, "steps": steps, "guidance": guidances}
+
+
+def _list(text: str | None, parse: Callable[[str], Any]) -> list[Any]:
+    """The entries of an option; None for what the checkpoint says."""
+    return [None] if text is None else [*parse(text)]
+
+
+def _steps(text: str) -> Entries[int]:
+    numbers = parse_numbers("steps", text, 1, 100_000)
+    if len(numbers) > _MOST_SETTINGS:
+        raise ValueError(f"steps must have at most {_MOST_SETTINGS:,} entries, got {len(numbers):,}")
+    return numbers
+
+
+def _classes(text: str | None, checkpoint: Checkpoint) -> Entries[int | Blend] | None:
+    if text is None:
+        return None
+    model, names = checkpoint.config.model, checkpoint.config.classes
+    if model.num_classes is None:
+        raise UsageError(
+            f"--class cannot be given: {printable(checkpoint.name)} has no classes, got {printable(text)!r}",
+            hint="Leave --class out.",
+        )
+    num_classes = model.num_classes
+
+    def find(word: str) -> int:
+        return find_class(word, num_classes, names)
+
+    if names is not None and text in names:  # it may have a comma in it, whatever a comma means otherwise
+        return Entries(([find(text)],))
+    with usage_errors("class"):
+        return parse_choices("class", text, 0, num_classes - 1, find=find, keep_ends=False)
+
+
+def _lacking(checkpoint: Checkpoint) -> dict[str, str]:
+    """Fields of names that mean nothing for a checkpoint, and why."""
+    if checkpoint.config.model.num_classes is None:
+        return dict.fromkeys(("class", "class_name"), "the checkpoint has no classes")
+    return {} if checkpoint.config.classes else {"class_name": "the checkpoint does not name its classes"}
+
+
+def _frames(asked: int | None, made: int) -> int:
+    if asked is None:
+        return made
+    with usage_errors("frames"):
+        check_int("frames", asked, 1)
+    if asked > made:
+        raise UsageError(
+            f"--frames must be at most {made}, which is what this checkpoint makes, got {asked}",
+            hint="Longer videos than the model was trained for are not supported.",
+        )
+    return asked
+
+
+def _shortest(number: float) -> int | float:
+    """2 for 2.0: what a file's name says."""
+    return int(number) if number == int(number) else number

@@ -1,0 +1,58 @@
+"""What one video is to be, as far as its sampling goes."""
+
+from dataclasses import dataclass
+
+from mpvideo.blend import Blend
+from mpvideo.checks import check_bool, check_int
+from mpvideo.config import MAX_SEED, CheckpointConfig, SamplingConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One video to make.
+
+    Attributes:
+        seed: decides every random draw, 0 to 2**63 - 1; or a blend of two, see `mpvideo.diffusion.SeededNoise`.
+        class_index: its class, or a blend of classes; None lets the seed choose where the network has classes.
+        sampling: settings of the sampler; None for those of the checkpoint.
+        clamp: whether denoised estimates are clamped to [-1, 1]; None for what the checkpoint says.
+
+    Raises:
+        ValueError: seed or clamp out of range.
+    """
+
+    seed: int | Blend
+    class_index: int | Blend | None = None
+    sampling: SamplingConfig | None = None
+    clamp: bool | None = None
+
+    def __post_init__(self) -> None:
+        for seed in numbers_of(self.seed):
+            check_int("seed", seed, 0, MAX_SEED)
+        if self.clamp is not None:
+            check_bool("clamp", self.clamp)
+
+    def check(self, config: CheckpointConfig, *, guided: bool = False) -> None:
+        """Makes sure that a checkpoint can do the job.
+
+        Args:
+            config: what it says of itself.
+            guided: whether a second network guides it.
+
+        Raises:
+            ValueError: its network has no such class, or nothing to guide away from.
+        """
+        num_classes, sampling = config.model.num_classes, self.sampling or config.sampling
+        if num_classes is not None:
+            for index in () if self.class_index is None else numbers_of(self.class_index):
+                check_int("class_index", index, 0, num_classes - 1)
+            return
+        if self.class_index is not None:
+            raise ValueError(f"class_index must be None for a network without classes, got {self.class_index!r}")
+        if sampling.guidance != 1 and not guided:
+            raise ValueError(f"guidance must be 1 for a network without classes, got {sampling.guidance:g}")
+
+
+def numbers_of(value: int | Blend) -> tuple[int, ...]:
+    """The numbers of a blend; or of a number, that one."""
+    return value.numbers if isinstance(value, Blend) else (value,)
