@@ -8,7 +8,9 @@ import torch
 
 from mpvideo.checkpoint import Checkpoint
 from mpvideo.device import Placement
-from mpvideo.generation import Job, count_evaluations, generate, load_model
+from mpvideo.generation import count_evaluations, generate
+from mpvideo.job import Job
+from mpvideo.model import load_model
 from mpvideo.sampling_config import SamplingConfig
 
 _STEPS = 4
@@ -43,7 +45,7 @@ class SamplingTime:
 def measure_sampling(checkpoint: Checkpoint, placement: Placement) -> SamplingTime:
     """Loads a checkpoint and samples a video from it in a few steps.
 
-    Raises: as `mpvideo.generation.load_model` and `generate`.
+    Raises: as `mpvideo.model.load_model` and `mpvideo.generation.generate`.
     """
     began = _now(placement)
     model = load_model(checkpoint, placement)
@@ -58,7 +60,8 @@ def measure_sampling(checkpoint: Checkpoint, placement: Placement) -> SamplingTi
 
     settings = checkpoint.config.sampling
     brief = SamplingConfig(sampler="euler", steps=_STEPS, guidance=settings.guidance)
-    next(generate(model, [Job(seed=0)], brief, on_evaluation=count))
+    (video,) = generate(model, [Job(seed=0, sampling=brief)], on_evaluation=count)
+    assert len(video.frames)  # which decodes them
     end = _now(placement)
     rates = [(after - before) / (total - earlier) for (before, earlier), (after, total) in pairwise(moments)]
     return SamplingTime(

@@ -23,8 +23,9 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Model:
 
 def model(tiny: Model, away: float, training: dict[str, Any] | None = None) -> Model:
     """Exact for 16 Gaussian classes; the estimate for no class is `away` times their spread from their mean."""
-    means = torch.randn(16, 3, 4, 8, 8, generator=torch.Generator().manual_seed(0))
-    net = GaussianNet(0.5, means, means.mean(0) + away * torch.randn(3, 4, 8, 8))
+    generator = torch.Generator().manual_seed(0)
+    means = torch.randn(16, 3, 4, 8, 8, generator=generator)
+    net = GaussianNet(0.5, means, means.mean(0) + away * torch.randn(3, 4, 8, 8, generator=generator))
     config = dataclasses.replace(tiny.config, training=training or {})
     checkpoint = dataclasses.replace(tiny.checkpoint, config=config)
     return dataclasses.replace(tiny, checkpoint=checkpoint, net=net)  # type: ignore[arg-type]

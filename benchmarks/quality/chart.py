@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from itertools import cycle
 
 from cells import REFERENCE, Row
-from mpvideo.training.lettering import FAINT, INK, drawable, font
 from PIL import Image, ImageDraw
 
 from mpvideo.training.axes import Axis, spread
 from mpvideo.training.loss_curve import COLOURS, GRID
+from mpvideo.video.lettering import FAINT, INK, drawable, font
 
 SIZE = (1180, 480)
 TOP, BOTTOM = 64, 424
