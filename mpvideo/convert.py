@@ -16,12 +16,13 @@ from torch import Tensor
 
 from mpvideo import __version__
 from mpvideo.checkpoint import open_checkpoint
+from mpvideo.checkpoint.container import FLOAT8_DTYPES
 from mpvideo.checkpoint.conversion import Plan
-from mpvideo.checkpoint.load import load_tensors, read_tensor
+from mpvideo.checkpoint.load import is_finite, load_tensors, read_tensor, value_range
 from mpvideo.checkpoint.save import save_checkpoint
 from mpvideo.config import CheckpointConfig
 from mpvideo.device import memory_errors
-from mpvideo.errors import CheckpointError, MPVideoError
+from mpvideo.errors import CheckpointError, MPVideoError, UsageError
 from mpvideo.files import reason
 from mpvideo.nn import KarrasUnet3D
 from mpvideo.text import first_ten, printable
@@ -29,7 +30,7 @@ from mpvideo.text import first_ten, printable
 MAX_DIFFERENCE = 1e-5
 """Relative difference of two forward passes of the same weights beyond which something is wrong."""
 
-_FLOAT8 = (torch.float8_e4m3fn, torch.float8_e5m2)
+_FLOAT8 = frozenset(getattr(torch, name) for name in FLOAT8_DTYPES.values())
 
 
 @dataclass(frozen=True)
@@ -60,12 +61,14 @@ def convert(plan: Plan, out: Path, *, dtype: torch.dtype | None = None, overwrit
 
     Raises:
         CheckpointError: the source cannot be read, or changed, or its weights are not finite.
+        UsageError: its weights are beyond what `dtype` holds.
         MPVideoError: what was written is not what was read.
         OutputError: the file exists or cannot be written.
     """
     with memory_errors("the weights", "Close other programs, or use a machine with more memory."):
         source, step = _read(plan)
     tensors = {name: tensor.to(dtype or _target(tensor.dtype)) for name, tensor in source.items()}
+    _check_range(source, tensors)
     exact = all(torch.equal(tensors[name].double(), source[name].double()) for name in source)
     config = _with_record(plan, step)
     difference = 0.0
@@ -77,6 +80,19 @@ def convert(plan: Plan, out: Path, *, dtype: torch.dtype | None = None, overwrit
     save_checkpoint(out, tensors, config, overwrite=overwrite, verify=verify)
     words = sorted({str(tensor.dtype).removeprefix("torch.") for tensor in tensors.values()})
     return Converted(step, tuple(words), difference, exact)
+
+
+def _check_range(source: dict[str, Tensor], tensors: dict[str, Tensor]) -> None:
+    """Refuses a dtype that is too narrow for weights that are finite."""
+    for name, tensor in tensors.items():
+        if not is_finite(tensor) and is_finite(source[name].float()):
+            low, high = value_range(source[name].float())
+            largest = torch.finfo(tensor.dtype).max
+            raise UsageError(
+                f"--dtype {str(tensor.dtype).removeprefix('torch.')} holds values up to {largest:,.0f}, "
+                f"{printable(name)} has {max(-low, high):,.4g}",
+                hint="Take --dtype bfloat16, or leave --dtype out.",
+            )
 
 
 def _target(dtype: torch.dtype) -> torch.dtype:

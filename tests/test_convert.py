@@ -114,8 +114,12 @@ def test_what_is_not_there(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "dtype", [torch.float16, torch.bfloat16, torch.float64, torch.float8_e4m3fn, torch.float8_e5m2]
-)
+    "dtype",
+    [
+        torch.float16, torch.bfloat16, torch.float64, torch.float8_e4m3fn, torch.float8_e5m2, torch.float8_e4m3fnuz,
+        torch.float8_e5m2fnuz,
+    ],
+)  # fmt: skip
 @pytest.mark.parametrize("container", ["torch", "safetensors"])
 def test_dtypes(dtype: torch.dtype, container: str, tmp_path: Path) -> None:
     narrow = {name: tensor.to(dtype) for name, tensor in WEIGHTS.items()}
@@ -138,6 +142,14 @@ def test_a_narrower_dtype(tmp_path: Path) -> None:
     assert about["dtypes"] == ["bfloat16"] and not about["exact"]
     assert 0 < about["difference"] < 0.05
     assert "one forward pass is" in told and "away" in told
+
+
+def test_a_dtype_that_is_too_narrow(tmp_path: Path) -> None:
+    torch.save({**WEIGHTS, "output_block.1.gain": torch.tensor(-1e6)}, tmp_path / "in.pt")
+    with pytest.raises(UsageError, match=r"holds values up to 65,504, output_block\.1\.gain has 1e\+06") as caught:
+        run(tmp_path / "in.pt", tmp_path / "out.safetensors", *SIZES, "--dtype", "float16")
+    assert "--dtype bfloat16" in (caught.value.hint or "") and not (tmp_path / "out.safetensors").exists()
+    run(tmp_path / "in.pt", tmp_path / "out.safetensors", *SIZES, "--dtype", "bfloat16")
 
 
 def test_folders(tmp_path: Path) -> None:

@@ -38,7 +38,12 @@ DTYPE_BITS: dict[str, int] = {
 WEIGHT_DTYPES: dict[str, str] = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64"}
 """The dtypes that weights may have here, in the format's words and in torch's."""
 
-FLOAT8_DTYPES: dict[str, str] = {"F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2"}
+FLOAT8_DTYPES: dict[str, str] = {
+    "F8_E4M3": "float8_e4m3fn",
+    "F8_E5M2": "float8_e5m2",
+    "F8_E4M3FNUZ": "float8_e4m3fnuz",
+    "F8_E5M2FNUZ": "float8_e5m2fnuz",
+}
 """Dtypes that conversion reads and turns into bfloat16, which holds all their values; in both words as well."""
 
 MAX_AXES = 64

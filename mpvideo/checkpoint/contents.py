@@ -12,7 +12,7 @@ from typing import Any
 from mpvideo.architecture import Shape
 from mpvideo.checkpoint.container import FLOAT8_DTYPES, WEIGHT_DTYPES
 from mpvideo.checkpoint.foreign import SNIFFED
-from mpvideo.checkpoint.header import Header, is_bare_name, read_header
+from mpvideo.checkpoint.header import Header, is_bare_name, is_folder, read_header
 from mpvideo.checkpoint.reading import exists, open_regular, read_json, read_start
 from mpvideo.checkpoint.torch_file import Plain, TorchFile, TorchTensor, is_torch_file, read_torch_file
 from mpvideo.errors import CheckpointError, UsageError
@@ -145,7 +145,7 @@ def header_contents(header: Header) -> Contents:
 
 def _torch_files(path: Path) -> tuple[Path, ...] | None:
     """The PyTorch files that a path stands for; None where it stands for safetensors."""
-    if path.is_dir():
+    if is_folder(path):
         if any(exists(path / name) for name in ("model.safetensors", "model.safetensors.index.json")):
             return None
         names = [name for name in (_TORCH_WEIGHTS, _TORCH_INDEX) if exists(path / name)]

@@ -1,7 +1,7 @@
 """What a conversion would make: which network of a file, and with which config. No torch is imported."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +9,11 @@ from mpvideo.architecture import checkpoint_shapes
 from mpvideo.checkpoint.completion import Completion, Question, complete_config, unanswered
 from mpvideo.checkpoint.contents import READABLE_DTYPES, Contents, Network, choose_network, read_contents
 from mpvideo.checkpoint.fit import misfits
+from mpvideo.checkpoint.header import is_folder
 from mpvideo.checkpoint.infer import NEVER_TOLD, Inference, describe_inference, infer_network
 from mpvideo.checkpoint.merging import inside
 from mpvideo.checkpoint.resolving import checked_config, config_layers, declares_sizes, together
+from mpvideo.checkpoint.state_folder import contents_of_state, has_one_model, state_files
 from mpvideo.config import CheckpointConfig
 from mpvideo.errors import CheckpointError, UsageError
 from mpvideo.files import reason
@@ -26,11 +28,13 @@ class Source:
         contents: what the file holds.
         network: the network that is taken.
         found: what the shapes of its tensors tell.
+        passed_over: other files of a folder, and why, in words.
     """
 
     contents: Contents
     network: Network
     found: Inference
+    passed_over: tuple[str, ...] = ()
 
     @property
     def step(self) -> int | None:
@@ -47,6 +51,7 @@ class Source:
             lines.append(f"left out: {counted(rest, 'other tensor')}{among}")
         if self.network.prefix and (beside := self.contents.beside(self.network)):
             lines.append(f"left out under the same prefix: {first_ten(beside)}")
+        lines += [f"left out: {words}" for words in self.passed_over]
         return lines
 
     def _taken(self) -> str:
@@ -104,12 +109,19 @@ def find_source(path: Path, *, ema: bool | None = None, prefix: str | None = Non
         CheckpointError: the file cannot be read, or holds no network of this kind.
         UsageError: it holds not the one that was asked for, or several.
     """
+    if is_folder(path) and not has_one_model(files := state_files(path)):
+        contents, network, passed_over = contents_of_state(path, files, ema=ema, prefix=prefix)
+        return replace(_source(contents, network), passed_over=tuple(passed_over))
     return source_in(read_contents(path), ema=ema, prefix=prefix)
 
 
 def source_in(contents: Contents, *, ema: bool | None = None, prefix: str | None = None) -> Source:
     """`find_source` in a file that has been read."""
-    network, path = choose_network(contents, ema=ema, prefix=prefix), contents.path
+    return _source(contents, choose_network(contents, ema=ema, prefix=prefix))
+
+
+def _source(contents: Contents, network: Network) -> Source:
+    path = contents.path
     wrong = [
         f"{name} ({contents.tensors[name].dtype})"
         for name in network.names.values()

@@ -81,7 +81,7 @@ def read_header(path: Path, *, strict: bool = True) -> Header:
         CheckpointError: missing, unreadable, something else, or against a rule of the format.
     """
     path = Path(path)
-    weights = _in_folder(path) if _is_folder(path) else path
+    weights = _in_folder(path) if is_folder(path) else path
     if weights.name.endswith(".index.json"):
         header = _read_shards(path, weights)
     else:
@@ -95,7 +95,8 @@ def read_header(path: Path, *, strict: bool = True) -> Header:
     return header
 
 
-def _is_folder(path: Path) -> bool:
+def is_folder(path: Path) -> bool:
+    """Whether a path is a folder; not if it is none that the system could have."""
     try:
         return path.is_dir()
     except (OSError, ValueError):  # too long a name, or a zero byte in it: opening it will say so

@@ -13,6 +13,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from mpvideo.checkpoint.container import FLOAT8_DTYPES
 from mpvideo.checkpoint.inert import Call, Name, read_pickle
 from mpvideo.checkpoint.reading import open_regular, read_start, stamp_of
 from mpvideo.errors import CheckpointError
@@ -49,7 +50,7 @@ _STORAGES: dict[str, str] = {
     "torch.ComplexDoubleStorage": "complex128",
     "torch.storage.UntypedStorage": "uint8",
 }
-_DTYPES = frozenset(f"torch.{name}" for name in (*_ITEM_BYTES, "float8_e4m3fn", "float8_e5m2", "uint16", "uint32"))
+_DTYPES = frozenset(f"torch.{name}" for name in (*_ITEM_BYTES, *FLOAT8_DTYPES.values(), "uint16", "uint32"))
 Plain = str | int | float | bool | None
 
 
@@ -120,8 +121,8 @@ def read_torch_file(path: Path) -> TorchFile:
             entries = dict(_flat(content))
         except (ValueError, zipfile.BadZipFile, EOFError, NotImplementedError, OSError, RuntimeError) as error:
             raise CheckpointError(
-                f"{shown} cannot be listed: {printable(reason(error), 400)}",
-                hint="Nothing of it was run. Where you trust it, save its state dict with safetensors.torch.save_file.",
+                f"{shown} is no file of weights alone: {printable(reason(error), 400)}",
+                hint="Nothing of it was run. What `torch.save(model.state_dict(), FILE)` writes is read.",
             ) from None
     tensors = {name: value for name, value in entries.items() if isinstance(value, TorchTensor)}
     values = {name: value for name, value in entries.items() if not isinstance(value, TorchTensor)}
