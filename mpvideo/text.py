@@ -21,7 +21,9 @@ def printable(text: object, limit: int = 200) -> str:
     words = str(text)
     limit = len(words) if isinstance(text, PurePath) else limit
     cut = len(words) > limit
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in words[:limit])
+    shown = words[:limit]
+    if not shown.isprintable():
+        shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in shown)
     return shown + "..." if cut else shown
 
 

@@ -6,6 +6,7 @@ state dicts, trainers' files with an average beside the raw weights), and folder
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,7 @@ class Contents:
     header: Header | None = None
     files: tuple[Path, ...] = ()
 
-    @property
+    @cached_property
     def networks(self) -> list[Network]:
         """All networks of this kind, in the order of the file."""
         found: dict[str, Network] = {}

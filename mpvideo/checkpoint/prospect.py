@@ -2,9 +2,9 @@
 
 The object that `prospect` returns:
 
-    networks        [{prefix, average, inferred, problem}], the networks of this kind in the file: what stands before
-                    their names, whether it is an average of the weights (EMA), what shapes tell (as `inferred` in
-                    `mpvideo.checkpoint.report`), or why they tell nothing
+    networks        [{prefix, average, inferred, problem}], the first 100 networks of this kind in the file: what
+                    stands before their names, whether it is an average of the weights (EMA), what shapes tell (as
+                    `inferred` in `mpvideo.checkpoint.report`), or why they tell nothing
     convert         {prefix, open, command, problem}: the network that `mpvideo convert` takes unless told otherwise,
                     what it would have to be told (as `open` there), the command, with values that fit in place of what
                     the network was trained with, and why there would be none
@@ -21,6 +21,7 @@ from mpvideo.checkpoint.infer import described, infer_network
 from mpvideo.errors import MPVideoError
 
 _OUT = "model.safetensors"
+_MOST = 100
 
 
 def prospect(contents: Contents, path: Path | None = None) -> dict[str, Any]:
@@ -31,7 +32,7 @@ def prospect(contents: Contents, path: Path | None = None) -> dict[str, Any]:
         path: the file as the user gives it, where that is another one than `contents` has.
     """
     networks = []
-    for network in contents.networks:
+    for network in contents.networks[:_MOST]:
         entry: dict[str, Any] = {"prefix": network.shown, "average": network.is_average, "inferred": None}
         try:
             entry |= {"inferred": described(infer_network(contents.shapes(network))), "problem": None}

@@ -27,6 +27,7 @@ from mpvideo.text import printable
 
 SHOW_PANEL = "What to look at"
 
+_VIDEO_HEADER = 1_000_000  # bytes; a longer one is not read for this
 _VIDEO_SUFFIXES = frozenset(SUFFIXES) - {".safetensors"}  # which are checkpoints as a rule
 
 
@@ -114,7 +115,7 @@ def inspect(
 def _is_video(path: Path, start: bytes) -> bool:
     """Whether a path is a video that mpvideo could have made, and no checkpoint."""
     suffix = path.suffix.lower()
-    if suffix == ".safetensors" and start:
+    if suffix == ".safetensors" and start and int.from_bytes(start[:8], "little") < _VIDEO_HEADER:
         with suppress(CheckpointError):  # what is wrong with it is told by what reads it as a checkpoint
             tensors = read_header(path, strict=False).tensors
             return list(tensors) == ["frames"] and tensors["frames"].dtype == "U8"
