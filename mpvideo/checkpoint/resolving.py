@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from mpvideo.architecture import Shape
 from mpvideo.checkpoint.completion import OpenConfigError, complete_config
 from mpvideo.checkpoint.cures import common_prefix
 from mpvideo.checkpoint.header import Header
@@ -124,16 +125,13 @@ def resolve(header: Header, layers: tuple[Layer, ...]) -> Resolution:
     try:
         found = infer_network(shapes)
     except CheckpointError as error:
-        if "model" not in whole:
-            prefix = common_prefix(shapes)
-            why = error.message if prefix is None else f"the names of its tensors begin with {printable(prefix)!r}"
-            raise CheckpointError(
-                f"{shown} does not say which architecture it has: no config gives `model`, and {why}",
-                hint="`mpvideo inspect` with --tensors lists what the file holds."
-                if prefix is None
-                else "`mpvideo convert` takes that off.",
-            ) from None
-        return Resolution(checked_config(whole, where), layers)
+        try:
+            if "model" in whole:
+                return Resolution(checked_config(whole, where), layers)
+        except CheckpointError:
+            if any("model" in layer.content for layer in layers if layer.source != "flag"):
+                raise
+        raise _unknown(shown, whole, shapes, error) from None
     try:
         completion = complete_config(found, shapes, whole, declared=declares_sizes(layers))
     except CheckpointError as contradiction:
@@ -144,6 +142,21 @@ def resolve(header: Header, layers: tuple[Layer, ...]) -> Resolution:
     if completion.questions:
         raise OpenConfigError(header.path, completion.questions)
     return Resolution(checked_config(completion.whole, where), layers, completion.inferred)
+
+
+def _unknown(
+    shown: str, whole: Mapping[str, Any], shapes: Mapping[str, Shape], error: CheckpointError
+) -> CheckpointError:
+    """The error for a checkpoint of which neither a config nor the tensors tell the architecture."""
+    prefix = common_prefix(shapes)
+    why = error.message if prefix is None else f"the names of its tensors begin with {printable(prefix)!r}"
+    none = "" if "model" in whole else "no config gives `model`, and "
+    return CheckpointError(
+        f"{shown} does not say which architecture it has: {none}{why}",
+        hint="`mpvideo inspect` with --tensors lists what the file holds."
+        if prefix is None
+        else "`mpvideo convert` takes that off.",
+    )
 
 
 def checked_config(whole: Mapping[str, Any], where: str) -> CheckpointConfig:

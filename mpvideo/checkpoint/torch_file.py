@@ -5,6 +5,7 @@ file of its own; before 2020 it was a row of pickles with the bytes behind. `mpv
 """
 
 import io
+import os
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ LEGACY_START = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 """The pickle of one large number that the old format begins with."""
 
 _MAX_PICKLE = 16_000_000
+_MAX_DIRECTORY = 8_000_000  # a tensor takes about a hundred bytes of it
+_ZIP_TAIL = 22 + 65_535 + 76  # the last record, the longest comment after it, and zip64's records before it
 _MAX_ENTRIES = 500_000
 _MAX_DEPTH = 64
 _MAX_NAME = 1000
@@ -130,10 +133,12 @@ def read_torch_file(path: Path) -> TorchFile:
 
 
 def _read_zip(file: FileIO, storages: dict[str, int]) -> tuple[Any, str | None]:
+    if (size := _directory_size(file)) > _MAX_DIRECTORY:
+        raise ValueError(f"its directory must have at most {_MAX_DIRECTORY:,} bytes, it has {size:,}")
     with zipfile.ZipFile(file) as archive:
         sizes = {entry.filename: entry.file_size for entry in archive.infolist()}
         if any("/code/" in name for name in sizes):
-            raise ValueError("it is a TorchScript program, not a file of weights")
+            raise ValueError("it is a TorchScript program")
         pickles = [name for name in sizes if name.endswith("/data.pkl")]
         if len(pickles) != 1:
             raise ValueError(f"it must hold one data.pkl, it has {len(pickles)}")
@@ -146,6 +151,24 @@ def _read_zip(file: FileIO, storages: dict[str, int]) -> tuple[Any, str | None]:
     wrong = [key for key, size in storages.items() if sizes.get(f"{folder}data/{key}") != size]
     damage = f"the bytes of storages are missing or of another length: {first_ten(wrong)}" if wrong else None
     return content, damage
+
+
+def _directory_size(file: FileIO) -> int:
+    """Bytes of a zip archive's directory, which `zipfile` would read whole: its last record says so, or 0 if it is bad.
+
+    Where that record has no room for the number, one of 56 bytes stands before the 20 that stand before it (zip64).
+    """
+    length = file.seek(0, os.SEEK_END)
+    start = max(length - _ZIP_TAIL, 0)
+    file.seek(start)
+    tail = file.read(_ZIP_TAIL) or b""
+    end = tail.rfind(b"PK\x05\x06")
+    if end < 0 or end + 16 > len(tail):
+        return 0
+    size = int.from_bytes(tail[end + 12 : end + 16], "little")
+    if end >= 76 and tail[end - 76 : end - 72] == b"PK\x06\x06":
+        size = max(0 if size == 0xFFFFFFFF else size, int.from_bytes(tail[end - 36 : end - 28], "little"))
+    return min(size, length)
 
 
 def _read_legacy(file: io.BytesIO, storages: dict[str, int]) -> Any:

@@ -69,6 +69,9 @@ def test_what_contradicts_the_tensors_is_taken_at_its_word(bare: Header) -> None
 def test_tensors_of_something_else(tmp_path: Path) -> None:
     error = error_of(read_header(with_shapes(tmp_path / "a", {"weight": (2,)})))
     assert "does not say which architecture it has: no config gives `model`, and the tensors are not" in error.message
+    sizes = {"model": {"image_size": 8, "frames": 4}}
+    error = error_of(read_header(tmp_path / "a"), overrides=sizes)
+    assert "does not say which architecture it has: the tensors are not those of" in error.message, "flags do not help"
     error = error_of(read_header(with_shapes(tmp_path / "b", {"ema\n.input_block.weight": (2,)})))
     assert "the names of its tensors begin with 'ema" in error.message and error.message.isprintable()
     assert "convert" in (error.hint or "")
@@ -85,16 +88,19 @@ def test_a_config_of_another_program_is_passed_over(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("channels", "codec"), [(1, "gray"), (3, "rgb")])
 def test_codec_without_doubt_is_filled_in(tmp_path: Path, channels: int, codec: str) -> None:
     """Without tensors that could tell."""
-    header = read_header(with_shapes(tmp_path / "a", {}))
-    assert resolve_config(header, overrides={"model": model(channels=channels)}).video.codec == codec
+    config = {"format": 1, "model": model(channels=channels)}
+    assert resolve_config(read_header(with_shapes(tmp_path / "a", {}, config))).video.codec == codec
 
 
 def test_other_channels_are_asked_about(tmp_path: Path) -> None:
-    header = read_header(with_shapes(tmp_path / "a", {}))
-    assert "no pixel codec has 5 channels" in error_of(header, overrides={"model": model(channels=5)}).message
-    error = error_of(header, overrides={"model": model(channels=4)})
+    def header(channels: int) -> Header:
+        config = {"format": 1, "model": model(channels=channels)}
+        return read_header(with_shapes(tmp_path / "a", {}, config))
+
+    assert "no pixel codec has 5 channels" in error_of(header(5)).message
+    error = error_of(header(4))
     assert "rgba pixels or latents" in error.message and "--set video.codec=rgba" in (error.hint or "")
-    latent = resolve_config(header, overrides={"model": model(channels=4), "video": {"codec": "latent"}})
+    latent = resolve_config(header(4), overrides={"video": {"codec": "latent"}})
     assert latent.video.autoencoder is not None
 
 

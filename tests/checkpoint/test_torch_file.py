@@ -4,6 +4,7 @@ import pickle
 import struct
 import subprocess
 import sys
+import tracemalloc
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
@@ -196,3 +197,25 @@ def test_a_safetensors_header_of_an_unlucky_length_is_no_pickle(length):
     start = length.to_bytes(8, "little") + b'{"__metadata__":{}}'
     assert start.startswith(b"\x80")
     assert not is_torch_file(start)
+
+
+def test_a_directory_of_a_million_files_is_not_read(tmp_path: Path) -> None:
+    """Zip archives may have one however short their files are; in the form for long ones, too."""
+    path = tmp_path / "a.pt"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a/data.pkl", pickle.dumps({}, protocol=2))
+    data = path.read_bytes()
+    start, end = data.index(b"PK\x01\x02"), data.index(b"PK\x05\x06")
+    directory = data[start:end] * 150_000
+    short = struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, 0xFFFE, 0xFFFE, len(directory), start, 0)
+    long = struct.pack("<4sQ2H2L4Q", b"PK\x06\x06", 44, 45, 45, 0, 0, 150_000, 150_000, len(directory), start)
+    long += struct.pack("<4sLQL", b"PK\x06\x07", 0, start + len(directory), 1)
+    for last in (short, long + struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, *(0xFFFF,) * 2, *(0xFFFFFFFF,) * 2, 0)):
+        path.write_bytes(data[:start] + directory + last)
+        tracemalloc.start()
+        try:
+            with pytest.raises(CheckpointError, match=f"at most 8,000,000 bytes, it has {len(directory):,}"):
+                read_torch_file(path)
+            assert tracemalloc.get_traced_memory()[1] < 1_000_000
+        finally:
+            tracemalloc.stop()
