@@ -81,8 +81,8 @@ def convert(
 
     For networks that were trained with denoising-diffusion-pytorch. The architecture is inferred from the shapes of
     the tensors. What they do not tell has to be given with --set or --config; the command says what, and which values
-    fit, and so does `mpvideo inspect IN`. Nothing in the file is run. The checkpoint takes its name only after it has been read again and one forward
-    pass found equal to the source's.
+    fit, and so does `mpvideo inspect IN`. Nothing in the file is run. The checkpoint takes its name only after it has
+    been read again and one forward pass found equal to the source's.
 
     \b
     mpvideo convert model-10.pt model.safetensors
