@@ -48,6 +48,11 @@ class Convolution:
         padding: tuple[int, ...] = (1, 1, 1),
         reorder: bool = True,
     ) -> None:
+        # Of one frame and an odd number of channels, oneDNN's bfloat16 convolution by three is garbage (torch 2.13.0).
+        self._of_one_frame: Convolution | None = None
+        if kernel.shape[2] == 3 and padding[0] == 1 and kernel.shape[1] % 2 and kernel.dtype == torch.bfloat16:
+            flat = (0, *padding[1:])
+            self._of_one_frame = Convolution(kernel[:, :, 1:2], shape, stride=stride, padding=flat, reorder=reorder)
         self._stride, self._padding = list(stride), list(padding)
         self._onednn = reorder and _onednn_takes(kernel)
         if self._onednn:
@@ -58,6 +63,8 @@ class Convolution:
 
     def __call__(self, x: Tensor, *, times: Tensor | None = None, plus: Tensor | None = None) -> Tensor:
         """Convolves, and multiplies by `times` (B, 1, 1, 1, O) or adds to `plus`, which the result may overwrite."""
+        if self._of_one_frame is not None and x.shape[1] == 1:
+            return self._of_one_frame(x, times=times, plus=plus)
         x = x.permute(0, 4, 1, 2, 3)
         if self._onednn:
             y = self._by_onednn(x, times, plus)

@@ -54,6 +54,8 @@ def read_index(path: Path) -> VideoIndex:
         if is_frames_folder(path):
             return read_folder(path)
         format_of(path)
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise ValueError("it must be a regular file, but is a pipe, socket or device")
         return READERS[path.suffix.lower()](path)
     except (OSError, ValueError) as error:
         raise unreadable(path, error) from error

@@ -1,5 +1,6 @@
 """The record of how a video was made survives in the file, whatever is in it; damaged files are named as such."""
 
+import os
 import struct
 import tempfile
 from collections.abc import Iterator
@@ -215,3 +216,10 @@ def test_missing_files_folders_and_other_suffixes(tmp_path: Path, suffix: str) -
             read(tmp_path / f"folder{suffix}")
         with pytest.raises(UsageError, match=r"must end in \.mp4, \.webm, .*, got 'a\.avi'"):
             read(tmp_path / "a.avi")
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    """Opening a pipe would wait for its writer for ever."""
+    os.mkfifo(tmp_path / "a.mp4")
+    with pytest.raises(MPVideoError, match="must be a regular file"):
+        read_record(tmp_path / "a.mp4")
