@@ -22,6 +22,8 @@ WEIGHTS_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 CONFIG_FILE = "config.json"
 
+_WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
+
 
 @dataclass(frozen=True)
 class Header:
@@ -108,7 +110,7 @@ def _in_folder(folder: Path) -> Path:
         if exists(folder / name):
             return folder / name
     try:
-        others = sorted(entry.name for entry in folder.iterdir() if entry.suffix == ".safetensors")
+        others = sorted(entry.name for entry in folder.iterdir() if entry.suffix in _WEIGHT_SUFFIXES)
     except OSError as error:
         raise CheckpointError(f"{printable(folder)} cannot be read: {reason(error)}") from None
     raise CheckpointError(

@@ -50,14 +50,16 @@ from mpvideo.checkpoint.container import WEIGHT_DTYPES, TensorInfo
 from mpvideo.checkpoint.contents import PARTS, header_contents
 from mpvideo.checkpoint.cures import cure
 from mpvideo.checkpoint.fit import find_problems
-from mpvideo.checkpoint.header import CONFIG_KEY, Header
+from mpvideo.checkpoint.header import CONFIG_KEY, Header, is_folder
 from mpvideo.checkpoint.infer import described, infer_network
 from mpvideo.checkpoint.memory import BYTES_PER_VALUE, free_memory, sampling_memory
 from mpvideo.checkpoint.prospect import conversion_hint, prospect
 from mpvideo.checkpoint.resolving import config_layers, resolve
 from mpvideo.checkpoint.sources import field_sources
+from mpvideo.checkpoint.state_folder import has_one_model, state_files
 from mpvideo.config import CheckpointConfig, ModelConfig
 from mpvideo.errors import CheckpointError
+from mpvideo.text import first_ten
 
 Report = dict[str, Any]
 
@@ -100,7 +102,7 @@ def describe(header: Header, *, config_file: Path | None = None, overrides: Mapp
         report["open"] = [question._asdict() for question in error.questions]
         problems.append(error)
     except CheckpointError as error:
-        hint = conversion_hint(prospect(header_contents(header))) if report["inferred"] is None else None
+        hint = _conversion(header) if report["inferred"] is None else None
         problems.append(CheckpointError(error.message, hint=hint or error.hint))
     else:
         config = resolution.config
@@ -140,6 +142,21 @@ def _note(error: CheckpointError) -> dict[str, str | None]:
 def dtype_word(tensor: TensorInfo) -> str:
     """A tensor's dtype in torch's words, or in the format's where weights cannot have it."""
     return WEIGHT_DTYPES.get(tensor.dtype, tensor.dtype)
+
+
+def _conversion(header: Header) -> str | None:
+    """The hint for a file that holds a network under other names, or lies beside one that may."""
+    if hint := conversion_hint(prospect(header_contents(header))):
+        return hint
+    if not is_folder(header.path):
+        return None
+    try:
+        files = state_files(header.path)
+    except CheckpointError:
+        return None
+    if has_one_model(files):
+        return None
+    return f"`mpvideo convert` looks through all of {first_ten([file.name for file in files])}."
 
 
 def _inferred(header: Header) -> dict[str, Any] | None:

@@ -7,7 +7,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from mpvideo.checkpoint import read_header
 from mpvideo.checkpoint.conversion import find_source
+from mpvideo.checkpoint.report import describe
 from mpvideo.checkpoint.state_folder import state_files
 from mpvideo.errors import CheckpointError, UsageError
 from tests.checkpoints import random_tensors
@@ -78,3 +80,10 @@ def test_nothing_to_convert(tmp_path: Path) -> None:
     (tmp_path / "model_2.safetensors").write_bytes(b"<!doctype html>")
     with pytest.raises(CheckpointError, match="is an HTML page"):
         find_source(tmp_path)
+
+
+def test_inspect_points_to_convert(tmp_path: Path) -> None:
+    save_file(OTHER, tmp_path / "model.safetensors")
+    save_file(WEIGHTS, tmp_path / "model_1.safetensors")
+    problem = describe(read_header(tmp_path))["problems"][0]
+    assert problem["hint"] == "`mpvideo convert` looks through all of model.safetensors, model_1.safetensors."
