@@ -1,18 +1,21 @@
 import json
 from dataclasses import replace
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
 
-from mpvideo.architecture import checkpoint_shapes
-from mpvideo.checkpoint import Header, find_problems, read_header, resolve_config
+from mpvideo.architecture import checkpoint_shapes, network_shapes
+from mpvideo.checkpoint import Header, TensorInfo, find_problems, read_header, resolve_config
 from mpvideo.checkpoint.completion import OpenConfigError
 from mpvideo.checkpoint.resolving import config_layers, resolve
-from mpvideo.config import CheckpointConfig
+from mpvideo.config import CheckpointConfig, ModelConfig
 from mpvideo.errors import CheckpointError
 from tests.checkpoint.files import CONFIG, latent_config, put, with_shapes
 from tests.checkpoints import tiny_config
+from tests.networks import model_configs
 
 
 @pytest.fixture
@@ -177,3 +180,20 @@ def test_round_trip_of_every_field(tmp_path: Path) -> None:
     config = latent_config(classes=("a", "b", "ü"), training={"steps": 3, "on": {"x": [1]}}, title="t", license="l")
     header = read_header(with_shapes(tmp_path / "a", checkpoint_shapes(config), config.to_dict()))
     assert resolve_config(header) == config == CheckpointConfig.from_dict(config.to_dict(), "here")
+
+
+@settings(max_examples=100, deadline=None)
+@given(model_configs())
+def test_any_network_is_told_by_its_tensors_and_sizes(model: ModelConfig) -> None:
+    """Without a config, and with the sizes as the only words on it."""
+    shapes = network_shapes(model)
+    tensors = {name: TensorInfo(name, "F32", shape, Path("a"), 0, 4 * prod(shape)) for name, shape in shapes.items()}
+    header = Header(Path("a"), (), tensors, {}, 0)
+    sizes = {name: getattr(model, name) for name in ("image_size", "frames", "downsample_types")}
+    codec = {"video": {"codec": "rgba"}} if model.channels == 4 else {}
+    if model.channels == 2:
+        with pytest.raises(CheckpointError, match="its 2 channels are latents"):
+            resolve_config(header, overrides={"model": sizes})
+        return
+    config = resolve_config(header, overrides={"model": sizes, **codec})
+    assert network_shapes(config.model) == shapes and find_problems(header, config) == []
