@@ -141,6 +141,10 @@ class _Files:
         finally:
             self._given_up.set()
             self._thread.shutdown(cancel_futures=True)
+            for video, record, future in self._pending:
+                # Whole files are told of, whatever ended the work: they will not be made again.
+                if not future.cancelled() and future.exception() is None:
+                    self._watcher.made(video, record, future.result())
 
     def add(self, video: Video[Request]) -> None:
         """Has a video written, once there is room for it."""

@@ -67,9 +67,9 @@ def make(
         overviews.writing(as_json=as_json) as shown,
         progress("sampling", total, "evaluations", quiet=quiet) as ticker,
     ):
-        reporter = Reporter(ticker, shown, device, quiet=quiet, as_json=as_json)
+        reporter = Reporter(ticker, shown, device, len(requests), quiet=quiet, as_json=as_json)
         make_videos(requests, load=lambda request: model, batch_size=batch_size, overwrite=overwrite, watcher=reporter)
-    reporter.end(len(requests))
+    reporter.end()
     tell(f"done in {time.monotonic() - began:.1f} s", quiet=quiet)
 
 
@@ -107,12 +107,15 @@ class Reporter:
         ticker: the progress that is shown.
         shown: the overviews in the making.
         device: the device that was asked for.
+        total: how many videos are to be made.
         quiet: tell of errors only.
         as_json: one object a line on standard output.
     """
 
-    def __init__(self, ticker: Ticker, shown: Shown, device: DeviceName, *, quiet: bool, as_json: bool) -> None:
-        self._ticker, self._shown, self._quiet, self._as_json = ticker, shown, quiet, as_json
+    def __init__(
+        self, ticker: Ticker, shown: Shown, device: DeviceName, total: int, *, quiet: bool, as_json: bool
+    ) -> None:
+        self._ticker, self._shown, self._total, self._quiet, self._as_json = ticker, shown, total, quiet, as_json
         self._device_words = [] if device == "auto" else ["--device", device]
         self.evaluated = ticker.advance
         self.smaller_batch = smaller_batch_warning(ticker)
@@ -146,20 +149,26 @@ class Reporter:
             )
 
     def failed(self, request: Request, error: MPVideoError) -> None:
-        """Says what could not be made, and why."""
+        """Says what could not be made, and why; of a single video the end of the program says it."""
         self._failures.append(error)
+        if self._total > 1:
+            with self._ticker.paused():
+                name, words = printable(request.path), printable(error.message, 5000)
+                tell(f"error: {words if name in words else f'{name}: {words}'}")
+                if error.hint:
+                    tell(f"hint: {printable(error.hint, 5000)}")
 
     def stopping(self) -> bool:
         """Never yet."""
         return False
 
-    def end(self, total: int) -> None:
+    def end(self) -> None:
         """Raises what the program ends with, if not all went well."""
         if not self._failures:
             return
-        if total == 1:
+        if self._total == 1:
             raise self._failures[0]
-        raise some_failed(self._failures, total)
+        raise some_failed(self._failures, self._total)
 
 
 def write_path(path: Path) -> None:

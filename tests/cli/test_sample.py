@@ -15,13 +15,15 @@ import termios
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from mpvideo.device import Placement
 from mpvideo.diffusion import EDMDenoiser
-from mpvideo.video import read_frames, read_record
+from mpvideo.errors import ExitCode, OutputError
+from mpvideo.video import VideoWriter, read_frames, read_record
 from tests.checkpoints import save_tiny, tiny_config
 from tests.cli.conftest import Program
 
@@ -536,3 +538,26 @@ def test_a_folder_that_has_gone(ckpt: Path, tmp_path: Path) -> None:
     done = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 5
     assert "the current folder cannot be used" in done.stderr
+
+
+def test_each_failure_is_told_with_its_reason(
+    program: Program, ckpt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Failing(VideoWriter):
+        def __init__(self, path: Path, **how: Any) -> None:
+            if path.name != "1.npy":
+                raise OutputError(f"{path} could not be written: no luck", hint="Try again.")
+            super().__init__(path, **how)
+
+    monkeypatch.setattr("mpvideo.batch.runner.VideoWriter", Failing)
+    outcome = program("sample", "--ckpt", ckpt, "--steps", 1, "--seed", "0-2", "--out", "{seed}.npy", "--quiet")
+    assert outcome.code == ExitCode.OUTPUT
+    assert outcome.stdout == "1.npy\n"
+    assert outcome.stderr.splitlines() == [
+        "error: 0.npy could not be written: no luck",
+        "hint: Try again.",
+        "error: 2.npy could not be written: no luck",
+        "hint: Try again.",
+        "error: 2 videos of 3 could not be made",
+    ]
+    assert [file.name for file in tmp_path.iterdir() if file.suffix == ".npy"] == ["1.npy"]
