@@ -125,12 +125,13 @@ class Reporter:
         """Says that a file is there: its path or record to programs, and a summary to people."""
         request, (width, height) = video.job, size
         path, rate = request.path, Fraction(request.encoding.rate)
-        # Unlike the one in the file, this command names folders, and the device if one was asked for.
+        # Unlike the one in the file, this command names folders, and the device and the format if they were asked for.
+        format_words = ["--format", str(request.encoding.format)] if path == STANDARD_OUTPUT else []
         again = video.model.recorder.command(
             record,
             ckpt=request.sources.ckpt,
             guide=request.sources.guide_ckpt,
-            extra=[*self._device_words, "--out", literal(path)],
+            extra=[*self._device_words, *format_words, "--out", literal(path)],
         )
         name = f"{printable(record.class_name)}, " if record.class_name else ""
         self._shown.add(video, record)

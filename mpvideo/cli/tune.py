@@ -162,6 +162,8 @@ def _settings(checkpoint: Checkpoint, nfe: int, sampler: str | None, **given: An
             f"--sampler must be one without noise of its own, got {sampler}",
             hint="For example --sampler ipndm.",
         )
+    if sampler in (None, "auto"):
+        sampler = SamplingConfig(steps=nfe).solver
     steps = (nfe + 1) // 2 if sampler == "heun" else nfe
     silent = dataclasses.replace(checkpoint.config.sampling, s_churn=0.0, restarts=0, sampler="auto")
     return sampling_settings(

@@ -100,6 +100,7 @@ class CudaGraph:
                 self._function(*self._inputs)
         torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        # The thread that writes files uses the device too, which must not end the recording.
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             output = self._function(*self._inputs)
         return graph, output

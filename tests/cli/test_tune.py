@@ -8,7 +8,8 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from mpvideo.cli.tune import tune
+from mpvideo.checkpoint import open_checkpoint
+from mpvideo.cli.tune import _settings, tune
 from mpvideo.errors import MPVideoError, OutputError, UsageError
 from mpvideo.presets import find_preset
 from mpvideo.video import read_record
@@ -71,6 +72,13 @@ def test_heun_takes_two_evaluations_a_step(ckpt: Path) -> None:
     run(ckpt, "--nfe", 6, "--sampler", "heun")
     sigmas = find_preset(str(ckpt.with_name("tiny-heun-5.json"))).sampling["sigmas"]
     assert len(sigmas) == 3
+
+
+@pytest.mark.parametrize(("nfe", "solver", "steps"), [(24, "ipndm", 24), (32, "heun", 16), (33, "heun", 17)])
+def test_no_more_evaluations_than_asked(ckpt: Path, nfe: int, solver: str, steps: int) -> None:
+    sampling = _settings(open_checkpoint(ckpt), nfe, None)
+    assert (sampling.solver, sampling.steps) == (solver, steps)
+    assert sampling.num_evaluations <= nfe
 
 
 def test_in_a_folder(tmp_path: Path) -> None:

@@ -114,7 +114,7 @@ def test_a_recording_sees_new_inputs_and_shapes(monkeypatch):
     monkeypatch.setattr(torch.cuda, "current_stream", Stream)
     monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Recording)
-    monkeypatch.setattr(torch.cuda, "graph", lambda graph: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "graph", lambda graph, **how: contextlib.nullcontext())
     monkeypatch.setattr(CudaGraph, "_record", with_work(CudaGraph._record))
     run = CudaGraph(lambda a, b: a * 2 + b)
     a, b = randn(3), randn(3, seed=1)
