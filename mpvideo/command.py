@@ -39,12 +39,13 @@ def command_line(
         extra: words to end with.
     """
     words = ["mpvideo", "sample"]
+    own_fields = {} if own is None else _config_fields(own)
     for key, value in _settings(record):
         if key == "ckpt":
             words += [] if ckpt is None else ["--ckpt", ckpt]
         elif key == "guide":
             words += _words(key, value and (guide or value))
-        elif _is_needed(key, value, own):
+        elif _is_needed(key, value, own, own_fields):
             words += _words(key, value)
     return shell_join([*words, *extra])
 
@@ -110,8 +111,8 @@ def _config_fields(config: CheckpointConfig) -> dict[str, Any]:
     return flat
 
 
-def _is_needed(key: str, value: Any, own: CheckpointConfig | None) -> bool:
-    """Whether a setting would be another one if the command did not give it."""
+def _is_needed(key: str, value: Any, own: CheckpointConfig | None, own_fields: dict[str, Any]) -> bool:
+    """Whether a setting would be another one if the command did not give it; `own_fields` are `_config_fields(own)`."""
     group, _, name = key.partition(".")
     if group == "encoding" and name != "fps":
         return bool(value != _DEFAULTS[name])
@@ -124,7 +125,7 @@ def _is_needed(key: str, value: Any, own: CheckpointConfig | None) -> bool:
             return True  # it takes the place of the checkpoint's list
         return bool(value != getattr(own.sampling, name))
     if group == "config":
-        return bool(value != _config_fields(own).get(name))
+        return bool(value != own_fields.get(name))
     return bool(value != {"frames": own.model.frames, "clamp": own.edm.clamp, "encoding.fps": own.video.fps}[key])
 
 

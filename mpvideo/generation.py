@@ -228,7 +228,7 @@ class _Waiting(Generic[AnyJob]):
             except ValueError as error:
                 self._fail(job, error)
                 continue
-            if batch and self._shared(job) != self._shared(batch[0]):
+            if batch and shared_settings(job, self._config) != shared_settings(batch[0], self._config):
                 self._taken.appendleft(job)
                 break
             batch.append(job)
@@ -238,10 +238,16 @@ class _Waiting(Generic[AnyJob]):
         """Puts back what could not be made."""
         self._taken.extendleft(reversed(batch))
 
-    def _shared(self, job: Job) -> tuple[object, ...]:
-        """What all jobs of a batch have in common."""
-        sampling, clamp = _settings(job, self._config)
-        return dataclasses.replace(sampling, guidance=1.0), clamp
+
+def shared_settings(job: Job, config: CheckpointConfig) -> tuple[SamplingConfig, bool]:
+    """What all jobs of a batch have in common: all settings but for the strength of guidance."""
+    sampling, clamp = _settings(job, config)
+    return _without_strength(sampling), clamp
+
+
+@lru_cache(maxsize=1024)
+def _without_strength(sampling: SamplingConfig) -> SamplingConfig:
+    return dataclasses.replace(sampling, guidance=1.0)
 
 
 def _settings(job: Job, config: CheckpointConfig) -> tuple[SamplingConfig, bool]:

@@ -221,6 +221,15 @@ class Record:
         }
 
 
+def settings_in(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a record's JSON object that decides the video; what `Record.differences` compares."""
+    settings = {key: value for key, value in data.items() if key not in _NOT_SETTINGS}
+    for key in ("checkpoint", "guide"):
+        if isinstance(weights := settings.get(key), Mapping):
+            settings[key] = weights.get("sha256")
+    return settings
+
+
 class Recorder:
     """Writes the records of what one checkpoint makes.
 

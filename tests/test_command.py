@@ -22,8 +22,8 @@ WORDS = ["plain", "two words", "it's", "$HOME `x` \\ !", "", "grün", "a\nb\t\x1
 TINY = tiny_config()
 
 NOT_ABOUT_THE_VIDEO = {
-    "like", "out", "grid", "sheet", "overwrite", "no_metadata", "batch_size", "device", "compiled", "config",
-    "preset", "quiet", "as_json",
+    "like", "out", "grid", "sheet", "shard", "journal", "dry_run", "overwrite", "no_metadata", "batch_size",
+    "device", "compiled", "config", "preset", "quiet", "as_json",
 }  # fmt: skip
 """Options of `sample` that the command of one video has no use for. (What --config, --preset and --like say, others
 repeat.)"""

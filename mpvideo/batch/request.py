@@ -23,6 +23,7 @@ class Request(Job):
         encoding: how it is written.
         exact: whether it is sampled by itself.
         metadata: whether the file says how it was made.
+        makes_folders: whether the folders of the file are made if they are missing.
     """
 
     index: int
@@ -34,3 +35,4 @@ class Request(Job):
     encoding: Encoding
     exact: bool = False
     metadata: bool = True
+    makes_folders: bool = False

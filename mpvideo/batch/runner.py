@@ -12,11 +12,13 @@ from mpvideo.batch.request import Request
 from mpvideo.batch.sources import Sources
 from mpvideo.errors import MPVideoError
 from mpvideo.files import make_folder
-from mpvideo.formats import STANDARD_OUTPUT
-from mpvideo.generation import Video, generate
+from mpvideo.generation import Video, generate, shared_settings
 from mpvideo.model import Model
 from mpvideo.record import Record
 from mpvideo.video import VideoWriter
+
+_LOOK_AHEAD = 16
+"""Batches within which requests are looked for that fit together."""
 
 
 class Watcher(Protocol):
@@ -50,7 +52,7 @@ class _Stopped(Exception):
 def make_videos(
     requests: Iterable[Request | None],
     *,
-    load: Callable[[Request], Model],
+    load: Callable[[Sources], Model],
     batch_size: int,
     overwrite: bool,
     watcher: Watcher,
@@ -59,7 +61,7 @@ def make_videos(
 
     Args:
         requests: what to make; None among them as for `mpvideo.generation.generate`.
-        load: gives the model of a request; called when the checkpoint is another one than before.
+        load: gives the model of a checkpoint; called whenever it is another one than before.
         batch_size: how many are sampled at once.
         overwrite: whether existing files may be replaced.
         watcher: is told what became of every request.
@@ -74,10 +76,16 @@ def make_videos(
         if watcher.stopping():
             raise _Stopped
 
+    def without_debts() -> Iterator[Request | None]:
+        for request in requests:
+            yield request
+            if request is None:  # whoever sends the next one may wait for the files of those before
+                files.report_all()
+
     with _Files(watcher, limit=2 * batch_size, overwrite=overwrite) as files:
-        for first, group in _by_checkpoint(requests):
+        for sources, group in _by_checkpoint(_together(without_debts(), window=_LOOK_AHEAD * batch_size)):
             try:
-                model = load(first)
+                model = load(sources)
             except MPVideoError as error:
                 for request in group:
                     if request is not None:
@@ -98,18 +106,36 @@ def make_videos(
                 return
 
 
-def _by_checkpoint(requests: Iterable[Request | None]) -> Iterator[tuple[Request, Iterator[Request | None]]]:
-    """Runs of requests of one checkpoint, each with its first; a pause belongs to the run before it."""
-    latest: Request | None = None
+def _together(requests: Iterable[Request | None], window: int) -> Iterator[Request | None]:
+    """Brings requests together that fit one batch, as far as they are at most `window` apart; a pause ends a window."""
+    waiting: dict[object, list[Request]] = {}
+    count = 0
+    for request in requests:
+        if request is not None:
+            waiting.setdefault(
+                (request.sources, shared_settings(request, request.sources.checkpoint.config)), []
+            ).append(request)
+            count += 1
+        if request is None or count == window:
+            yield from itertools.chain.from_iterable(waiting.values())
+            waiting, count = {}, 0
+        if request is None:
+            yield None
+    yield from itertools.chain.from_iterable(waiting.values())
+
+
+def _by_checkpoint(requests: Iterable[Request | None]) -> Iterator[tuple[Sources, Iterator[Request | None]]]:
+    """Runs of requests of one checkpoint; a pause belongs to the run before it."""
+    current: Sources | None = None
 
     def sources(request: Request | None) -> Sources | None:
-        nonlocal latest
-        latest = latest if request is None else request
-        return None if latest is None else latest.sources
+        nonlocal current
+        current = current if request is None else request.sources
+        return current
 
-    for _, group in itertools.groupby(requests, sources):
-        if latest is not None:
-            yield latest, group
+    for own, group in itertools.groupby(requests, sources):
+        if own is not None:
+            yield own, group
 
 
 class _Files:
@@ -136,8 +162,8 @@ class _Files:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            while error is None and self._pending:
-                self._report_first()
+            if error is None:
+                self.report_all()
         finally:
             self._given_up.set()
             self._thread.shutdown(cancel_futures=True)
@@ -157,6 +183,11 @@ class _Files:
     def report(self) -> None:
         """Reports what is finished; waits for nothing."""
         while self._pending and self._pending[0][2].done():
+            self._report_first()
+
+    def report_all(self) -> None:
+        """Reports all when they are finished."""
+        while self._pending:
             self._report_first()
 
     def _report_first(self) -> None:
@@ -183,7 +214,7 @@ class _Files:
             overwrite=self._overwrite,
         )
         left = request.frames
-        if request.path != STANDARD_OUTPUT:
+        if request.makes_folders:
             make_folder(request.path.parent)
         with writer:
             for frames in video.chunks():

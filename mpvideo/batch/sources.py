@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from mpvideo.record import Recorder, Weights
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Sources:
-    """The checkpoint that makes a video, and the one that guides it, if there is one.
+    """The checkpoint that makes a video, and the one that guides it, if there is one; equal only to itself.
 
     Attributes:
         checkpoint, guide: the checkpoints.

@@ -11,6 +11,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from mpvideo import __version__
+from mpvideo.cli.batch import batch
 from mpvideo.cli.convert import convert
 from mpvideo.cli.doctor import doctor
 from mpvideo.cli.ema import ema
@@ -34,6 +35,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 app.command(cls=GroupedCommand, options_metavar="--out FILE [OPTIONS]")(sample)
+app.command(cls=GroupedCommand)(batch)
 app.command(cls=GroupedCommand)(inspect)
 app.command(cls=GroupedCommand)(convert)
 app.command("eval", cls=GroupedCommand)(evaluate)

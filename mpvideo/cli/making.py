@@ -1,186 +1,341 @@
-"""Makes what `sample` and `batch` were asked for, and tells of it."""
+"""Makes what `sample` and `batch` were asked for."""
 
-import json
-import sys
 import time
-from collections.abc import Iterable
-from fractions import Fraction
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
-from mpvideo.batch.names import check_distinct, literal
+from mpvideo.batch.journal import Journal
+from mpvideo.batch.plan import Checker, Fate, Plan, Planned, make_plan, stream_to_make
 from mpvideo.batch.request import Request
+from mpvideo.batch.resume import Finished
+from mpvideo.batch.share import Share, parse_share
+from mpvideo.batch.sources import Sources
 from mpvideo.checks import check_int
 from mpvideo.cli.options import usage_errors
 from mpvideo.cli.overviews import Overviews, Shown
-from mpvideo.cli.progress import Ticker, progress, smaller_batch_warning
-from mpvideo.cli.requests import Requests
-from mpvideo.cli.streams import tell, write_result
+from mpvideo.cli.progress import Ticker, progress
+from mpvideo.cli.rehearsal import Rehearsal, tell_expected
+from mpvideo.cli.reporting import Reporter
+from mpvideo.cli.stopping import Stopping
+from mpvideo.cli.streams import tell
 from mpvideo.config import DeviceName, DtypeName, SamplingConfig
-from mpvideo.errors import ExitCode, MPVideoError
-from mpvideo.formats import STANDARD_OUTPUT, enlargement, warnings_about
+from mpvideo.errors import MPVideoError, OutOfMemoryError, UsageError
+from mpvideo.formats import warnings_about
 from mpvideo.text import counted, printable
 
 if TYPE_CHECKING:
-    from mpvideo.generation import Video
+    from mpvideo.device import Placement
     from mpvideo.model import Model
-    from mpvideo.record import Record
+
+_MODELS = 2
+"""Checkpoints that stay loaded, for jobs that take turns."""
 
 
-def make(
-    requests: Requests,
-    overviews: Overviews,
-    *,
-    device: DeviceName,
-    dtype: DtypeName,
-    compiled: bool,
-    batch_size: int,
-    overwrite: bool,
-    quiet: bool,
-    as_json: bool,
-) -> None:
-    """Makes all videos that are asked for.
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How a run is made and told of; see the options of the commands.
+
+    Attributes:
+        journal: its journal, if it keeps one.
+        share: the part of the requests that it makes.
+        dry_run: whether only to say what would be made.
+    """
+
+    device: DeviceName
+    dtype: DtypeName
+    compiled: bool
+    batch_size: int
+    exact: bool
+    overwrite: bool
+    quiet: bool
+    as_json: bool
+    journal: Path | None = None
+    share: Share = field(default_factory=Share)
+    dry_run: bool = False
+
+    def __post_init__(self) -> None:
+        with usage_errors("batch_size"):
+            check_int("batch_size", self.batch_size, 1, 65536)
+
+    def checker(self) -> Checker:
+        """What looks at the requests."""
+        finished = Finished(None if self.dtype == "auto" else self.dtype)
+        return Checker(share=self.share, finished=finished, overwrite=self.overwrite)
+
+
+def make(source: Iterable[Planned], options: Options, overviews: Overviews | None = None) -> None:
+    """Makes all videos that are asked for and not there yet.
+
+    Args:
+        source: what is asked for; gone through twice or more.
+        options: how.
+        overviews: of all of them, if there are any.
 
     Raises:
         MPVideoError: something does not fit, which is found before any work; or some could not be made.
+        SystemExit: a signal came.
     """
-    began = time.monotonic()
-    with usage_errors("batch_size"):
-        check_int("batch_size", batch_size, 1, 65536)
-    for warning in dict.fromkeys(_check(requests, overviews, overwrite=overwrite)):
-        tell(f"warning: {warning}", quiet=quiet)
-
-    # The options are known to be right before torch, which takes a second, is imported.
-    from mpvideo.batch.runner import make_videos
-    from mpvideo.device import choose_placement
-    from mpvideo.generation import count_evaluations
-
-    placement = choose_placement(device, dtype, compiled=compiled)
-    for warning in placement.warnings:
-        tell(f"warning: {warning}", quiet=quiet)
-    model = requests.sources.load(placement)
-    tell(f"{printable(requests.sources.checkpoint.name)} on {placement}", quiet=quiet)
-    _warn_unlabelled(model, requests.samplings, quiet=quiet)
-
-    total = sum(count_evaluations(request.sampling) for request in requests)
-    with (
-        overviews.writing(as_json=as_json) as shown,
-        progress("sampling", total, "evaluations", quiet=quiet) as ticker,
-    ):
-        reporter = Reporter(ticker, shown, device, len(requests), quiet=quiet, as_json=as_json)
-        make_videos(requests, load=lambda request: model, batch_size=batch_size, overwrite=overwrite, watcher=reporter)
-    reporter.end()
-    tell(f"done in {time.monotonic() - began:.1f} s", quiet=quiet)
+    began, survey = time.monotonic(), _Survey()
+    plan = make_plan(source, options.checker(), on_look=survey.look)
+    missing = plan.count(Fate.MAKE)
+    warnings = () if overviews is None else overviews.check(missing=missing)
+    for warning in dict.fromkeys([*survey.warnings(), *warnings]):
+        tell(f"warning: {warning}", quiet=options.quiet)
+    if options.dry_run:
+        _rehearse(plan, survey, options)
+        return
+    run = _Run(options, survey, began=began, planned=plan.mine, missing=missing)
+    with Journal(options.journal) as journal:
+        journal.write("begin", share=str(options.share), planned=plan.mine, found=plan.count(Fate.FOUND))
+        run.run(plan.to_make, journal, overviews)
 
 
-def _check(requests: Requests, overviews: Overviews, *, overwrite: bool) -> Iterable[str]:
-    """Makes sure that all files can be written; returns warnings about what they will not show."""
-    from mpvideo.video import check_destination
+def share_of(shard: str | None) -> Share:
+    """What --shard asks for.
 
-    check_distinct(requests)
-    about, encoding = requests.sources.checkpoint.config, requests.encoding
-    for request in requests:
-        path = request.path
-        if requests.names.makes_folders and not path.parent.exists():
-            path = next(folder for folder in path.parents if folder.exists()) / path.name
-        check_destination(path, overwrite=overwrite, format_name=encoding.format)
-        enlargement(path, width=about.pixel_size, height=about.pixel_size, encoding=encoding)
-    yield from overviews.check(requests, side=about.pixel_size)
-    yield from warnings_about(next(iter(requests)).path, channels=about.video.pixel_channels, encoding=encoding)
-    if requests.sources.guide is not None and all(sampling.guidance == 1 for sampling in requests.samplings):
-        yield "--guide has no effect at --guidance 1"
+    Raises:
+        UsageError: it is no such thing.
+    """
+    if shard is None:
+        return Share()
+    try:
+        return parse_share(shard)
+    except ValueError as error:
+        raise UsageError(
+            f"--shard: {error}", hint="Shards are numbered from 1: of 16, they are 1/16 to 16/16."
+        ) from None
 
 
-def _warn_unlabelled(model: "Model", samplings: Iterable[SamplingConfig], *, quiet: bool) -> None:
-    """Warns before guidance of a network that does not know what no class is."""
-    from mpvideo.unlabelled import unlabelled_warning
+def _rehearse(plan: Plan, survey: "_Survey", options: Options) -> None:
+    """Says what would be made, and how long it would take.
 
-    guided = any(sampling.guidance != 1 for sampling in samplings)
-    if guided and model.guide is None and (words := unlabelled_warning(model)) is not None:
-        tell(f"warning: {words}", quiet=quiet)
+    Raises:
+        MPVideoError: some of it could not be made.
+    """
+    rehearsal = Rehearsal(as_json=options.as_json)
+    for request in plan.to_make(rehearsal):
+        rehearsal.to_make(request)
+    batch_size = 1 if options.exact else options.batch_size
+    placement, paces = None, {}
+    if survey.samplings:
+        from mpvideo.batch.estimate import measure_pace
+        from mpvideo.device import choose_placement
+
+        placement = choose_placement(options.device, options.dtype, compiled=options.compiled)
+        for sources, first in survey.firsts.items():
+            paces[measure_pace(first, placement, batch_size)] = survey.work(sources)
+    tell_expected(paces, placement, batch_size=batch_size, as_json=options.as_json)
+    if rehearsal.refusals:
+        raise MPVideoError(f"{counted(rehearsal.refusals, 'video')} of {plan.mine:,} could not be made")
 
 
-class Reporter:
-    """Tells of every video: a `mpvideo.batch.runner.Watcher` for people and programs.
+def make_stream(source: Callable[[Callable[[], bool]], Iterator[Planned | None]], options: Options) -> None:
+    """Makes videos that are asked for while others are made.
 
     Args:
-        ticker: the progress that is shown.
-        shown: the overviews in the making.
-        device: the device that was asked for.
-        total: how many videos are to be made.
-        quiet: tell of errors only.
-        as_json: one object a line on standard output.
+        source: given what says whether to stop, gives what is asked for; None where for now there is nothing.
+        options: how.
+
+    Raises: as `make`.
+    """
+    run = _Run(options, _Survey(), began=time.monotonic(), planned=None, missing=None)
+
+    def to_make(watcher: Reporter) -> Iterator[Request | None]:
+        return stream_to_make(source(watcher.stopping), options.checker(), watcher)
+
+    with Journal(options.journal) as journal:
+        journal.write("begin", share=str(options.share), planned=None, found=0)
+        run.run(to_make, journal, None)
+
+
+class _Survey:
+    """What is found out about all requests at the first look.
+
+    Attributes:
+        samplings: how many are to be made with which checkpoint and settings of the sampler.
+        firsts: the first request of each checkpoint.
+    """
+
+    def __init__(self) -> None:
+        self.samplings: Counter[tuple[Sources, SamplingConfig]] = Counter()
+        self.firsts: dict[Sources, Request] = {}
+        self._warnings: dict[str, None] = {}
+        self._looks: set[object] = set()
+        self._guided: dict[Sources, bool] = {}
+
+    def look(self, planned: Planned, fate: Fate) -> None:
+        """Takes note of a request."""
+        if not isinstance(planned, Request) or fate != Fate.MAKE:
+            return
+        sources = planned.sources
+        self.samplings[sources, planned.sampling] += 1
+        self.firsts.setdefault(sources, planned)
+        self._guided[sources] = self._guided.get(sources, False) or planned.sampling.guidance != 1
+        look = (planned.path.suffix, planned.encoding, sources)
+        if look not in self._looks:
+            self._looks.add(look)
+            channels = sources.checkpoint.config.video.pixel_channels
+            for warning in warnings_about(planned.path, channels=channels, encoding=planned.encoding):
+                self._warnings[warning] = None
+
+    def work(self, only: Sources | None = None) -> tuple[int, int]:
+        """How many videos are to be made, and evaluations of the network for them; by one checkpoint or by all."""
+        from mpvideo.generation import count_evaluations
+
+        mine = {key: count for key, count in self.samplings.items() if only in (None, key[0])}
+        return sum(mine.values()), sum(count_evaluations(sampling) * count for (_, sampling), count in mine.items())
+
+    def is_guided(self, sources: Sources) -> bool:
+        """Whether a video of theirs is made under guidance; they may be unknown, if jobs come as they come."""
+        return self._guided.get(sources, True)
+
+    def warnings(self) -> Iterator[str]:
+        """What the user should know."""
+        yield from self._warnings
+        if any(sources.guide is not None and not guided for sources, guided in self._guided.items()):
+            yield "--guide has no effect at --guidance 1"
+
+
+class _Run:
+    """One run.
+
+    Args:
+        options: how it is made.
+        survey: of its requests.
+        began: when, by `time.monotonic`.
+        planned: how many videos fall to it; None if that is not known.
+        missing: how many of these are to be made.
     """
 
     def __init__(
-        self, ticker: Ticker, shown: Shown, device: DeviceName, total: int, *, quiet: bool, as_json: bool
+        self, options: Options, survey: _Survey, *, began: float, planned: int | None, missing: int | None
     ) -> None:
-        self._ticker, self._shown, self._total, self._quiet, self._as_json = ticker, shown, total, quiet, as_json
-        self._device_words = [] if device == "auto" else ["--device", device]
-        self.evaluated = ticker.advance
-        self.smaller_batch = smaller_batch_warning(ticker)
-        self._failures: list[MPVideoError] = []
+        self._options, self._survey, self._planned, self._missing = options, survey, planned, missing
+        self._began = began
+        self._models: dict[Sources, Model] = {}
+        self._ticker = Ticker()
 
-    def made(self, video: "Video[Request]", record: "Record", size: tuple[int, int]) -> None:
-        """Says that a file is there: its path or record to programs, and a summary to people."""
-        request, (width, height) = video.job, size
-        path, rate = request.path, Fraction(request.encoding.rate)
-        # Unlike the one in the file, this command names folders, and the device and the format if they were asked for.
-        format_words = ["--format", str(request.encoding.format)] if path == STANDARD_OUTPUT else []
-        again = video.model.recorder.command(
-            record,
-            ckpt=request.sources.ckpt,
-            guide=request.sources.guide_ckpt,
-            extra=[*self._device_words, *format_words, "--out", literal(path)],
-        )
-        name = f"{printable(record.class_name)}, " if record.class_name else ""
-        self._shown.add(video, record)
-        with self._ticker.paused():
-            if path == STANDARD_OUTPUT:
-                pass  # that has the video
-            elif self._as_json:
-                about = {"path": str(path), "width": width, "height": height, "fps": float(rate)}
-                write_result(json.dumps({**about, **record.to_dict(), "command": again}) + "\n")
-            else:
-                write_path(path)
-            tell(
-                f"{printable(path)}: {name}{counted(request.frames, 'frame')} of {width}x{height}, "
-                f"{float(request.frames / rate):.1f} s\nagain (with -y or another --out): {again}",
-                quiet=self._quiet,
+    def run(
+        self,
+        to_make: Callable[[Reporter], Iterator[Request | None]],
+        journal: Journal,
+        overviews: Overviews | None,
+    ) -> None:
+        """Makes what is to be made, and says how it went."""
+        options = self._options
+        with ExitStack() as stack:
+            shown = Shown(())
+            if overviews is not None:
+                shown = stack.enter_context(overviews.writing(as_json=options.as_json, missing=self._missing or 0))
+            placement = self._placement() if self._missing != 0 else None
+            self._ticker = stack.enter_context(
+                progress("sampling", self._evaluations(), "evaluations", quiet=options.quiet or self._missing == 0)
             )
+            stopping = stack.enter_context(Stopping(self._say_stopping))
+            reporter = Reporter(
+                self._ticker,
+                shown,
+                journal,
+                options.device,
+                total=self._planned,
+                stopping=lambda: bool(stopping),
+                quiet=options.quiet,
+                as_json=options.as_json,
+            )
+            requests = to_make(reporter)
+            if placement is None:
+                for _ in requests:  # none: it tells of those that are there, or cannot be made
+                    pass
+            else:
+                self._make(requests, placement, reporter)
+            if stopping and self._left(reporter) != 0:
+                with self._ticker.paused():
+                    self._stop(reporter, journal, stopping)
+        self._end(reporter, journal)
 
-    def failed(self, request: Request, error: MPVideoError) -> None:
-        """Says what could not be made, and why; of a single video the end of the program says it."""
-        self._failures.append(error)
-        if self._total > 1:
+    def _make(self, requests: Iterator[Request | None], placement: "Placement", reporter: Reporter) -> None:
+        from mpvideo.batch.runner import make_videos
+
+        options = self._options
+        make_videos(
+            requests,
+            load=lambda sources: self._load(sources, placement),
+            batch_size=1 if options.exact else options.batch_size,
+            overwrite=options.overwrite,
+            watcher=reporter,
+        )
+
+    def _placement(self) -> "Placement":
+        # All that can be known is known to be right before torch, which takes a second, is imported.
+        from mpvideo.device import choose_placement
+
+        options = self._options
+        placement = choose_placement(options.device, options.dtype, compiled=options.compiled)
+        for warning in placement.warnings:
+            tell(f"warning: {warning}", quiet=options.quiet)
+        return placement
+
+    def _load(self, sources: Sources, placement: "Placement") -> "Model":
+        """The model of a checkpoint: one that is loaded still, or else read now."""
+        model = self._models.pop(sources, None)
+        if model is None:
+            while len(self._models) >= _MODELS:
+                del self._models[next(iter(self._models))]
+            try:
+                model = sources.load(placement)
+            except OutOfMemoryError:
+                if not self._models:
+                    raise
+                self._models.clear()
+                model = sources.load(placement)
             with self._ticker.paused():
-                name, words = printable(request.path), printable(error.message, 5000)
-                tell(f"error: {words if name in words else f'{name}: {words}'}")
-                if error.hint:
-                    tell(f"hint: {printable(error.hint, 5000)}")
+                self._tell_of(model, sources, placement)
+        self._models[sources] = model  # the last, which is given up last
+        return model
 
-    def stopping(self) -> bool:
-        """Never yet."""
-        return False
+    def _tell_of(self, model: "Model", sources: Sources, placement: "Placement") -> None:
+        from mpvideo.unlabelled import unlabelled_warning
 
-    def end(self) -> None:
-        """Raises what the program ends with, if not all went well."""
-        if not self._failures:
-            return
-        if self._total == 1:
-            raise self._failures[0]
-        raise some_failed(self._failures, self._total)
+        quiet = self._options.quiet
+        tell(f"{printable(sources.checkpoint.name)} on {placement}", quiet=quiet)
+        if not quiet and model.guide is None and self._survey.is_guided(sources):
+            words = unlabelled_warning(model)
+            tell(f"warning: {words}", quiet=words is None)
 
+    def _evaluations(self) -> int | None:
+        """How many there are to make; None if that is not known."""
+        return self._survey.work()[1] if self._missing else self._missing
 
-def write_path(path: Path) -> None:
-    """Writes the path of a finished file to standard output."""
-    # A terminal gets no control characters, a program the name as it is.
-    write_result(f"{printable(path, 10_000) if sys.stdout.isatty() else path}\n")
+    def _say_stopping(self) -> None:
+        self._ticker.say("stopping after this step; once more ends at once")
 
+    def _left(self, reporter: Reporter) -> int | None:
+        """How many videos nothing is known of yet; None if it is not known how many there are."""
+        return None if self._planned is None else self._planned - reporter.counts.total()
 
-def some_failed(failures: list[MPVideoError], total: int) -> MPVideoError:
-    """The error for videos that could not be made, with the exit code that all failures share, or else 1."""
-    error = MPVideoError(f"{counted(len(failures), 'video')} of {total:,} could not be made")
-    codes = {failure.exit_code for failure in failures}
-    error.exit_code = codes.pop() if len(codes) == 1 else ExitCode.FAILED
-    return error
+    def _stop(self, reporter: Reporter, journal: Journal, stopping: Stopping) -> NoReturn:
+        """Says what is left, and ends the program."""
+        left = self._left(reporter)
+        journal.write("stopped", left=left)
+        rest = "" if left is None else f", {counted(left, 'video')} left; the same command makes what is missing"
+        tell(f"stopped after {self._seconds:.1f} s: {reporter.summary}{rest}")
+        stopping.end()
+
+    def _end(self, reporter: Reporter, journal: Journal) -> None:
+        """Says how it went."""
+        journal.write("end")
+        failure = reporter.failure
+        if self._planned != 1:
+            tell(f"done in {self._seconds:.1f} s: {reporter.summary}", quiet=self._options.quiet)
+        elif failure is None:
+            tell(f"done in {self._seconds:.1f} s", quiet=self._options.quiet)
+        if failure is not None:
+            raise failure
+
+    @property
+    def _seconds(self) -> float:
+        return time.monotonic() - self._began

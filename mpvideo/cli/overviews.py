@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import os
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -19,8 +21,8 @@ if TYPE_CHECKING:
     from mpvideo.batch.request import Request
     from mpvideo.cli.requests import Requests
     from mpvideo.generation import Video
-    from mpvideo.record import Record
     from mpvideo.video.contact_sheet import SheetWriter
+    from mpvideo.video.decode import Frames
     from mpvideo.video.grid import GridWriter
 
 OVERVIEW_PANEL = "All videos in one"
@@ -50,22 +52,23 @@ class Overviews:
     """Which overviews a run makes, and how.
 
     Attributes:
+        requests: the videos that they show.
         grid, sheet: where they go; None for none.
         encoding: how the grid is written.
         overwrite: whether existing files may be replaced.
     """
 
+    requests: "Requests"
     grid: Path | None
     sheet: Path | None
     encoding: Encoding
     overwrite: bool
 
-    def check(self, requests: "Requests", *, side: int) -> tuple[str, ...]:
+    def check(self, *, missing: int) -> tuple[str, ...]:
         """Makes sure, before any work, that they can be written; returns warnings about what they will not show.
 
         Args:
-            requests: the videos.
-            side: width and height of each, in pixels.
+            missing: how many of the videos are still to be made.
 
         Raises:
             UsageError: a wrong name, one that a video has, or too many videos.
@@ -77,65 +80,101 @@ class Overviews:
         wanted = [path for path in (self.grid, self.sheet) if path is not None]
         if not wanted:
             return ()
-        taken = Taken()
-        for path in (*(request.path for request in requests), *wanted):
+        taken, count = Taken(), len(self.requests)
+        for path in (*(request.path for request in self.requests), *wanted):
             if not taken.take(path):
                 raise UsageError(f"--grid and --sheet must have names of their own, got {printable(path)}")
-        if self.sheet is not None:
-            check_sheet(self.sheet, len(requests), overwrite=self.overwrite)
-        if self.grid is None:
+        if self.sheet is not None and self._is_due(self.sheet, missing):
+            check_sheet(self.sheet, count, overwrite=self.overwrite)
+        if self.grid is None or not self._is_due(self.grid, missing):
             return ()
-        check_grid(self.grid, len(requests), width=side, height=side, encoding=self.encoding, overwrite=self.overwrite)
+        side = self.requests.sources.checkpoint.config.pixel_size
+        check_grid(self.grid, count, width=side, height=side, encoding=self.encoding, overwrite=self.overwrite)
         return warnings_about(self.grid, channels=3, encoding=self.encoding)
 
     @contextmanager
-    def writing(self, *, as_json: bool) -> Iterator["Shown"]:
+    def writing(self, *, missing: int, as_json: bool) -> Iterator["Shown"]:
         """What takes the videos; when the block ends well, the overviews are written and their paths told."""
         from mpvideo.video.contact_sheet import SheetWriter
         from mpvideo.video.grid import GridWriter
 
         with ExitStack() as stack:
             writers: list[GridWriter | SheetWriter] = []
-            if self.grid is not None:
+            if self.grid is not None and self._is_due(self.grid, missing):
                 writers.append(
                     stack.enter_context(GridWriter(self.grid, encoding=self.encoding, overwrite=self.overwrite))
                 )
-            if self.sheet is not None:
+            if self.sheet is not None and self._is_due(self.sheet, missing):
                 writers.append(stack.enter_context(SheetWriter(self.sheet, overwrite=self.overwrite)))
             shown = Shown(writers)
             yield shown
+            shown.finish()
         for path in (self.grid, self.sheet):
-            if path is not None and shown.videos:
-                write_result(f"{json.dumps({'path': str(path), 'videos': shown.videos}) if as_json else path}\n")
+            if path is not None and (shown.videos or not missing):
+                write_result(f"{json.dumps({'path': str(path), 'videos': len(self.requests)}) if as_json else path}\n")
+
+    def _is_due(self, path: Path, missing: int) -> bool:
+        """Whether it has to be made: not where it is there, and so are all videos."""
+        return missing > 0 or not os.path.lexists(path)
 
 
 class Shown:
-    """The overviews in the making."""
+    """The overviews in the making; they show videos in the order of their numbers."""
 
     def __init__(self, writers: Sequence["GridWriter | SheetWriter"]) -> None:
         self._writers = writers
+        self._found: deque[Request] = deque()
         self.videos = 0
 
-    def add(self, video: "Video[Request]", record: "Record") -> None:
-        """Adds a video, called by its class and seed."""
-        name = record.class_name
-        if name is None and record.class_index is not None:
-            name = f"class {record.class_index}"
-        caption = f"seed {record.seed}" if name is None else f"{name}, seed {record.seed}"
+    def add(self, video: "Video[Request]") -> None:
+        """Adds a video, behind those with smaller numbers that were found."""
+        if self._writers:
+            self._add_found(before=video.job.index)
+            self._add(video.job, video.frames[: video.job.frames])
+
+    def add_found(self, request: "Request") -> None:
+        """Adds a video whose file is there already: as it looks in that file."""
+        if self._writers:
+            self._found.append(request)
+
+    def finish(self) -> None:
+        """Adds what is still to be added."""
+        self._add_found(before=None)
+
+    def _add_found(self, before: int | None) -> None:
+        from mpvideo.evaluation.folder import sampled_videos
+
+        while self._found and (before is None or self._found[0].index < before):
+            request = self._found.popleft()
+            (frames,) = sampled_videos((request.path,), size=request.sources.checkpoint.config.pixel_size)
+            self._add(request, frames)
+
+    def _add(self, request: "Request", frames: "Frames") -> None:
+        from mpvideo.record import class_name
+
+        name = class_name(request.class_index, request.sources.checkpoint.config.classes)
+        if name is None and request.class_index is not None:
+            name = f"class {request.class_index}"
+        caption = f"seed {request.seed}" if name is None else f"{name}, seed {request.seed}"
         for writer in self._writers:
-            writer.add(video.frames[: video.job.frames], caption)
+            writer.add(frames, caption)
         self.videos += 1
 
 
-def overviews_of(grid: Path | None, sheet: Path | None, *, out: Path, encoding: Encoding, overwrite: bool) -> Overviews:
-    """What --grid and --sheet ask for.
+def overviews_of(
+    requests: "Requests", grid: Path | None, sheet: Path | None, *, out: Path, overwrite: bool
+) -> Overviews | None:
+    """What --grid and --sheet ask for, if anything.
 
     Args:
+        requests: the videos.
         grid, sheet: the options.
-        out: what the videos are called.
-        encoding: how they are written; a grid of another format takes its own default quality.
+        out: what the videos are called; a grid of another format takes its own default quality.
         overwrite: whether existing files may be replaced.
     """
+    if grid is None and sheet is None:
+        return None
+    encoding = requests.encoding
     if grid is not None and grid.suffix.lower() not in encoding.format_for(out).suffixes:
         encoding = dataclasses.replace(encoding, format=None, crf=None, lossless=False)
-    return Overviews(grid=grid, sheet=sheet, encoding=encoding, overwrite=overwrite)
+    return Overviews(requests=requests, grid=grid, sheet=sheet, encoding=encoding, overwrite=overwrite)

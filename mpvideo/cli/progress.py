@@ -30,12 +30,12 @@ class Ticker:
 
 
 @contextmanager
-def progress(title: str, total: int, unit: str, *, quiet: bool, done: int = 0) -> Iterator[Ticker]:
+def progress(title: str, total: int | None, unit: str, *, quiet: bool, done: int = 0) -> Iterator[Ticker]:
     """Shows on standard error how much of `total` is done; yields what to tell.
 
     Args:
         title: what is going on.
-        total: amount of all work.
+        total: amount of all work; None if that is not known.
         unit: what is counted, in the plural.
         quiet: show nothing.
         done: how much of it was done before.
@@ -73,7 +73,7 @@ def smaller_batch_warning(ticker: Ticker) -> Callable[[int, int], None]:
 class _Bar(Ticker):
     """Progress as a bar in the terminal's last line."""
 
-    def __init__(self, bar: Progress, title: str, total: int, done: int) -> None:
+    def __init__(self, bar: Progress, title: str, total: int | None, done: int) -> None:
         self.bar = bar
         self.task = bar.add_task(title, total=total, completed=done, words="")
 
@@ -97,7 +97,7 @@ class _Bar(Ticker):
 class _Lines(Ticker):
     """Progress as lines of text."""
 
-    def __init__(self, title: str, total: int, unit: str, done: int) -> None:
+    def __init__(self, title: str, total: int | None, unit: str, done: int) -> None:
         self.title, self.total, self.unit = title, total, unit
         self.begun_at = self.done = done
         self.began = self.printed = time.monotonic()
@@ -105,11 +105,15 @@ class _Lines(Ticker):
     def advance(self, amount: int, words: str = "") -> None:
         self.done += amount
         now = time.monotonic()
-        if amount < 0 or (now - self.printed < LINE_INTERVAL and self.done < self.total):
+        if amount < 0 or (now - self.printed < LINE_INTERVAL and self.done != self.total):
             return
         self.printed = now
-        left = (now - self.began) / (self.done - self.begun_at) * (self.total - self.done)
-        tell(f"{self.title}: {self.done}/{self.total} {self.unit}, {left:.0f} s left{words and f', {words}'}")
+        words = words and f", {words}"
+        if self.total is None:
+            tell(f"{self.title}: {self.done} {self.unit}{words}")
+        else:
+            left = (now - self.began) / (self.done - self.begun_at) * (self.total - self.done)
+            tell(f"{self.title}: {self.done}/{self.total} {self.unit}, {left:.0f} s left{words}")
 
     def say(self, line: str) -> None:
         tell(line)

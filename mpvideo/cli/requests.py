@@ -116,6 +116,7 @@ class Requests:
             encoding=self.encoding,
             exact=self.exact,
             metadata=self.metadata,
+            makes_folders=self.names.makes_folders,
         )
 
 

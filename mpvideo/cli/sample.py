@@ -41,14 +41,17 @@ from mpvideo.cli.sampling import (
 )
 from mpvideo.cli.writing import (
     CrfValue,
+    DryRun,
     FilterName,
     FormatName,
     Fps,
+    JournalPath,
     Loop,
     Lossless,
     NoMetadata,
     Overwrite,
     Scale,
+    Shard,
 )
 from mpvideo.errors import UsageError
 from mpvideo.formats import STANDARD_OUTPUT
@@ -152,6 +155,9 @@ def sample(
     sheet: SheetPath = None,
     overwrite: Overwrite = False,
     no_metadata: NoMetadata = False,
+    shard: Shard = None,
+    journal: JournalPath = None,
+    dry_run: DryRun = False,
     device: Device = "auto",
     dtype: Dtype = "auto",
     compiled: Compile = False,
@@ -166,8 +172,8 @@ def sample(
 
     Where an option takes a list, with commas in between, every combination is made. The paths of finished files go to
     standard output, everything else to standard error. The same command makes the same bytes again on the same machine
-    in the same dtype. With every file comes a command that makes it alone, the same up to rounding; it leaves an
-    existing file as it is, so give it another --out, or -y.
+    in the same dtype. With every file comes a command that makes it alone, the same up to rounding. What is there
+    already, made with the same settings and weights, is not made again: after a crash, the same command makes the rest.
 
     \b
     mpvideo sample --class 207 --frames 32 --out dog.mp4
@@ -175,19 +181,22 @@ def sample(
     mpvideo sample --class "red cat hops" --seed 0-3 --out "cat-{seed}.gif" --grid cats.mp4
     mpvideo sample --class 207,208 --guidance 1,1.5 --out "runs/{class_name}/{guidance}.mp4"
     """
-    from mpvideo.cli.making import make
+    from mpvideo.cli.making import Options, make, share_of
 
     if as_json and out == STANDARD_OUTPUT:
         raise UsageError("--json cannot be given together with --out -: standard output has the video")
-    requests = requests_of(context.params)
-    make(
-        requests,
-        overviews_of(grid, sheet, out=out, encoding=requests.encoding, overwrite=overwrite),
+    options = Options(
         device=device,
         dtype=dtype,
         compiled=compiled,
-        batch_size=1 if exact else batch_size,
+        batch_size=batch_size,
+        exact=exact,
         overwrite=overwrite,
         quiet=quiet,
         as_json=as_json,
+        journal=journal,
+        share=share_of(shard),
+        dry_run=dry_run,
     )
+    requests = requests_of(context.params)
+    make(requests, options, overviews_of(requests, grid, sheet, out=out, overwrite=overwrite))

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import signal
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -14,7 +13,7 @@ from mpvideo.cli.options import AsJson, Quiet, usage_errors
 from mpvideo.cli.streams import tell, write_result
 from mpvideo.cli.watching import TerminalWatcher
 from mpvideo.config import MIN_FPS, DeviceName, ModelConfig, VideoConfig
-from mpvideo.errors import ExitCode, UsageError
+from mpvideo.errors import UsageError
 from mpvideo.text import printable
 from mpvideo.training.recipe import PRESETS, Preset, PresetName, Recipe, TrainedCodec, codec_config
 
@@ -327,8 +326,8 @@ def train(
             done = run.train()
         if processes.first:
             _report(out, plan, done=done, as_json=as_json, quiet=quiet)
-    if watcher.signals:
-        raise SystemExit(ExitCode.INTERRUPTED if watcher.signals[0] == signal.SIGINT else ExitCode.TERMINATED)
+    if watcher.wish:
+        watcher.wish.end()
 
 
 def _recipe(preset: Preset, **given: Any) -> Recipe:

@@ -1,19 +1,12 @@
 """Shows how a training goes, and turns signals into a wish to end it."""
 
-import signal
-import time
 from contextlib import ExitStack, suppress
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import Self
 
 from mpvideo.cli.progress import Ticker, progress
+from mpvideo.cli.stopping import Stopping
 from mpvideo.cli.streams import tell
-from mpvideo.errors import ExitCode
-
-_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
-
-_SAME_KEY = 2.0
-"""Seconds in which signals count as one: of a Ctrl-C the terminal tells every process, and torchrun does so again."""
 
 
 class TerminalWatcher:
@@ -25,22 +18,18 @@ class TerminalWatcher:
         quiet: show nothing.
 
     Attributes:
-        signals: those that came.
+        wish: whether to end.
     """
 
     def __init__(self, *, quiet: bool) -> None:
         self.quiet = quiet
-        self.signals: list[int] = []
+        words = "saving; once more ends at once, and what came after the last snapshot is lost"
+        self.wish = Stopping(lambda: self.say(words))
         self._bars = ExitStack()
         self._ticker, self._phase, self._done = Ticker(), "", 0
-        self._before: dict[int, object] = {}
-        self._first_came = 0.0
 
     def __enter__(self) -> Self:
-        for number in _SIGNALS:
-            self._before[number] = signal.getsignal(number)
-            if self._before[number] != signal.SIG_IGN:  # under nohup a hang-up is to stay ignored
-                signal.signal(number, self._note)
+        self.wish.__enter__()
         return self
 
     def __exit__(
@@ -48,17 +37,7 @@ class TerminalWatcher:
     ) -> None:
         with suppress(OSError):
             self._bars.close()
-        for number, handler in self._before.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self.signals.append(number)
-        if len(self.signals) == 1:
-            self._first_came = time.monotonic()
-            with suppress(OSError):  # the terminal may be what went away
-                self.say("saving; once more ends at once, and what came after the last snapshot is lost")
-        elif time.monotonic() - self._first_came > _SAME_KEY:
-            raise SystemExit(ExitCode.INTERRUPTED if number == signal.SIGINT else ExitCode.TERMINATED)
+        self.wish.__exit__(kind, error, trace)
 
     def say(self, line: str) -> None:
         """Shows a line above the bar."""
@@ -77,4 +56,4 @@ class TerminalWatcher:
 
     def stopping(self) -> bool:
         """Whether a signal came."""
-        return bool(self.signals)
+        return bool(self.wish)

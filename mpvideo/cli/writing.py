@@ -1,5 +1,6 @@
 """Options of the commands that write videos: in which format, how large, and how good."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -8,6 +9,7 @@ from mpvideo.cli.options import usage_errors
 from mpvideo.formats import FORMATS, Encoding, Filter
 
 FILE_PANEL = "How to write the files"
+RUN_PANEL = "Which part to make, and what to note"
 
 FormatName = Annotated[
     str | None,
@@ -77,12 +79,46 @@ Loop = Annotated[
     ),
 ]
 Overwrite = Annotated[
-    bool, typer.Option("--overwrite", "-y", help="Replace existing files.", rich_help_panel=FILE_PANEL)
+    bool,
+    typer.Option(
+        "--overwrite",
+        "-y",
+        help="Replace files that were not made with the same settings.",
+        rich_help_panel=FILE_PANEL,
+    ),
 ]
 
 NoMetadata = Annotated[
     bool,
     typer.Option("--no-metadata", help="Keep no record of how it was made in the file.", rich_help_panel=FILE_PANEL),
+]
+
+
+Shard = Annotated[
+    str | None,
+    typer.Option(
+        "--shard",
+        metavar="N/OF",
+        help="Make every OF-th video only, as number N of OF processes that need not know of each other: 3/16.",
+        rich_help_panel=RUN_PANEL,
+    ),
+]
+JournalPath = Annotated[
+    Path | None,
+    typer.Option(
+        "--journal",
+        metavar="FILE",
+        help="Append what becomes of every video to this file, as JSON lines.",
+        rich_help_panel=RUN_PANEL,
+    ),
+]
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run",
+        help="Make nothing: print what would be made, how many, and how long it would take, measured on the spot.",
+        rich_help_panel=RUN_PANEL,
+    ),
 ]
 
 

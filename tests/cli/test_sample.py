@@ -35,9 +35,18 @@ def files(folder: Path) -> list[str]:
 def again(stderr: str) -> list[str]:
     """Arguments of the first command that makes a video again."""
     line = next(line for line in stderr.splitlines() if line.startswith("again "))
-    program, *words = shlex.split(line.removeprefix("again (with -y or another --out): "))
+    program, *words = shlex.split(line.removeprefix("again (with another --out): "))
     assert program == "mpvideo"
     return words
+
+
+def made_once_more(name: str, program: Program, words: list[str]) -> bytes:
+    """What is in a file, which the command makes anew, the same to the byte, when it is gone."""
+    made = Path(name).read_bytes()
+    Path(name).unlink()
+    assert program(*words).code == 0
+    assert Path(name).read_bytes() == made
+    return made
 
 
 def start(*arguments: object, cwd: Path, **options: object) -> "subprocess.Popen[str]":
@@ -90,8 +99,7 @@ def test_a_blend_and_what_its_record_says(program: Program, ckpt: Path) -> None:
     assert record is not None
     assert (record["class"], record["seed"]) == ([[0, 0.5], [2, 1.5]], [[3, 1.0], [8, 3.0]])
     assert " --class 0:0.5+2:1.5 --seed 3:1+8:3 " in record["command"]
-    made = Path("a.gif").read_bytes()
-    assert program(*again(done.stderr), "-y").code == 0
+    made = made_once_more("a.gif", program, again(done.stderr))
     assert Path("a.gif").read_bytes() == made
     assert program("sample", "--like", "a.gif", "--ckpt", ckpt, "--out", "b.gif").code == 0
     assert Path("b.gif").read_bytes() == made
@@ -159,10 +167,8 @@ def test_the_printed_command_makes_the_same_bytes(program: Program, ckpt: Path) 
     words = again(first.stderr)
     for some in ("--sampler euler", "--steps 2", "--guidance 1.5", "--frames 2", "--fps 12.5", "--scale 3", "--crf 20"):
         assert some in shlex.join(words)
-    made = Path("a.mp4").read_bytes()
-    assert program(*words).code == 5, "what is there is kept"
-    assert program(*words, "-y").code == 0
-    assert Path("a.mp4").read_bytes() == made
+    assert program(*words, "--device", "auto").stderr.startswith("a.mp4: there already, made with these settings\n")
+    made_once_more("a.mp4", program, words)
 
 
 def test_the_same_video_has_the_same_bytes_under_any_name(program: Program, ckpt: Path) -> None:
@@ -417,7 +423,7 @@ def test_a_narrow_terminal_breaks_no_line_that_will_be_copied(ckpt: Path, tmp_pa
         words = ["mpvideo", "sample", "--ckpt", str(ckpt), "--class", "1", "--seed", str(seed), "--steps", "20"]
         words += ["--dtype", "float32"]
         assert path in lines
-        assert f"again (with -y or another --out): {shlex.join([*words, '--out', path])}" in lines
+        assert f"again (with another --out): {shlex.join([*words, '--out', path])}" in lines
     assert files(folder) == ["0.gif", "1.gif"]
 
 

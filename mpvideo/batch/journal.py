@@ -1,0 +1,174 @@
+"""The journal of a batch: JSON lines, one for each thing that happened, on the disk before anything else does.
+
+Every line is an object with `time` (UTC, ISO 8601) and `state`:
+
+    begin       a run began: its `share` of the batch (such as 3/16), how many videos are `planned` for it (null if that
+                is not known), and how many of these it `found` finished
+    made        a file is complete: `path`, `seconds` since the one before
+    failed      a video could not be made: `path` or `where`, `error`, `code` (exit code)
+    stopped     the run was stopped, with so many `left`
+    end         the run is over
+
+A run that ends without `stopped` or `end` was killed, or is going on. It is appended to and never rewritten.
+"""
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from io import FileIO
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from mpvideo.batch.share import Share
+from mpvideo.errors import MPVideoError
+from mpvideo.files import reason, write_all, write_error
+from mpvideo.text import printable
+
+_LONGEST = 1 << 20  # characters of a line
+
+
+class Journal:
+    """A journal to be written, as a context.
+
+    Args:
+        path: the file, made if need be; None for no journal.
+
+    Raises:
+        OutputError: on entering and on writing: the system refused.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._file: FileIO | None = None
+
+    def __enter__(self) -> Self:
+        if self._path is not None:
+            try:
+                self._file = self._path.open("ab+", buffering=0)
+                size = self._file.seek(0, os.SEEK_END)
+                if size:
+                    self._file.seek(size - 1)
+                    if self._file.read(1) != b"\n":
+                        write_all(self._file, b"\n")  # behind what a killed process left of its last line
+            except OSError as error:
+                self._close()
+                raise write_error(self._path, error) from error
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        if self._file is not None:
+            with contextlib.suppress(OSError):
+                self._file.close()
+            self._file = None
+
+    def write(self, state: str, **about: Any) -> None:
+        """Appends a line and has it put on the disk."""
+        if self._file is None or self._path is None:
+            return
+        line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "state": state, **about}
+        try:
+            write_all(self._file, json.dumps(line).encode("ascii") + b"\n")
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise write_error(self._path, error) from error
+
+
+@dataclass
+class Run:
+    """The last run that a journal tells of.
+
+    Attributes:
+        path: the journal.
+        share: which part of the batch it made.
+        began, latest: times of its first and its latest line.
+        planned, found: how many videos fell to it, and how many of these it found finished.
+        made: how many it made.
+        failed: what could not be made, by its path or place: the error.
+        ended: `end` or `stopped`; None if it was killed, or goes on.
+        seconds: what the videos took that it made.
+    """
+
+    path: Path
+    share: str = "1/1"
+    began: str = ""
+    latest: str = ""
+    planned: int | None = None
+    found: int = 0
+    made: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
+    ended: str | None = None
+    seconds: float = 0.0
+
+    @property
+    def left(self) -> int | None:
+        """How many are neither there nor failed; None where it is not known how many there are."""
+        return None if self.planned is None else self.planned - self.found - self.made - len(self.failed)
+
+
+def read_journal(path: Path) -> Run:
+    """The last run that a journal tells of.
+
+    Raises:
+        MPVideoError: the file cannot be read, or tells of no run.
+    """
+    run: Run | None = None
+    try:
+        for line in _lines(path):
+            if line.get("state") == "begin":
+                run = Run(path, share=str(line.get("share", "1/1")), began=str(line.get("time", "")))
+            if run is not None:
+                _note(run, line)
+    except OSError as error:
+        raise MPVideoError(f"the journal {printable(path)} cannot be read: {reason(error)}") from error
+    if run is None:
+        raise MPVideoError(f"{printable(path)} tells of no run", hint="`mpvideo batch` writes journals.")
+    return run
+
+
+def _note(run: Run, line: dict[str, Any]) -> None:
+    state, where = line.get("state"), str(line.get("path", line.get("where")))
+    run.latest = str(line.get("time", ""))
+    if state == "begin":
+        planned, found = line.get("planned"), line.get("found")
+        run.planned = planned if isinstance(planned, int) else None
+        run.found = found if isinstance(found, int) else 0
+    elif state == "made":
+        run.made += 1
+        seconds = line.get("seconds")
+        run.seconds += seconds if isinstance(seconds, int | float) else 0.0
+    elif state == "failed":
+        run.failed[where] = str(line.get("error"))
+    elif state in ("end", "stopped"):
+        run.ended = str(state)
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The objects in a file of JSON lines; what is none, such as half a line of a killed process, is passed over."""
+    with path.open(encoding="utf-8", errors="replace") as file:
+        while text := file.readline(_LONGEST):
+            with contextlib.suppress(ValueError, RecursionError):
+                line = json.loads(text)
+                if isinstance(line, dict):
+                    yield line
+
+
+def journal_of(jobs: Path, share: Share) -> Path:
+    """Where the journal of a file of jobs is: beside it; with several shares one each, as appending is not shared."""
+    part = "" if share.count == 1 else f".{share.number}-of-{share.count}"
+    return jobs.with_name(f"{jobs.name}{part}.journal")
+
+
+def journals_of(jobs: Path) -> list[Path]:
+    """All journals of a file of jobs that there are."""
+    return sorted(
+        path for path in jobs.parent.iterdir() if path.name.startswith(f"{jobs.name}.") and path.suffix == ".journal"
+    )

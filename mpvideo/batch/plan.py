@@ -1,0 +1,214 @@
+"""What of a batch is to be done: everything is looked at once before any work, and again as it is made."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Protocol
+
+from mpvideo.batch.names import Taken, same_file
+from mpvideo.batch.request import Request
+from mpvideo.batch.resume import Finished
+from mpvideo.batch.share import Share
+from mpvideo.errors import MPVideoError, OutputError, UsageError
+from mpvideo.formats import STANDARD_OUTPUT, enlargement
+from mpvideo.text import printable
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unusable:
+    """A job that asks for something that cannot be.
+
+    Attributes:
+        index: its number in the batch.
+        where: where it is written, for messages.
+        error: why it cannot be.
+    """
+
+    index: int
+    where: str
+    error: MPVideoError
+
+
+Planned = Request | Unusable
+"""What a source of a batch gives: requests, and in their places what is wrong."""
+
+
+class Fate(IntEnum):
+    """What becomes of a request."""
+
+    MAKE = 0
+    FOUND = 1
+    REFUSED = 2
+    ELSEWHERE = 3
+
+
+class Checker:
+    """Looks at requests one by one: may their files be written, and are they there already?
+
+    Args:
+        share: which of them fall to this process.
+        finished: recognises those that are there.
+        overwrite: whether files that are something else may be replaced.
+    """
+
+    def __init__(self, *, share: Share, finished: Finished, overwrite: bool) -> None:
+        self.share, self._finished, self._overwrite = share, finished, overwrite
+        self.taken = Taken()
+        self._folders: dict[int, MPVideoError | None] = {}
+
+    def fate(self, request: Request) -> Fate:
+        """Whether a request is to be made or its file is there; its name is not looked at.
+
+        Raises:
+            MPVideoError: it cannot be made, and why.
+        """
+        if request.index not in self.share:
+            return Fate.ELSEWHERE
+        about = request.sources.checkpoint.config
+        enlargement(request.path, width=about.pixel_size, height=about.pixel_size, encoding=request.encoding)
+        try:
+            if request in self._finished:
+                return Fate.FOUND
+        except OutputError:
+            if not self._overwrite:
+                raise
+        self._check_place(request)
+        return Fate.MAKE
+
+    def _check_place(self, request: Request) -> None:
+        """Makes sure that the file can be written: of those that are not there, once for each folder."""
+        if os.path.lexists(request.path):
+            if (error := _place_error(request)) is not None:
+                raise error
+            return
+        key = hash((request.path.parent, request.path.suffix, request.encoding.format, request.makes_folders))
+        if key not in self._folders:
+            self._folders[key] = _place_error(request)
+        if (error := self._folders[key]) is not None:
+            raise error
+
+
+def _place_error(request: Request) -> MPVideoError | None:
+    from mpvideo.video import check_destination  # noqa: PLC0415 - numpy, which the command line does without at first
+
+    path = request.path
+    if request.makes_folders and path != STANDARD_OUTPUT and not path.parent.exists():
+        path = next(folder for folder in path.parents if folder.exists()) / path.name
+    try:
+        check_destination(path, overwrite=True, format_name=request.encoding.format)
+    except MPVideoError as error:
+        return error
+    return None
+
+
+class PlanWatcher(Protocol):
+    """Is told what of a batch is not to be made."""
+
+    def found(self, request: Request) -> None:
+        """Its file is there already, made with these settings."""
+        ...
+
+    def refused(self, planned: Planned, error: MPVideoError) -> None:
+        """It cannot be made, and why."""
+        ...
+
+
+@dataclass
+class Plan:
+    """What was found at the first look.
+
+    Attributes:
+        source: the requests; it can be gone through again and again, and gives the same every time.
+        fates: what becomes of each, a byte for each.
+        checker: what looked.
+    """
+
+    source: Iterable[Planned]
+    fates: bytearray
+    checker: Checker
+
+    def count(self, fate: Fate) -> int:
+        """How many have this fate."""
+        return self.fates.count(int(fate))
+
+    @property
+    def mine(self) -> int:
+        """How many fall to this process."""
+        return len(self.fates) - self.count(Fate.ELSEWHERE)
+
+    def to_make(self, watcher: PlanWatcher) -> Iterator[Request]:
+        """The requests that are to be made; of others that fall to this process, the watcher is told in their turn."""
+        for planned, fate in zip(self.source, self.fates, strict=False):
+            if fate != Fate.ELSEWHERE:
+                yield from _to_make(planned, self.checker, watcher, Fate(fate))
+
+
+def make_plan(
+    source: Iterable[Planned], checker: Checker, *, on_look: Callable[[Planned, Fate], None] | None = None
+) -> Plan:
+    """Looks at everything once.
+
+    Args:
+        source: the requests; it has to give the same whenever it is gone through.
+        checker: what looks.
+        on_look: told of each that falls to this process.
+
+    Raises:
+        UsageError: two requests have one file.
+    """
+    fates = bytearray()
+    for planned in source:
+        if isinstance(planned, Unusable):
+            fate = Fate.REFUSED if planned.index in checker.share else Fate.ELSEWHERE
+        else:
+            if planned.path != STANDARD_OUTPUT and not checker.taken.take(planned.path):
+                raise _same_file(source, planned)
+            try:
+                fate = checker.fate(planned)
+            except MPVideoError:
+                fate = Fate.REFUSED
+        fates.append(fate)
+        if on_look is not None and fate != Fate.ELSEWHERE:
+            on_look(planned, fate)
+    return Plan(source, fates, checker)
+
+
+def stream_to_make(
+    source: Iterable[Planned | None], checker: Checker, watcher: PlanWatcher
+) -> Iterator[Request | None]:
+    """The requests that are to be made of those that come as they come, without a look at all of them first.
+
+    Args:
+        source: the requests; None where for now there is no other.
+        checker: what looks at each.
+        watcher: is told of those that are not to be made.
+    """
+    for planned in source:
+        if planned is None:
+            yield None
+        else:
+            yield from _to_make(planned, checker, watcher, None)
+
+
+def _to_make(planned: Planned, checker: Checker, watcher: PlanWatcher, fate: Fate | None) -> Iterator[Request]:
+    """The request, if it is to be made; `fate` is what it was at the first look, None if there was none."""
+    if isinstance(planned, Unusable):
+        watcher.refused(planned, planned.error)
+        return
+    try:
+        if fate is None and planned.path != STANDARD_OUTPUT and not checker.taken.take(planned.path):
+            raise UsageError(f"{printable(planned.path)} is the file of an earlier job already")
+        if fate is None or fate == Fate.REFUSED:  # what was wrong may have been put right meanwhile
+            fate = checker.fate(planned)
+    except MPVideoError as error:
+        watcher.refused(planned, error)
+        return
+    if fate == Fate.FOUND:
+        watcher.found(planned)
+    elif fate == Fate.MAKE:
+        yield planned
+
+
+def _same_file(source: Iterable[Planned], second: Request) -> UsageError:
+    return same_file((planned for planned in source if isinstance(planned, Request)), second)

@@ -1,0 +1,120 @@
+"""Which outputs are finished already, by what their files say of how they were made."""
+
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+from mpvideo.batch.request import Request
+from mpvideo.errors import MPVideoError, OutputError
+from mpvideo.formats import STANDARD_OUTPUT
+from mpvideo.text import first_ten, printable
+
+if TYPE_CHECKING:
+    from mpvideo.record import Record
+
+
+class Finished:
+    """Recognises finished outputs.
+
+    Args:
+        dtype: what the network is to compute in; None if any will do.
+    """
+
+    def __init__(self, dtype: str | None) -> None:
+        self._dtype = dtype
+        self._shared: object = None
+        self._wanted: dict[str, Any] = {}
+
+    def __contains__(self, request: Request) -> bool:
+        """Whether the file that is asked for is there: the same settings with the same weights.
+
+        Raises:
+            OutputError: something else is in its place, and what.
+            MPVideoError: the weights cannot be read.
+        """
+        if request.path == STANDARD_OUTPUT or not os.path.lexists(request.path):
+            return False
+        if not request.metadata:
+            raise _other(request, "and what was made with --no-metadata cannot be recognised")
+        from mpvideo.record import settings_in  # noqa: PLC0415 - not before there is something to read
+        from mpvideo.video import read_record  # noqa: PLC0415
+
+        try:
+            data = read_record(request.path)
+        except MPVideoError:
+            raise _other(request, "and cannot be read as a video") from None
+        if data is None:
+            raise _other(request, "and does not say how it was made")
+        if not self._is_wanted(settings_in(data), request):
+            self._check_differences(request)
+        return True
+
+    def _is_wanted(self, found: dict[str, Any], request: Request) -> bool:
+        # Most requests differ in seed and class alone: what the others have in common is written once.
+        shared = (request.sources, request.sampling, request.clamp, request.frames, request.encoding, request.exact)
+        if shared != self._shared:
+            self._wanted = self._settings(request)
+            self._shared = shared
+        wanted = {**self._wanted, "seed": _json(request.seed), "class": _json(request.class_index)}
+        if self._dtype is None:
+            wanted["dtype"] = found.get("dtype")
+        return found == wanted
+
+    def _settings(self, request: Request) -> dict[str, Any]:
+        from mpvideo.record import settings_in  # noqa: PLC0415
+
+        # By way of JSON, as the found ones: it has no tuples.
+        settings: dict[str, Any] = json.loads(json.dumps(settings_in(self._record(request).to_dict())))
+        return settings
+
+    def _record(self, request: Request) -> "Record":
+        own, guide = request.sources.weights
+        from mpvideo.record import Recorder  # noqa: PLC0415
+
+        # Device and version are no settings: any will do.
+        recorder = Recorder(
+            request.sources.checkpoint,
+            sha256=own.sha256,
+            dtype=self._dtype or "float32",
+            device="cpu",
+            torch="0",
+            guide=guide,
+        )
+        return recorder.record(
+            seed=request.seed,
+            class_index=request.class_index,
+            frames=request.frames,
+            sampling=request.sampling,
+            clamp=request.clamp,
+            encoding=request.encoding,
+            exact=request.exact,
+        )
+
+    def _check_differences(self, request: Request) -> None:
+        """Compares strictly and slowly: a record of an older version may lack what has a default since."""
+        from mpvideo.record import load_record  # noqa: PLC0415
+
+        try:
+            found = load_record(request.path)
+        except MPVideoError as error:
+            raise _other(request, f"and {error.message}") from None
+        differences = found.differences(self._record(request))
+        if self._dtype is None:
+            differences.pop("dtype", None)
+        words = [f"{key} {_short(theirs)} instead of {_short(ours)}" for key, (theirs, ours) in differences.items()]
+        if words:
+            raise _other(request, f"made with other settings: {first_ten(words)}")
+
+
+def _short(value: object) -> str:
+    return printable(str(value), 16)
+
+
+def _json(value: Any) -> Any:
+    return value.to_list() if hasattr(value, "to_list") else value
+
+
+def _other(request: Request, words: str) -> OutputError:
+    return OutputError(
+        f"{printable(request.path)} exists already, {words}", hint="Choose another name, or give -y to replace it."
+    )

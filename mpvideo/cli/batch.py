@@ -1,0 +1,132 @@
+"""`mpvideo batch`: make the videos of a list of jobs."""
+
+import json
+import os
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mpvideo.batch.journal import Run, journal_of, journals_of, read_journal
+from mpvideo.cli.options import OUTPUT_PANEL, AsJson, Quiet
+from mpvideo.cli.sampling import VIDEO_PANEL, BatchSize, Compile, Device, Dtype, Exact
+from mpvideo.cli.streams import write_result
+from mpvideo.cli.writing import DryRun, JournalPath, Overwrite, Shard
+from mpvideo.errors import UsageError
+from mpvideo.text import printable
+
+PIPE = Path("-")
+"""Stands for standard input."""
+
+
+def batch(
+    context: typer.Context,
+    jobs: Annotated[
+        Path,
+        typer.Argument(metavar="JOBS", help="A file of jobs, .jsonl, .csv or .toml; - for JSON lines as they come in."),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="FILE",
+            help="For jobs without one: see `mpvideo sample`.",
+            rich_help_panel=VIDEO_PANEL,
+        ),
+    ] = None,
+    overwrite: Overwrite = False,
+    journal: JournalPath = None,
+    shard: Shard = None,
+    dry_run: DryRun = False,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    compiled: Compile = False,
+    batch_size: BatchSize = 4,
+    exact: Exact = False,
+    status: Annotated[
+        bool,
+        typer.Option("--status", help="Say how far the last run came, by its journal.", rich_help_panel=OUTPUT_PANEL),
+    ] = False,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make the videos of a list of jobs.
+
+    A job is an object of options of `mpvideo sample`, such as {"seed": "0-3", "class": 207, "out": "{seed}.mp4"}. A
+    checkpoint is loaded once for all its jobs, and jobs that fit are sampled together. What is there already, made with
+    the same settings and weights, is not made again: after a crash, the same command makes the rest. What goes wrong
+    with one job does not touch the others. The journal, JOBS.journal, says what became of each.
+
+    \b
+    mpvideo batch jobs.jsonl
+    mpvideo batch jobs.csv --out "runs/{index:05d}.mp4" --dry-run
+    mpvideo batch jobs.jsonl --status
+    producer | mpvideo batch -
+    """
+    if status:
+        tell_status(jobs, journal, as_json=as_json)
+        return
+    from mpvideo.cli.jobs import JobFile, JobReader, requests_from
+    from mpvideo.cli.making import Options, make, make_stream, share_of
+
+    share = share_of(shard)
+    if jobs != PIPE and journal is None:
+        journal = journal_of(jobs, share)
+    options = Options(
+        device=device,
+        dtype=dtype,
+        compiled=compiled,
+        batch_size=batch_size,
+        exact=exact,
+        overwrite=overwrite,
+        quiet=quiet,
+        as_json=as_json,
+        journal=journal,
+        share=share,
+        dry_run=dry_run,
+    )
+    reader = JobReader(context.find_root().command.commands["sample"], out)  # type: ignore[attr-defined]
+    if jobs != PIPE:
+        make(JobFile(jobs, reader), options)
+    elif dry_run:
+        raise UsageError("--dry-run must have a file of jobs, got standard input")
+    else:
+        make_stream(requests_from(sys.stdin.fileno(), reader), options)
+
+
+def tell_status(jobs: Path, journal: Path | None, *, as_json: bool) -> None:
+    """Says how far the last run of a batch came.
+
+    Raises:
+        UsageError: there is no journal.
+        MPVideoError: it cannot be read.
+    """
+    folder_is_there = jobs.parent.is_dir()
+    paths = [journal] if journal is not None else journals_of(jobs) if folder_is_there else []
+    if not paths:
+        raise UsageError(
+            f"{printable(jobs)} has no journal beside it", hint="Has it been run? Give --journal if that is elsewhere."
+        )
+    runs = [read_journal(path) for path in paths]
+    # Earlier runs may have divided the jobs in another way.
+    divided = max(runs, key=lambda run: run.began).share.partition("/")[2]
+    latest = [run for run in runs if run.share.partition("/")[2] == divided]
+    for run in latest:
+        if as_json:
+            write_result(json.dumps({**asdict(run), "path": os.fspath(run.path), "left": run.left}) + "\n")
+        else:
+            write_result("\n".join(_status_lines(run)) + "\n")
+
+
+def _status_lines(run: Run) -> list[str]:
+    counts = [(run.made, "made"), (run.found, "there already"), (len(run.failed), "failed"), (run.left or 0, "left")]
+    said = ", ".join(f"{count:,} {words}" for count, words in counts if count) or "nothing to do"
+    ended = {"end": "ended", "stopped": "was stopped", None: "is running or was killed"}[run.ended]
+    share = "" if run.share == "1/1" else f"shard {run.share}: "
+    pace = f", {run.seconds / run.made:.2f} s a video" if run.made else ""
+    planned = "" if run.planned is None else f"{run.planned:,} videos: "
+    lines = [f"{share}{planned}{said}", f"began {run.began}, {ended} {run.latest}{pace}"]
+    return lines + [f"failed: {printable(where)}: {printable(error, 300)}" for where, error in run.failed.items()]

@@ -1,0 +1,162 @@
+"""From a job as a file has it to the options of `sample`, read and checked as on the command line."""
+
+from array import array
+from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from mpvideo.batch.jobfile import Entry, read_jobs, stream_jobs
+from mpvideo.batch.plan import Planned, Unusable
+from mpvideo.cli.like import Original
+from mpvideo.cli.options import OUTPUT_PANEL
+from mpvideo.cli.overviews import OVERVIEW_PANEL
+from mpvideo.cli.requests import open_sources, requests_of
+from mpvideo.cli.sampling import COMPUTE_PANEL
+from mpvideo.cli.writing import RUN_PANEL
+from mpvideo.errors import MPVideoError, UsageError
+from mpvideo.text import printable
+
+_OF_THE_RUN = (COMPUTE_PANEL, OUTPUT_PANEL, OVERVIEW_PANEL, RUN_PANEL)
+"""Options of these panels are about the machine, or about all jobs: a job has none of them."""
+
+_WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+
+_SOURCES = 64
+"""Checkpoints that stay open: their headers, not their weights."""
+
+
+class JobReader:
+    """Reads jobs: what each may ask for is what `sample` takes.
+
+    Args:
+        sample: the command, whose parameters say what there is.
+        out: --out for jobs that have none of their own.
+    """
+
+    def __init__(self, sample: Any, out: Path | None) -> None:
+        self._context = sample.make_context("sample", ["--out", "-"], resilient_parsing=False)
+        self._out = out
+        # Help is a parameter of the command, too, and no option of its own.
+        self._parameters = {parameter.opts[0].lstrip("-"): parameter for parameter in sample.params}
+        self._opened = lru_cache(maxsize=_SOURCES)(open_sources)
+
+    def requests(self, entry: Entry, first: int) -> Iterator[Planned]:
+        """The requests of a job, from the index `first` on; if it is unusable, that."""
+        index = first
+        try:
+            if entry.error is not None:
+                raise entry.error
+            for request in requests_of(self._options(entry.values), first=first, opened=self._opened):
+                index = request.index + 1
+                yield request
+        except MPVideoError as error:
+            yield Unusable(index=index, where=entry.where, error=error)
+
+    def _options(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The parameters of `sample` for one job."""
+        given: dict[str, Any] = {}
+        for key, value in values.items():
+            name = key.strip().replace("_", "-")
+            parameter = self._parameters.get(name)
+            if parameter is None:
+                raise UsageError(
+                    f"a job has options of `mpvideo sample`, got {printable(key)!r}",
+                    hint="`mpvideo sample --help` lists them.",
+                )
+            if parameter.rich_help_panel in _OF_THE_RUN or name == "overwrite":
+                raise UsageError(f"{printable(key)} is for the whole batch: give it as an option, not in a job")
+            if name in given:
+                raise UsageError(f"a job has {name} twice")
+            if value is not None:
+                given[name] = value
+        if (like := given.get("like")) is not None:
+            for name, value in Original(Path(str(like))).options().items():
+                if self._parameters[name].rich_help_panel not in _OF_THE_RUN:
+                    given.setdefault(name, value)
+        if "out" not in given and self._out is None:
+            raise UsageError("a job must have out, the name of its file", hint="Or give --out for all of them.")
+        options = {**self._context.params, "out": self._out}
+        for name, value in given.items():
+            parameter = self._parameters[name]
+            options[parameter.name] = Path(str(value)) if name == "like" else self._value(parameter, name, value)
+        return options
+
+    def _value(self, parameter: Any, name: str, value: Any) -> Any:
+        """A value as the command line would have it."""
+        flag = bool(parameter.is_bool_flag)
+        if flag:
+            found = value if isinstance(value, bool) else _WORDS.get(str(value).strip().lower())
+            if found is None:
+                raise UsageError(f"{name} must be true or false, got {printable(value)!r}")
+            return found
+        if parameter.multiple:
+            return _settings(name, value)
+        text = ",".join(_word(name, item) for item in value) if isinstance(value, list) else _word(name, value)
+        try:
+            return parameter.process_value(self._context, text)
+        except Exception as error:
+            # Of the library that Typer brings along, which is not imported by name.
+            if (message := getattr(error, "format_message", None)) is None:
+                raise
+            raise UsageError(printable(message(), 300)) from None
+
+
+def _word(name: str, value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise UsageError(f"{name} must be text or a number, got {printable(value)!r}")
+    return str(value)
+
+
+def _settings(name: str, value: Any) -> list[str]:
+    """--set: an object of keys with dots, a list of KEY=VALUE, or one of them."""
+    if isinstance(value, Mapping):
+        return [f"{key}={_word(name, item)}" for key, item in value.items()]
+    return [_word(name, item) for item in (value if isinstance(value, list) else [value])]
+
+
+class JobFile:
+    """The requests of a file of jobs: the same every time they are gone through.
+
+    Args:
+        path: the file.
+        reader: reads its jobs.
+    """
+
+    def __init__(self, path: Path, reader: JobReader) -> None:
+        self._path, self._reader = path, reader
+        self._counts: array[int] | None = None
+
+    def __iter__(self) -> Iterator[Planned]:
+        counts, index = array("Q"), 0
+        for number, entry in enumerate(read_jobs(self._path)):
+            known = self._counts is not None and number < len(self._counts)
+            wanted = self._counts[number] if known and self._counts is not None else None
+            first = index
+            for planned in self._reader.requests(entry, first):
+                # Numbers that have changed since the first look would lead to other videos.
+                if wanted is None or planned.index < first + wanted:
+                    yield planned
+                    index += 1
+            while wanted is not None and index < first + wanted:
+                error = UsageError(f"{entry.where} asks for other videos than before: it, or a checkpoint, has changed")
+                yield Unusable(index=index, where=entry.where, error=error)
+                index += 1
+            counts.append(index - first)
+        self._counts = self._counts or counts
+
+
+def requests_from(descriptor: int, reader: JobReader) -> Callable[[Callable[[], bool]], Iterator[Planned | None]]:
+    """What `mpvideo.cli.making.make_stream` takes, of the jobs that come in through a pipe."""
+
+    def source(stopping: Callable[[], bool]) -> Iterator[Planned | None]:
+        index = 0
+        for entry in stream_jobs(descriptor, stopping):
+            if entry is None:
+                yield None
+                continue
+            for planned in reader.requests(entry, index):
+                yield planned
+                index = planned.index + 1
+
+    return source

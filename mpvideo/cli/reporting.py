@@ -1,0 +1,166 @@
+"""Tells of every video of a run: to programs, to people, and in the journal."""
+
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mpvideo.batch.journal import Journal
+from mpvideo.batch.names import literal
+from mpvideo.batch.plan import Planned, Unusable
+from mpvideo.batch.request import Request
+from mpvideo.cli.overviews import Shown
+from mpvideo.cli.progress import Ticker
+from mpvideo.cli.streams import tell, write_result
+from mpvideo.config import DeviceName
+from mpvideo.errors import ExitCode, MPVideoError
+from mpvideo.formats import STANDARD_OUTPUT
+from mpvideo.text import counted, printable
+
+if TYPE_CHECKING:
+    from mpvideo.generation import Video
+    from mpvideo.record import Record
+
+_TOLD = 20
+"""Failures that are told one by one; the journal has all."""
+
+
+class Reporter:
+    """Is told what becomes of every request: a `mpvideo.batch.runner.Watcher` and `mpvideo.batch.plan.PlanWatcher`.
+
+    Args:
+        ticker: the progress that is shown.
+        shown: the overviews in the making.
+        journal: of the run.
+        device: the device that was asked for.
+        total: how many videos there are; None if that is not known.
+        stopping: whether to stop.
+        quiet: tell of errors only.
+        as_json: one object a line on standard output.
+
+    Attributes:
+        counts: how many were made, found and failed.
+    """
+
+    def __init__(
+        self,
+        ticker: Ticker,
+        shown: Shown,
+        journal: Journal,
+        device: DeviceName,
+        *,
+        total: int | None,
+        stopping: Callable[[], bool],
+        quiet: bool,
+        as_json: bool,
+    ) -> None:
+        self._ticker, self._shown, self._journal, self._total = ticker, shown, journal, total
+        self._quiet, self._as_json = quiet, as_json
+        self._device_words = [] if device == "auto" else ["--device", device]
+        self.stopping, self.evaluated = stopping, ticker.advance
+        self.counts: Counter[str] = Counter()
+        self._codes: set[ExitCode] = set()
+        self._first: MPVideoError | None = None
+        self._latest = time.monotonic()
+
+    def smaller_batch(self, tried: int, size: int) -> None:
+        """See `mpvideo.batch.runner.Watcher`."""
+        self._ticker.say(f"warning: not enough memory for {tried} videos at once; going on with {size}")
+
+    def made(self, video: "Video[Request]", record: "Record", size: tuple[int, int]) -> None:
+        """Says that a file is there: its path or record to programs, and a summary to people."""
+        request, (width, height) = video.job, size
+        self.counts["made"] += 1
+        now = time.monotonic()
+        self._journal.write("made", path=str(request.path), seconds=round(now - self._latest, 3))
+        self._latest = now
+        self._shown.add(video)
+        # Unlike the one in the file, this command names folders, and the device and the format if they were asked for.
+        format_words = ["--format", str(request.encoding.format)] if request.path == STANDARD_OUTPUT else []
+        again = video.model.recorder.command(
+            record,
+            ckpt=request.sources.ckpt,
+            guide=request.sources.guide_ckpt,
+            extra=[*self._device_words, *format_words, "--out", literal(request.path)],
+        )
+        rate = Fraction(request.encoding.rate)
+        name = f"{printable(record.class_name)}, " if record.class_name else ""
+        with self._ticker.paused():
+            about = {"width": width, "height": height, "fps": float(rate), **record.to_dict(), "command": again}
+            self._result(request.path, about)
+            tell(
+                f"{printable(request.path)}: {name}{counted(request.frames, 'frame')} of {width}x{height}, "
+                f"{float(request.frames / rate):.1f} s\nagain (with another --out): {again}",
+                quiet=self._quiet,
+            )
+
+    def found(self, request: Request) -> None:
+        """Says that a file is there already."""
+        from mpvideo.video import read_index, read_record
+
+        self.counts["found"] += 1
+        self._shown.add_found(request)
+        about: dict[str, Any] = {}
+        if self._as_json:
+            with suppress(MPVideoError):  # it was there a moment ago
+                index = read_index(request.path)
+                size = {"width": index.width, "height": index.height, "fps": float(request.encoding.rate)}
+                about = {**size, **(read_record(request.path) or {})}
+        with self._ticker.paused():
+            self._result(request.path, about)
+            if self._total == 1:
+                tell(f"{printable(request.path)}: there already, made with these settings", quiet=self._quiet)
+
+    def failed(self, request: Request, error: MPVideoError) -> None:
+        """Says what could not be made, and why."""
+        self._failed(request.path, error, path=str(request.path))
+
+    def refused(self, planned: Planned, error: MPVideoError) -> None:
+        """Says what cannot be made, and why."""
+        if isinstance(planned, Unusable):
+            self._failed(planned.where, error, where=planned.where)
+        else:
+            self.failed(planned, error)
+
+    def _failed(self, what: object, error: MPVideoError, **where: str) -> None:
+        self.counts["failed"] += 1
+        self._codes.add(error.exit_code)
+        self._first = self._first or error
+        self._journal.write("failed", **where, error=error.message, code=int(error.exit_code))
+        if self._total == 1 or self.counts["failed"] > _TOLD:
+            return  # it is what the program ends with; or the end says how many
+        subject = printable(what)
+        words = error.message if subject in error.message else f"{subject}: {error.message}"
+        with self._ticker.paused():
+            tell(f"error: {words}" + (f"\nhint: {error.hint}" if error.hint else ""))
+
+    def _result(self, path: Path, about: dict[str, Any]) -> None:
+        """Writes the path of a file that is there to standard output, or what there is to say of it."""
+        if path == STANDARD_OUTPUT:
+            return  # that has the video
+        if self._as_json:
+            write_result(json.dumps({"path": str(path), **about}) + "\n")
+        else:
+            # A terminal gets no control characters, a program the name as it is.
+            write_result(f"{printable(path, 10_000) if sys.stdout.isatty() else path}\n")
+
+    @property
+    def summary(self) -> str:
+        """How many were made, there already, and failed, in words."""
+        words = (("made", "made"), ("found", "there already"), ("failed", "failed"))
+        return ", ".join(f"{self.counts[state]:,} {said}" for state, said in words if self.counts[state]) or "none made"
+
+    @property
+    def failure(self) -> MPVideoError | None:
+        """What the program ends with, if not all went well: the exit code that all failures share, or else 1."""
+        if self._first is None or self._total == 1:
+            return self._first
+        of = "" if self._total is None else f" of {self._total:,}"
+        error = MPVideoError(f"{counted(self.counts['failed'], 'video')}{of} could not be made")
+        error.exit_code = next(iter(self._codes)) if len(self._codes) == 1 else ExitCode.FAILED
+        return error

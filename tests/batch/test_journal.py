@@ -1,0 +1,83 @@
+"""The journal of a batch."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from mpvideo.batch.journal import Journal, journal_of, journals_of, read_journal
+from mpvideo.batch.share import Share
+from mpvideo.errors import ExitCode, MPVideoError
+
+
+def write(path: Path, *lines: tuple[str, dict[str, object]]) -> None:
+    with Journal(path) as journal:
+        for state, about in lines:
+            journal.write(state, **about)
+
+
+def test_the_last_run_is_read_back(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    write(path, ("begin", {"share": "1/1", "planned": 9, "found": 0}), ("failed", {"path": "old.mp4", "error": "x"}))
+    write(
+        path,
+        ("begin", {"share": "2/3", "planned": 6, "found": 1}),
+        ("made", {"path": "a.mp4", "seconds": 1.5}),
+        ("made", {"path": "b.mp4", "seconds": 2.5}),
+        ("failed", {"path": "c.mp4", "error": "no room", "code": 5}),
+        ("stopped", {"left": 2}),
+    )
+    run = read_journal(path)
+    assert (run.share, run.planned, run.found, run.made, run.left) == ("2/3", 6, 1, 2, 2)
+    assert run.failed == {"c.mp4": "no room"}
+    assert (run.ended, run.seconds) == ("stopped", 4.0)
+    assert run.began <= run.latest
+
+
+def test_half_a_line_of_a_killed_process_is_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    write(path, ("begin", {"planned": 2, "found": 0}), ("made", {"path": "a"}))
+    path.write_text(path.read_text() + '{"time": "2026", "state": "ma')
+    assert read_journal(path).ended is None
+    write(path, ("made", {"path": "b"}), ("end", {}))
+    lines = path.read_text().splitlines()
+    assert len(lines) == 5
+    assert json.loads(lines[-2])["path"] == "b"
+    run = read_journal(path)
+    assert (run.made, run.left, run.ended) == (2, 0, "end")
+
+
+def test_every_line_is_on_the_disk_before_anything_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, sizes = tmp_path / "j", []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: sizes.append(os.fstat(descriptor).st_size))
+    with Journal(path) as journal:
+        journal.write("begin")
+        journal.write("end")
+        assert sizes == [len(path.read_text().splitlines(keepends=True)[0]), path.stat().st_size]
+
+
+def test_no_journal_writes_nothing() -> None:
+    with Journal(None) as journal:
+        journal.write("begin")
+
+
+def test_what_cannot_be(tmp_path: Path) -> None:
+    with pytest.raises(MPVideoError, match="tells of no run"):
+        (tmp_path / "empty").touch()
+        read_journal(tmp_path / "empty")
+    with pytest.raises(MPVideoError, match=r"the journal .* cannot be read: no such file"):
+        read_journal(tmp_path / "missing")
+    with pytest.raises(MPVideoError, match="could not be written") as caught, Journal(tmp_path / "no" / "j"):
+        pass
+    assert caught.value.exit_code == ExitCode.OUTPUT
+
+
+def test_where_it_is(tmp_path: Path) -> None:
+    jobs = tmp_path / "jobs.jsonl"
+    assert journal_of(jobs, Share()).name == "jobs.jsonl.journal"
+    assert journal_of(jobs, Share(3, 16)).name == "jobs.jsonl.3-of-16.journal"
+    for share in (Share(), Share(1, 2), Share(2, 2)):
+        journal_of(jobs, share).touch()
+    (tmp_path / "other.jsonl.journal").touch()
+    assert len(journals_of(jobs)) == 3

@@ -1,0 +1,200 @@
+"""What of a batch is to be done."""
+
+import dataclasses
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mpvideo.batch.plan import Checker, Fate, Planned, Unusable, make_plan, stream_to_make
+from mpvideo.batch.request import Request
+from mpvideo.batch.resume import Finished
+from mpvideo.batch.share import Share
+from mpvideo.batch.sources import Sources
+from mpvideo.checkpoint import open_checkpoint
+from mpvideo.config import SamplingConfig
+from mpvideo.device import choose_placement
+from mpvideo.errors import ExitCode, MPVideoError, OutputError, UsageError
+from mpvideo.formats import Encoding
+from mpvideo.video import VideoWriter
+from tests.checkpoints import save_tiny, tiny_config
+
+BAD = UsageError("no such class")
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Sources:
+    path = save_tiny(tmp_path_factory.mktemp("ckpt") / "tiny.safetensors", tiny_config())
+    return Sources(checkpoint=open_checkpoint(path))
+
+
+def requests(sources: Sources, folder: Path, count: int, **changes: object) -> list[Request]:
+    return [
+        Request(
+            **{
+                "seed": seed, "class_index": 1, "index": seed, "sources": sources, "sampling": SamplingConfig(steps=3),
+                "clamp": False, "path": folder / f"{seed}.gif", "frames": 4, "encoding": Encoding(8.0), **changes,
+            }
+        )
+        for seed in range(count)
+    ]  # fmt: skip
+
+
+def write(request: Request, dtype: str = "float32") -> None:
+    """Writes a file with the record that it would have."""
+    recorder = request.sources.recorder(choose_placement("cpu", dtype))  # type: ignore[arg-type]
+    record = recorder.record(
+        seed=request.seed, class_index=request.class_index, frames=request.frames, sampling=request.sampling,
+        clamp=request.clamp, encoding=request.encoding,
+    )  # fmt: skip
+    with VideoWriter(
+        request.path, width=8, height=8, channels=3, encoding=request.encoding, record=record.to_dict()
+    ) as writer:
+        writer.write(np.zeros((4, 8, 8, 3), np.uint8))
+
+
+def checker(*, share: Share | None = None, dtype: str | None = None, overwrite: bool = False) -> Checker:
+    return Checker(share=share or Share(), finished=Finished(dtype), overwrite=overwrite)
+
+
+class Told:
+    def __init__(self) -> None:
+        self.there: list[int] = []
+        self.errors: dict[int, MPVideoError] = {}
+
+    def found(self, request: Request) -> None:
+        self.there.append(request.index)
+
+    def refused(self, planned: Planned, error: MPVideoError) -> None:
+        self.errors[planned.index] = error
+
+
+def outcome(source: Iterable[Planned], look: Checker) -> tuple[list[int], list[int], dict[int, MPVideoError]]:
+    """What is to be made, what is there, and what cannot be; the stream and the plan say the same."""
+    told, streamed = Told(), Told()
+    plan = make_plan(source, look)
+    to_make = [request.index for request in plan.to_make(told)]
+    assert to_make == [
+        request.index for request in stream_to_make(source, dataclasses_copy(look), streamed) if request is not None
+    ]
+    assert (told.there, told.errors.keys()) == (streamed.there, streamed.errors.keys())
+    assert plan.count(Fate.MAKE) == len(to_make)
+    return to_make, told.there, told.errors
+
+
+def dataclasses_copy(look: Checker) -> Checker:
+    return Checker(share=look.share, finished=look._finished, overwrite=look._overwrite)
+
+
+def test_what_is_there_is_not_made_again(sources: Sources, tmp_path: Path) -> None:
+    wanted = requests(sources, tmp_path, 5)
+    for seed in (1, 3):
+        write(wanted[seed])
+    assert outcome(wanted, checker()) == ([0, 2, 4], [1, 3], {})
+    assert outcome(wanted, checker(overwrite=True)) == ([0, 2, 4], [1, 3], {})
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"sampling": SamplingConfig(steps=4)}, "made with other settings: sampling.steps 3 instead of 4"),
+        ({"class_index": 2}, "class 1 instead of 2"),
+        ({"seed": 7}, "seed 0 instead of 7"),
+        ({"clamp": True}, "clamp False instead of True"),
+        ({"frames": 3}, "frames 4 instead of 3"),
+        ({"encoding": Encoding(9.0)}, "encoding.fps 8.0 instead of 9.0"),
+        ({"exact": True}, "exact False instead of True"),
+        ({"metadata": False}, "what was made with --no-metadata cannot be recognised"),
+    ],
+)
+def test_another_video_under_the_name(sources: Sources, tmp_path: Path, changes: dict[str, object], words: str) -> None:
+    write(requests(sources, tmp_path, 1)[0])
+    other = requests(sources, tmp_path, 1, **{"path": tmp_path / "0.gif", **changes})
+    to_make, there, errors = outcome(other, checker())
+    assert (to_make, there) == ([], [])
+    assert isinstance(errors[0], OutputError)
+    assert words in errors[0].message
+    assert "-y" in (errors[0].hint or "")
+    assert outcome(other, checker(overwrite=True)) == ([0], [], {})
+
+
+def test_other_weights_under_the_name(sources: Sources, tmp_path: Path) -> None:
+    path = save_tiny(tmp_path / "other.safetensors", tiny_config(dim=12))
+    write(requests(Sources(checkpoint=open_checkpoint(path)), tmp_path, 1)[0])
+    _, _, errors = outcome(requests(sources, tmp_path, 1), checker())
+    assert "checkpoint.sha256" in errors[0].message
+
+
+def test_the_dtype_counts_only_if_it_was_asked_for(sources: Sources, tmp_path: Path) -> None:
+    wanted = requests(sources, tmp_path, 1)
+    write(wanted[0], "bfloat16")
+    assert outcome(wanted, checker())[1] == [0]
+    assert outcome(wanted, checker(dtype="bfloat16"))[1] == [0]
+    assert "dtype bfloat16 instead of float32" in outcome(wanted, checker(dtype="float32"))[2][0].message
+
+
+def test_files_that_say_nothing(sources: Sources, tmp_path: Path) -> None:
+    wanted = requests(sources, tmp_path, 2)
+    wanted[0].path.write_text("mine")
+    with VideoWriter(wanted[1].path, width=8, height=8, channels=3, encoding=Encoding(8.0)) as writer:
+        writer.write(np.zeros((4, 8, 8, 3), np.uint8))
+    errors = outcome(wanted, checker())[2]
+    assert errors[0].message.endswith("0.gif exists already, and cannot be read as a video")
+    assert errors[1].message.endswith("1.gif exists already, and does not say how it was made")
+
+
+def test_a_record_of_an_older_version_is_understood(
+    sources: Sources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Keys that came later have defaults that mean what was done before."""
+    wanted = requests(sources, tmp_path, 1)
+    write(wanted[0])
+    from mpvideo.video import read_record
+
+    data = read_record(wanted[0].path)
+    assert data is not None
+    del data["exact"]
+    monkeypatch.setattr("mpvideo.video.read_record", lambda path: data)
+    monkeypatch.setattr("mpvideo.record.read_record", lambda path: data)
+    assert outcome(wanted, checker())[1] == [0]
+
+
+def test_two_requests_of_one_file(sources: Sources, tmp_path: Path) -> None:
+    wanted = requests(sources, tmp_path, 3)
+    twice = [*wanted, dataclasses.replace(wanted[1], index=3)]
+    with pytest.raises(UsageError, match=r"number 1 \(seed 1\) and number 3 \(seed 1\) both give"):
+        make_plan(twice, checker())
+    told = Told()
+    assert len([*stream_to_make(twice, checker(), told)]) == 3
+    assert "is the file of an earlier job already" in told.errors[3].message
+
+
+def test_one_unusable_job_among_others(sources: Sources, tmp_path: Path) -> None:
+    wanted: list[Planned] = [*requests(sources, tmp_path, 3)]
+    wanted[1] = Unusable(index=1, where="line 2", error=BAD)
+    assert outcome(wanted, checker()) == ([0, 2], [], {1: BAD})
+
+
+def test_a_share_of_them(sources: Sources, tmp_path: Path) -> None:
+    wanted: list[Planned] = [*requests(sources, tmp_path, 6)]
+    wanted[4] = Unusable(index=4, where="line 5", error=BAD)
+    assert outcome(wanted, checker(share=Share(2, 3))) == ([1], [], {4: BAD})
+    assert make_plan(wanted, checker(share=Share(2, 3))).mine == 2
+
+
+def test_a_folder_that_is_missing_or_to_be_made(sources: Sources, tmp_path: Path) -> None:
+    wanted = requests(sources, tmp_path / "no", 2)
+    errors = outcome(wanted, checker())[2]
+    assert errors[0].exit_code == ExitCode.OUTPUT and "must exist" in errors[0].message
+    assert outcome([dataclasses.replace(request, makes_folders=True) for request in wanted], checker())[0] == [0, 1]
+    assert not (tmp_path / "no").exists(), "looking makes nothing"
+
+
+def test_what_was_put_right_since_the_first_look_is_made(sources: Sources, tmp_path: Path) -> None:
+    wanted = requests(sources, tmp_path, 1)
+    wanted[0].path.write_text("mine")
+    plan = make_plan(wanted, checker())
+    assert plan.count(Fate.REFUSED) == 1
+    wanted[0].path.unlink()
+    assert [*plan.to_make(Told())] == wanted

@@ -1,0 +1,464 @@
+"""`mpvideo batch`, and what `sample` has in common with it: resuming, journals, signals, failures."""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mpvideo.errors import OutOfMemoryError
+from mpvideo.generation import Job
+from mpvideo.video import read_frames
+from mpvideo.video.metadata import read_record
+from tests.cli.conftest import Program
+
+PLAIN = ("--steps", 2, "--sampler", "euler", "--dtype", "float32", "--quiet")
+
+
+def jobs(*lines: Any, name: str = "jobs.jsonl") -> Path:
+    path = Path(name)
+    path.write_text("\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines) + "\n")
+    return path
+
+
+def files(folder: Path | None = None) -> list[str]:
+    """Videos, and what is left of unfinished ones."""
+    return sorted(path.name for path in (folder or Path()).iterdir() if path.suffix in (".gif", ".mp4", ".part"))
+
+
+def journal(path: Path | str = "jobs.jsonl.journal") -> list[dict[str, Any]]:
+    return [json.loads(line) for line in Path(path).read_text().splitlines()]
+
+
+def start(*arguments: object, **options: Any) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "mpvideo", *map(str, arguments)]
+    return subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
+
+
+def finished(process: "subprocess.Popen[str]") -> int:
+    process.communicate(timeout=100)
+    return process.returncode
+
+
+def wait_for(condition: Any, process: "subprocess.Popen[str]") -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_jobs_of_every_kind(program: Program, ckpt: Path) -> None:
+    common = {"ckpt": str(ckpt), "steps": 2, "sampler": "euler"}
+    jobs(
+        {**common, "seed": "0-1", "class": [0, 2], "out": "{class}-{seed}.gif"},
+        {**common, "seed": 7, "class": "red dog", "guidance": 1.5, "out": "{class_name}.gif", "lossless": False},
+        {**common, "seed": 8, "set": {"video.fps": 4}, "clamp": True, "no_metadata": True, "out": "x.gif"},
+    )
+    done = program("batch", "jobs.jsonl")
+    assert done.code == 0, done.stderr
+    assert done.stdout.split() == ["0-0.gif", "0-1.gif", "2-0.gif", "2-1.gif", "red-dog.gif", "x.gif"]
+    assert "done in" in done.stderr and ": 6 made" in done.stderr
+    record = read_record(Path("red-dog.gif"))
+    assert record is not None
+    assert (record["seed"], record["class"], record["sampling"]["guidance"]) == (7, 1, 1.5)
+    assert record["command"].startswith("mpvideo sample --ckpt tiny.safetensors --class 1 --seed 7 ")
+    assert (read_record(Path("x.gif")), read_frames(Path("x.gif"))[1]) == (None, 4)
+    alone = program("sample", "--ckpt", ckpt, "--seed", 1, "--class", 2, *PLAIN[:4], "--out", "alone.gif")
+    assert alone.code == 0
+    assert (read_frames(Path("alone.gif"))[0] == read_frames(Path("2-1.gif"))[0]).all()
+
+
+def test_csv_and_toml_and_one_out_for_all(program: Program, ckpt: Path) -> None:
+    Path("jobs.csv").write_text(f"ckpt,seed,class,steps,clamp\n{ckpt},3,red cat,2,no\n{ckpt},4,,2,\n")
+    assert program("batch", "jobs.csv", "--out", "csv-{index}.gif").stdout.split() == ["csv-0.gif", "csv-1.gif"]
+    Path("jobs.toml").write_text(f'[[job]]\nckpt = "{ckpt}"\nseed = 3\nclass = 0\nsteps = 2\nclamp = false\n')
+    assert program("batch", "jobs.toml", "--out", "toml.gif").code == 0
+    assert Path("toml.gif").read_bytes() == Path("csv-0.gif").read_bytes()
+
+
+def test_what_is_there_is_not_made_again(program: Program, ckpt: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs({"ckpt": str(ckpt), "seed": "0-4", "class": 1, "out": "{seed}.gif", "steps": 2})
+    assert program("batch", "jobs.jsonl").code == 0
+    made = {name: Path(name).read_bytes() for name in files()}
+    Path("2.gif").unlink()
+    again = program("batch", "jobs.jsonl", "--json")
+    assert again.code == 0 and "done in" in again.stderr and ": 1 made, 4 there already" in again.stderr
+    lines = [json.loads(line) for line in again.stdout.splitlines()]
+    assert sorted((line["path"], line["seed"], line["width"]) for line in lines) == [
+        (f"{seed}.gif", seed, 256) for seed in range(5)
+    ]
+    assert {name: Path(name).read_bytes() for name in files()} == made
+
+    def load(*arguments: object) -> None:
+        raise AssertionError("there is nothing to make")
+
+    monkeypatch.setattr("mpvideo.batch.sources.Sources.load", load)
+    assert ": 5 there already" in program("batch", "jobs.jsonl", "-y").stderr
+    jobs({"ckpt": str(ckpt), "seed": "0-4", "class": 1, "out": "{seed}.gif", "steps": 3})
+    refused = program("batch", "jobs.jsonl")
+    assert refused.code == 5
+    assert "error: 0.gif exists already, made with other settings: sampling.steps 2 instead of 3" in refused.stderr
+    assert "5 videos of 5 could not be made" in refused.stderr
+    assert {name: Path(name).read_bytes() for name in files()} == made
+
+
+def test_other_videos_in_the_way_are_replaced_only_with_y(program: Program, ckpt: Path) -> None:
+    options = ("sample", "--ckpt", ckpt, "--class", 1, "--out", "{seed}.gif", *PLAIN)
+    assert program(*options, "--seed", "0,1").code == 0
+    before = Path("1.gif").read_bytes()
+    Path("0.gif").write_text("mine")
+    refused = program(*options, "--seed", "0-2")
+    assert refused.code == 5
+    assert "0.gif exists already, and cannot be read as a video" in refused.stderr
+    assert (Path("0.gif").read_text(), files()) == ("mine", ["0.gif", "1.gif", "2.gif"])
+    moment = Path("1.gif").stat().st_mtime_ns
+    assert program(*options, "--seed", "0-2", "-y").code == 0
+    assert Path("0.gif").stat().st_size > 100
+    assert (Path("1.gif").read_bytes(), Path("1.gif").stat().st_mtime_ns) == (before, moment)
+
+
+def test_a_grid_shows_what_was_there_too(program: Program, ckpt: Path) -> None:
+    options = ("sample", "--ckpt", ckpt, "--class", 1, "--out", "{seed}.mkv", *PLAIN)
+    grid = ("--seed", "0-3", "--grid", "grid.mkv", "--sheet", "sheet.png")
+    assert program(*options, *grid).code == 0
+    whole, _ = read_frames(Path("grid.mkv"))
+    assert program(*options, *grid).stdout.split()[-2:] == ["grid.mkv", "sheet.png"], "all is there"
+    for name in ("grid.mkv", "sheet.png", "2.mkv"):
+        Path(name).unlink()
+    assert program(*options, *grid).code == 0
+    assert (read_frames(Path("grid.mkv"))[0] == whole).all()
+    assert Path("sheet.png").exists()
+
+
+def test_one_bad_job_among_good_ones(program: Program, ckpt: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mpvideo import generation
+
+    common = {"ckpt": str(ckpt), "steps": 1, "class": 0}
+    Path("taken.gif").mkdir()
+    jobs(
+        {**common, "seed": 0, "out": "0.gif"},
+        {**common, "seed": 1, "class": "zebra", "out": "1.gif"},
+        "{not json",
+        {**common, "seed": 3, "out": "missing/3.gif"},
+        {**common, "sead": 4, "out": "4.gif"},
+        {**common, "seed": 5, "frames": "many", "out": "5.gif"},
+        {**common, "seed": 6, "out": "taken.gif"},
+        {**common, "seed": 7, "ckpt": "missing.safetensors", "out": "7.gif"},
+        {**common, "seed": 8, "device": "cpu", "out": "8.gif"},
+        {**common, "seed": 9},
+        {**common, "seed": 10, "out": "10.gif"},
+        {**common, "seed": 666, "out": "666.gif"},
+        {**common, "seed": 12, "out": "12.gif"},
+    )
+    sample = generation._sample
+
+    def out_of_memory(model: Any, batch: list[Job], on_evaluation: Any) -> Any:
+        if any(job.seed == 666 for job in batch):
+            raise OutOfMemoryError("not enough memory for one video")
+        return sample(model, batch, on_evaluation)
+
+    monkeypatch.setattr(generation, "_sample", out_of_memory)
+    done = program("batch", "jobs.jsonl")
+    assert done.code == 1
+    assert done.stdout.split() == ["0.gif", "10.gif", "12.gif"]
+    for words in (
+        "jobs.jsonl, line 2: --class fits none of the 3 classes, got 'zebra'",
+        "jobs.jsonl, line 3: a job must be a JSON object on one line",
+        "missing/3.gif: the folder of 3.gif must exist",
+        "jobs.jsonl, line 5: a job has options of `mpvideo sample`, got 'sead'",
+        "jobs.jsonl, line 6: Invalid value for '--frames'",
+        "taken.gif exists already",
+        "jobs.jsonl, line 8: missing.safetensors does not exist",
+        "jobs.jsonl, line 9: device is for the whole batch",
+        "jobs.jsonl, line 10: a job must have out, the name of its file",
+        "666.gif: not enough memory for one video",
+        "10 videos of 13 could not be made",
+    ):
+        assert words in done.stderr, words
+    assert "Traceback" not in done.stderr
+    told = journal()
+    assert [line["state"] for line in told].count("failed") == 10
+    assert {line["code"] for line in told if line["state"] == "failed"} == {2, 3, 4, 5}
+    status = program("batch", "jobs.jsonl", "--status").stdout
+    assert status.startswith("13 videos: 3 made, 10 failed\n")
+    assert "failed: 666.gif: not enough memory for one video\n" in status
+    (line,) = program("batch", "jobs.jsonl", "--status", "--json").stdout.splitlines()
+    assert (json.loads(line)["made"], json.loads(line)["left"], json.loads(line)["ended"]) == (3, 0, "end")
+
+
+def test_two_jobs_of_one_name_are_refused_before_any_work(program: Program, ckpt: Path) -> None:
+    job = {"ckpt": str(ckpt), "steps": 1}
+    jobs({**job, "seed": "0-2", "out": "{seed}.gif"}, {**job, "seed": 9, "out": "./1.gif"})
+    refused = program("batch", "jobs.jsonl")
+    assert (refused.code, files()) == (2, [])
+    assert "number 1 (seed 1) and number 3 (seed 9) both give '1.gif'" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["jobs.txt"], "a file of jobs must end in .jsonl, .ndjson, .csv, .toml"),
+        (["missing.jsonl"], "missing.jsonl cannot be read: no such file"),
+        (["jobs.jsonl", "--shard", "3"], "--shard: the shard must be a number of how many, such as 3/16, got '3'"),
+        (["jobs.jsonl", "--shard", "3/2"], "--shard: the shard must be at most 2, got 3"),
+        (["jobs.jsonl", "--batch-size", "0"], "--batch-size must be at least 1, got 0"),
+        (["-", "--dry-run"], "--dry-run must have a file of jobs"),
+        (["jobs.jsonl", "--status"], "jobs.jsonl has no journal beside it"),
+        (["jobs.jsonl", "--journal", "no/journal"], "no/journal could not be written"),
+    ],
+)
+def test_what_is_refused(program: Program, arguments: list[str], words: str) -> None:
+    jobs({"seed": 0, "out": "a.gif"})
+    refused = program("batch", *arguments)
+    assert refused.code != 0 and words in refused.stderr
+    assert "Traceback" not in refused.stderr and files() == []
+
+
+def test_a_dry_run_makes_nothing(program: Program, ckpt: Path) -> None:
+    options = ("sample", "--ckpt", ckpt, "--class", "0,2", "--out", "{class_name}/{seed}.gif", "--steps", 3)
+    assert program(*options, "--seed", 0).code == 0
+    rehearsed = program(*options, "--seed", "0-3", "--dry-run")
+    assert rehearsed.code == 0
+    lines = rehearsed.stdout.splitlines()
+    assert len(lines) == 8
+    assert lines[0].startswith("red-cat/0.gif: there already, class 0, seed 0, guidance 1.0, sampler ")
+    assert lines[5].startswith("blue-cat/1.gif: to make, class 2, seed 1")
+    assert "6 videos to make, " in rehearsed.stderr and "expected: " in rehearsed.stderr
+    assert "measured just now in batches of 4" in rehearsed.stderr
+    assert sorted(path.name for path in Path().rglob("*.gif")) == ["0.gif", "0.gif"]
+    jobs({"ckpt": str(ckpt), "steps": 3, "seed": "0-9", "out": "new-{seed}.gif"})
+    *plan, expected = map(json.loads, program("batch", "jobs.jsonl", "--dry-run", "--json").stdout.splitlines())
+    assert [line["state"] for line in plan] == ["to make"] * 10
+    assert expected["videos"] == 10 and expected["seconds"] > 0
+    assert not Path("jobs.jsonl.journal").exists()
+
+
+def test_shards_make_the_same_files_as_one_process(program: Program, ckpt: Path) -> None:
+    jobs({"ckpt": str(ckpt), "seed": "0-6", "class": 1, "steps": 2, "out": "{seed}.gif"})
+    assert program("batch", "jobs.jsonl", "--exact").code == 0
+    whole = {name: Path(name).read_bytes() for name in files()}
+    for name in whole:
+        Path(name).unlink()
+    parts = [program("batch", "jobs.jsonl", "--exact", "--shard", f"{number}/3").stdout.split() for number in (1, 2, 3)]
+    assert parts == [["0.gif", "3.gif", "6.gif"], ["1.gif", "4.gif"], ["2.gif", "5.gif"]]
+    assert {name: Path(name).read_bytes() for name in files()} == whole
+    status = program("batch", "jobs.jsonl", "--status").stdout
+    assert "shard 1/3: 3 videos: 3 made\n" in status and "shard 3/3: 2 videos: 2 made\n" in status
+    assert "7 videos" not in status, "of the run before, which had no shards"
+
+
+def test_jobs_come_in_through_a_pipe(ckpt: Path, tmp_path: Path) -> None:
+    """A producer that sends a job only when it has seen the path of the last one."""
+    arguments = ("batch", "-", "--quiet", "--journal", "j")
+    process = start(*arguments, cwd=tmp_path, stdin=subprocess.PIPE)
+    assert process.stdin is not None and process.stdout is not None
+    for seed in range(3):
+        job = {"ckpt": str(ckpt), "seed": seed, "steps": 1, "out": f"{seed}.gif"}
+        process.stdin.write(json.dumps(job) + "\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == f"{seed}.gif\n"
+    process.stdin.write('{"ckpt": 3}\n{"seed": 2, "out": "2.gif"}\n')
+    stdout, stderr = process.communicate(timeout=60)
+    assert (process.returncode, stdout) == (2, "")
+    assert "line 4 of standard input: a job must have out" in stderr
+    assert "2.gif is the file of an earlier job already" in stderr
+    assert files(tmp_path) == ["0.gif", "1.gif", "2.gif"]
+    assert [line["state"] for line in journal(tmp_path / "j")] == ["begin", *["made"] * 3, "failed", "failed", "end"]
+
+
+def test_a_pipe_that_is_silent_can_be_interrupted(tmp_path: Path) -> None:
+    process = start("batch", "-", cwd=tmp_path, stdin=subprocess.PIPE)
+    time.sleep(4)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130, stderr
+    assert "Traceback" not in stderr and "Fatal" not in stderr
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_the_first_signal_says_what_is_left(ckpt: Path, tmp_path: Path, number: signal.Signals, code: int) -> None:
+    options = ("sample", "--ckpt", ckpt, "--class", 1, "--steps", 40, "--batch-size", 1, "--journal", "j")
+    options += ("--seed", "0-399", "--out", "{seed}.gif", "--dtype", "float32")
+    process = start(*options, cwd=tmp_path)
+    wait_for(lambda: len(files(tmp_path)) > 3, process)
+    process.send_signal(number)
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == code
+    left = files(tmp_path)
+    assert all(name.endswith(".gif") and not name.startswith(".") for name in left)
+    assert sorted(stdout.split()) == left
+    assert "stopping after this step; once more ends at once\n" in stderr
+    assert f": {len(left)} made, {400 - len(left)} videos left; the same command makes what is missing\n" in stderr
+    assert stderr.endswith("error: interrupted; nothing was left half written\n")
+    assert journal(tmp_path / "j")[-1]["left"] == 400 - len(left)
+    for name in left:
+        assert read_frames(tmp_path / name)[0].shape[0] == 4
+
+
+def test_the_second_signal_ends_at_once(ckpt: Path, tmp_path: Path) -> None:
+    """Even in a step that never ends: the first waits for the evaluation of the network, the second for nothing."""
+    script = """
+        import sys, time
+        from mpvideo.diffusion import EDMDenoiser
+        def slow(*arguments):
+            print("evaluating", file=sys.stderr, flush=True)
+            time.sleep(60)
+        EDMDenoiser.__call__ = slow
+        from mpvideo.cli import main
+        main(sys.argv[1:])
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(script), "sample", "--ckpt", str(ckpt), "--out", "a.gif"],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}, text=True, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stderr is not None
+    while "evaluating" not in process.stderr.readline():
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    assert "stopping after this step" in process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert stderr.endswith("error: interrupted; nothing was left half written\n")
+    assert files(tmp_path) == []
+
+
+def test_killed_at_any_time(ckpt: Path, tmp_path: Path) -> None:
+    """`kill -9`, again and again: what has a name is whole, and in the end all is as if nothing had happened."""
+    options = (
+        "sample",
+        "--ckpt",
+        ckpt,
+        "--class",
+        1,
+        "--steps",
+        30,
+        "--seed",
+        "0-19",
+        "--out",
+        "{seed}.mp4",
+        "--exact",
+    )
+    options += ("--dtype", "float32", "--quiet", "--journal", "j")
+    undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
+    undisturbed.mkdir()
+    killed.mkdir()
+    assert finished(start(*options, cwd=undisturbed)) == 0
+    wanted = {name: (undisturbed / name).read_bytes() for name in files(undisturbed)}
+    assert len(wanted) == 20
+    for more in (1, 4, 3):
+        there = len([name for name in files(killed) if name in wanted])
+        process = start(*options, cwd=killed)
+        wait_for(lambda enough=there + more: len([name for name in files(killed) if name in wanted]) >= enough, process)
+        process.kill()
+        assert finished(process) == -signal.SIGKILL
+        for name in files(killed):
+            assert name.startswith(".") or (killed / name).read_bytes() == wanted[name]
+    assert finished(start(*options, cwd=killed)) == 0
+    assert {name: (killed / name).read_bytes() for name in wanted} == wanted
+    last = [line for line in journal(killed / "j") if line["state"] == "begin"][-1]
+    assert last["planned"] == 20 and last["found"] >= 8
+
+
+def test_a_full_disk(ckpt: Path, tmp_path: Path) -> None:
+    """No file may grow beyond 6 kB: the small ones are made, the large one fails, and nothing is left of it."""
+    lines = [{"ckpt": str(ckpt), "seed": seed, "steps": 1, "scale": 1, "out": f"{seed}.gif"} for seed in range(3)]
+    lines[1] |= {"scale": 64, "out": "large.gif"}
+    (tmp_path / "jobs.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    process = start(
+        "batch", "jobs.jsonl", "--quiet", cwd=tmp_path,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (6_000, 6_000)),
+    )  # fmt: skip
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 5, stderr
+    assert stdout.split() == ["0.gif", "2.gif"]
+    assert "error: large.gif could not be written" in stderr and "1 video of 3 could not be made" in stderr
+    assert files(tmp_path) == ["0.gif", "2.gif"]
+    done = start("batch", "jobs.jsonl", "--quiet", cwd=tmp_path)
+    assert done.communicate(timeout=60)[0].split() == ["0.gif", "large.gif", "2.gif"] or done.returncode == 0
+    assert files(tmp_path) == ["0.gif", "2.gif", "large.gif"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root writes to any folder")
+def test_a_folder_that_is_read_only(program: Program, ckpt: Path) -> None:
+    Path("locked").mkdir(mode=0o500)
+    job = {"ckpt": str(ckpt), "steps": 1}
+    jobs({**job, "seed": 0, "out": "locked/0.gif"}, {**job, "seed": 1, "out": "1.gif"})
+    done = program("batch", "jobs.jsonl")
+    assert (done.code, done.stdout) == (5, "1.gif\n")
+    assert "locked/0.gif could not be written: permission denied" in done.stderr
+
+
+def test_a_folder_that_cannot_be_written_to(program: Program, ckpt: Path) -> None:
+    """As above, for any user: a folder in /proc takes no files."""
+    job = {"ckpt": str(ckpt), "steps": 1}
+    jobs({**job, "seed": 0, "out": "/proc/0.gif"}, {**job, "seed": 1, "out": "1.gif"})
+    done = program("batch", "jobs.jsonl")
+    assert (done.code, done.stdout) == (5, "1.gif\n")
+    assert "/proc/0.gif could not be written" in done.stderr
+
+
+def test_a_dead_encoder(program: Program, ckpt: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ffmpeg dies over every second file: the others are whole, and the next run makes the rest."""
+    from mpvideo.video.ffmpeg import ffmpeg_program
+
+    script = Path("ffmpeg").resolve()
+    script.write_text(
+        f"#!/bin/sh\nn=$(cat count 2>/dev/null || echo 0); echo $((n + 1)) > count\n"
+        f'[ $((n % 2)) = 1 ] && kill -9 $$\nexec {ffmpeg_program()} "$@"\n'
+    )
+    script.chmod(0o755)
+    jobs({"ckpt": str(ckpt), "seed": "0-3", "steps": 1, "out": "{seed}.gif"})
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(script))
+    done = program("batch", "jobs.jsonl")
+    assert (done.code, files()) == (5, ["0.gif", "2.gif"])
+    assert "1.gif could not be written: ffmpeg was killed by signal 9 (SIGKILL)" in done.stderr
+    monkeypatch.delenv("IMAGEIO_FFMPEG_EXE")
+    assert program("batch", "jobs.jsonl").code == 0
+    assert files() == ["0.gif", "1.gif", "2.gif", "3.gif"]
+
+
+def test_a_checkpoint_is_loaded_once_for_all_its_jobs(
+    program: Program, ckpt: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mpvideo import model
+
+    loads, load = [], model.load_tensors
+    monkeypatch.setattr(model, "load_tensors", lambda header: loads.append(header.path) or load(header))
+    other, both = Path("other.safetensors"), []
+    other.write_bytes(ckpt.read_bytes())
+    for seed in range(150):
+        both.append({"ckpt": str((ckpt, other)[seed % 2]), "seed": seed, "steps": 1, "out": f"{seed}.gif"})
+    jobs(*both)
+    done = program("batch", "jobs.jsonl", "--quiet")
+    assert done.code == 0, done.stderr
+    assert sorted(loads) == sorted([ckpt, other])
+
+
+def test_a_file_that_changes_while_it_is_gone_through(program: Program, ckpt: Path) -> None:
+    """What was looked at is what is made: a job that asks for others by then is refused."""
+    import typer.main
+
+    from mpvideo.batch.plan import Unusable
+    from mpvideo.cli.app import app
+    from mpvideo.cli.jobs import JobFile, JobReader
+
+    job = {"ckpt": str(ckpt), "steps": 1}
+    path = jobs({**job, "seed": "0-1", "out": "{seed}.gif"}, {**job, "seed": 5, "out": "5.gif"})
+    sample = typer.main.get_command(app).commands["sample"]  # type: ignore[attr-defined]
+    source = JobFile(path, JobReader(sample, None))
+    assert [planned.index for planned in source] == [0, 1, 2]
+    jobs({**job, "seed": "0-3", "out": "{seed}.gif"}, {**job, "seed": 5, "out": "5.gif"})
+    again = [*source]
+    assert [planned.index for planned in again] == [0, 1, 2]
+    jobs({**job, "seed": 0, "out": "0.gif"}, {**job, "seed": 5, "out": "5.gif"})
+    again = [*source]
+    assert [planned.index for planned in again] == [0, 1, 2]
+    assert isinstance(again[1], Unusable) and "asks for other videos than before" in again[1].error.message
