@@ -15,6 +15,7 @@ A run that ends without `stopped` or `end` was killed, or is going on. It is app
 import contextlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -161,14 +162,12 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
                     yield line
 
 
-def journal_of(jobs: Path, share: Share) -> Path:
-    """Where the journal of a file of jobs is: beside it; with several shares one each, as appending is not shared."""
-    part = "" if share.count == 1 else f".{share.number}-of-{share.count}"
-    return jobs.with_name(f"{jobs.name}{part}.journal")
+def journal_of(path: Path, share: Share) -> Path:
+    """The journal of a share: of several, each has a file of its own, because network drives mix what two append."""
+    return path if share.count == 1 else path.with_name(f"{path.stem}.{share.number}-of-{share.count}{path.suffix}")
 
 
-def journals_of(jobs: Path) -> list[Path]:
-    """All journals of a file of jobs that there are."""
-    return sorted(
-        path for path in jobs.parent.iterdir() if path.name.startswith(f"{jobs.name}.") and path.suffix == ".journal"
-    )
+def journals_of(path: Path) -> list[Path]:
+    """The journals that there are: that of the whole, and those of shares."""
+    shares = re.compile(rf"{re.escape(path.stem)}(\.[0-9]+-of-[0-9]+)?{re.escape(path.suffix)}")
+    return sorted(other for other in path.parent.iterdir() if shares.fullmatch(other.name))

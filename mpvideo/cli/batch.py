@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from mpvideo.batch.journal import Run, journal_of, journals_of, read_journal
+from mpvideo.batch.journal import Run, journals_of, read_journal
 from mpvideo.cli.options import OUTPUT_PANEL, AsJson, Quiet
 from mpvideo.cli.sampling import VIDEO_PANEL, BatchSize, Compile, Device, Dtype, Exact
 from mpvideo.cli.streams import write_result
@@ -70,11 +70,11 @@ def batch(
         tell_status(jobs, journal, as_json=as_json)
         return
     from mpvideo.cli.jobs import JobFile, JobReader, requests_from
-    from mpvideo.cli.making import Options, make, make_stream, share_of
+    from mpvideo.cli.making import make, make_stream, share_of
+    from mpvideo.cli.run import Options
 
-    share = share_of(shard)
     if jobs != PIPE and journal is None:
-        journal = journal_of(jobs, share)
+        journal = _beside(jobs)
     options = Options(
         device=device,
         dtype=dtype,
@@ -85,7 +85,7 @@ def batch(
         quiet=quiet,
         as_json=as_json,
         journal=journal,
-        share=share,
+        share=share_of(shard),
         dry_run=dry_run,
     )
     reader = JobReader(context.find_root().command.commands["sample"], out)  # type: ignore[attr-defined]
@@ -104,11 +104,11 @@ def tell_status(jobs: Path, journal: Path | None, *, as_json: bool) -> None:
         UsageError: there is no journal.
         MPVideoError: it cannot be read.
     """
-    folder_is_there = jobs.parent.is_dir()
-    paths = [journal] if journal is not None else journals_of(jobs) if folder_is_there else []
+    journal = journal or _beside(jobs)
+    paths = journals_of(journal) if journal.parent.is_dir() else []
     if not paths:
         raise UsageError(
-            f"{printable(jobs)} has no journal beside it", hint="Has it been run? Give --journal if that is elsewhere."
+            f"there is no journal {printable(journal)}", hint="Has it been run? Give --journal if that is elsewhere."
         )
     runs = [read_journal(path) for path in paths]
     # Earlier runs may have divided the jobs in another way.
@@ -119,6 +119,11 @@ def tell_status(jobs: Path, journal: Path | None, *, as_json: bool) -> None:
             write_result(json.dumps({**asdict(run), "path": os.fspath(run.path), "left": run.left}) + "\n")
         else:
             write_result("\n".join(_status_lines(run)) + "\n")
+
+
+def _beside(jobs: Path) -> Path:
+    """The journal of a file of jobs."""
+    return jobs.with_name(f"{jobs.name}.journal")
 
 
 def _status_lines(run: Run) -> list[str]:

@@ -8,10 +8,15 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from mpvideo.batch.crew import Crew
 from mpvideo.cli.streams import tell
 
 LINE_INTERVAL = 10.0
 """Seconds between lines off a terminal."""
+
+
+_ADD_INTERVAL = 0.5
+"""Seconds between two messages of a process to the others."""
 
 
 class Ticker:
@@ -68,6 +73,39 @@ def smaller_batch_warning(ticker: Ticker) -> Callable[[int, int], None]:
         ticker.say(f"warning: not enough memory for {tried} videos at once; going on with {size}")
 
     return warn
+
+
+def shared_ticker(ticker: Ticker, crew: Crew) -> Ticker:
+    """A ticker that counts what all processes of a crew do, and shows it where `ticker` does."""
+    return ticker if crew.count == 1 else _Shared(ticker, crew)
+
+
+class _Shared(Ticker):
+    """Adds to what all processes have done, now and then, and shows the sum."""
+
+    def __init__(self, ticker: Ticker, crew: Crew) -> None:
+        self._ticker, self._crew = ticker, crew
+        self._pending = self._shown = 0
+        self._latest = 0.0
+
+    def advance(self, amount: int, words: str = "") -> None:
+        self._pending += amount
+        now = time.monotonic()
+        if amount and now - self._latest < _ADD_INTERVAL:
+            return
+        done = self._crew.add("evaluations made", self._pending)
+        self._pending, self._latest = 0, now
+        if done != self._shown:
+            self._ticker.advance(done - self._shown, words)
+            self._shown = done
+
+    def say(self, line: str) -> None:
+        self._ticker.say(line)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        with self._ticker.paused():
+            yield
 
 
 class _Bar(Ticker):

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from mpvideo.generation import Video
     from mpvideo.record import Record
 
+STATES = {"made": "made", "found": "there already", "failed": "failed"}
+"""What becomes of a video, and how it is called."""
+
 _TOLD = 20
 """Failures that are told one by one; the journal has all."""
 
@@ -45,6 +48,7 @@ class Reporter:
 
     Attributes:
         counts: how many were made, found and failed.
+        codes: exit codes of the failures.
     """
 
     def __init__(
@@ -64,7 +68,7 @@ class Reporter:
         self._device_words = [] if device == "auto" else ["--device", device]
         self.stopping, self.evaluated = stopping, ticker.advance
         self.counts: Counter[str] = Counter()
-        self._codes: set[ExitCode] = set()
+        self.codes: set[ExitCode] = set()
         self._first: MPVideoError | None = None
         self._latest = time.monotonic()
 
@@ -129,7 +133,7 @@ class Reporter:
 
     def _failed(self, what: object, error: MPVideoError, **where: str) -> None:
         self.counts["failed"] += 1
-        self._codes.add(error.exit_code)
+        self.codes.add(error.exit_code)
         self._first = self._first or error
         self._journal.write("failed", **where, error=error.message, code=int(error.exit_code))
         if self._total == 1 or self.counts["failed"] > _TOLD:
@@ -152,15 +156,20 @@ class Reporter:
     @property
     def summary(self) -> str:
         """How many were made, there already, and failed, in words."""
-        words = (("made", "made"), ("found", "there already"), ("failed", "failed"))
-        return ", ".join(f"{self.counts[state]:,} {said}" for state, said in words if self.counts[state]) or "none made"
+        said = (f"{self.counts[state]:,} {words}" for state, words in STATES.items() if self.counts[state])
+        return ", ".join(said) or "none made"
 
-    @property
-    def failure(self) -> MPVideoError | None:
-        """What the program ends with, if not all went well: the exit code that all failures share, or else 1."""
-        if self._first is None or self._total == 1:
+    def failure(self, planned: int | None) -> MPVideoError | None:
+        """What the program ends with, if not all went well: the exit code that all failures share, or else 1.
+
+        Args:
+            planned: how many videos there are, all in all; None if that is not known.
+        """
+        if not self.counts["failed"]:
+            return None
+        if planned == 1 and self._first is not None:
             return self._first
-        of = "" if self._total is None else f" of {self._total:,}"
+        of = "" if planned is None else f" of {planned:,}"
         error = MPVideoError(f"{counted(self.counts['failed'], 'video')}{of} could not be made")
-        error.exit_code = next(iter(self._codes)) if len(self._codes) == 1 else ExitCode.FAILED
+        error.exit_code = next(iter(self.codes)) if len(self.codes) == 1 else ExitCode.FAILED
         return error

@@ -181,7 +181,8 @@ def sample(
     mpvideo sample --class "red cat hops" --seed 0-3 --out "cat-{seed}.gif" --grid cats.mp4
     mpvideo sample --class 207,208 --guidance 1,1.5 --out "runs/{class_name}/{guidance}.mp4"
     """
-    from mpvideo.cli.making import Options, make, share_of
+    from mpvideo.cli.making import make, share_of
+    from mpvideo.cli.run import Options
 
     if as_json and out == STANDARD_OUTPUT:
         raise UsageError("--json cannot be given together with --out -: standard output has the video")

@@ -20,8 +20,8 @@ from mpvideo.training.recipe import PRESETS, Preset, PresetName, Recipe, Trained
 if TYPE_CHECKING:
     import torch
 
+    from mpvideo.processes import Processes
     from mpvideo.training import Say
-    from mpvideo.training.processes import Processes
     from mpvideo.training.run import Plan
 
 MENAGERIE = "menagerie"
@@ -281,9 +281,9 @@ def train(
 
     # The options are known to be right before torch, which takes a second, is imported.
     from mpvideo.device import choose_placement, memory_errors
+    from mpvideo.processes import join_processes
     from mpvideo.training.cost import faster_dtype
     from mpvideo.training.memory import keep_freed_memory
-    from mpvideo.training.processes import join_processes
     from mpvideo.training.record import recorded_dtype
     from mpvideo.training.run import Rhythm, Run
 

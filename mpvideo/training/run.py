@@ -27,6 +27,7 @@ from mpvideo.checkpoint.save import save_checkpoint
 from mpvideo.config import CheckpointConfig, EDMConfig, ModelConfig, SamplingConfig, VideoConfig
 from mpvideo.files import atomic_path
 from mpvideo.nn import KarrasUnet3D
+from mpvideo.processes import ALONE, Processes
 from mpvideo.training.autoencoder import AutoencoderTrainer, load_autoencoder, save_autoencoder
 from mpvideo.training.data import Dataset
 from mpvideo.training.factored import FactoredClassEmbedding, finished_weights
@@ -37,7 +38,6 @@ from mpvideo.training.log import append_record, read_log, truncate_log
 from mpvideo.training.loss_curve import loss_curve
 from mpvideo.training.posthoc import forget_after, save_ema_snapshot
 from mpvideo.training.preview import preview
-from mpvideo.training.processes import ALONE, Processes
 from mpvideo.training.progress import LossMeter, Watcher
 from mpvideo.training.recipe import Recipe
 from mpvideo.training.record import alone_in, check_record

@@ -14,12 +14,12 @@ from mpvideo.config import ModelConfig
 from mpvideo.diffusion import class_rows
 from mpvideo.errors import CheckpointError
 from mpvideo.nn import KarrasUnet3D
+from mpvideo.processes import ALONE, Processes
 from mpvideo.text import printable
 from mpvideo.training.draws import draw_index, generator_for
 from mpvideo.training.ema import PowerEMA
 from mpvideo.training.loss import NoiseDistribution, learning_rate
 from mpvideo.training.objective import Objective
-from mpvideo.training.processes import ALONE, Processes
 from mpvideo.training.recipe import Recipe, changed_fields
 
 Batches = Callable[[Sequence[int], int | None], tuple[Tensor, Tensor]]

@@ -73,11 +73,11 @@ def test_what_cannot_be(tmp_path: Path) -> None:
     assert caught.value.exit_code == ExitCode.OUTPUT
 
 
-def test_where_it_is(tmp_path: Path) -> None:
-    jobs = tmp_path / "jobs.jsonl"
-    assert journal_of(jobs, Share()).name == "jobs.jsonl.journal"
-    assert journal_of(jobs, Share(3, 16)).name == "jobs.jsonl.3-of-16.journal"
+def test_shares_have_journals_of_their_own(tmp_path: Path) -> None:
+    path = tmp_path / "jobs.jsonl.journal"
+    assert journal_of(path, Share()) == path
+    assert journal_of(path, Share(3, 16)).name == "jobs.jsonl.3-of-16.journal"
     for share in (Share(), Share(1, 2), Share(2, 2)):
-        journal_of(jobs, share).touch()
-    (tmp_path / "other.jsonl.journal").touch()
-    assert len(journals_of(jobs)) == 3
+        journal_of(path, share).touch()
+    (tmp_path / "jobs.jsonl.other.journal").touch()
+    assert len(journals_of(path)) == 3

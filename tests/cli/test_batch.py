@@ -210,7 +210,7 @@ def test_two_jobs_of_one_name_are_refused_before_any_work(program: Program, ckpt
         (["jobs.jsonl", "--shard", "3/2"], "--shard: the shard must be at most 2, got 3"),
         (["jobs.jsonl", "--batch-size", "0"], "--batch-size must be at least 1, got 0"),
         (["-", "--dry-run"], "--dry-run must have a file of jobs"),
-        (["jobs.jsonl", "--status"], "jobs.jsonl has no journal beside it"),
+        (["jobs.jsonl", "--status"], "there is no journal jobs.jsonl.journal"),
         (["jobs.jsonl", "--journal", "no/journal"], "no/journal could not be written"),
     ],
 )

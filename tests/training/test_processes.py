@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from mpvideo.training.processes import ALONE, Processes, join_processes
+from mpvideo.processes import ALONE, Processes, join_processes
 from tests.training.together import RECIPES, train
 
 ROOT = Path(__file__).parents[2]

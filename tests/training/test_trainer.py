@@ -12,8 +12,8 @@ from mpvideo.config import ModelConfig
 from mpvideo.diffusion import preconditioning
 from mpvideo.diffusion.noise import seeded_generator
 from mpvideo.errors import CheckpointError
+from mpvideo.processes import ALONE, Processes
 from mpvideo.training.factored import FactoredClassEmbedding
-from mpvideo.training.processes import ALONE, Processes
 from mpvideo.training.recipe import Recipe
 from mpvideo.training.snapshot import load_snapshot, save_snapshot
 from mpvideo.training.trainer import EMA_STDS, Trainer, check_shares, clips_per_sample

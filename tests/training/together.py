@@ -19,7 +19,7 @@ from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_
 from torch.futures import Future
 from torch.nn.parallel import DistributedDataParallel
 
-from mpvideo.training.processes import Processes, join_processes
+from mpvideo.processes import Processes, join_processes
 from mpvideo.training.recipe import Recipe
 from mpvideo.training.trainer import Trainer
 from tests.networks import TINY_SHAPE, randn, tiny_network

@@ -1,19 +1,37 @@
-"""The processes that train together: one alone, or those that torchrun started."""
+"""The processes that work together: one alone, or those that torchrun started."""
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Protocol
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed import PrefixStore, rendezvous  # type: ignore[attr-defined]
 
 from mpvideo.errors import DeviceError, MPVideoError
 
 _PATIENCE = timedelta(hours=6)
 """How long the others wait for the first one, which prepares the data and trains the autoencoder by itself."""
+
+
+class Store(Protocol):
+    """What all processes read and write; see torch.distributed.Store."""
+
+    def add(self, key: str, amount: int, /) -> int:
+        """Adds to a number, 0 at first, and returns the sum."""
+        ...
+
+    def set(self, key: str, value: str, /) -> None:
+        """Writes a value."""
+        ...
+
+    def get(self, key: str, /) -> bytes:
+        """Reads a value, when it has been written."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -24,11 +42,13 @@ class Processes:
         rank: number of this process; the one with 0 writes and speaks.
         count: how many there are.
         local_rank: number of this process on its machine, and of its GPU.
+        store: what they all read and write; None for one alone.
     """
 
     rank: int = 0
     count: int = 1
     local_rank: int = 0
+    store: Store | None = None
 
     @property
     def first(self) -> bool:
@@ -105,13 +125,11 @@ def join_processes() -> Iterator[Processes]:
     if not dist.is_torchelastic_launched():  # a cluster may set RANK for purposes of its own
         yield ALONE
         return
-    processes = Processes(
-        rank=int(os.environ["RANK"]),
-        count=int(os.environ["WORLD_SIZE"]),
-        local_rank=int(os.environ.get("LOCAL_RANK", "0")),
-    )
+    store, rank, count = next(rendezvous("env://", timeout=_PATIENCE))
+    processes = Processes(rank, count, int(os.environ.get("LOCAL_RANK", "0")), store)
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    dist.init_process_group(backend, timeout=_PATIENCE)
+    group_store = PrefixStore("group", store)
+    dist.init_process_group(backend, timeout=_PATIENCE, store=group_store, rank=rank, world_size=count)
     try:
         yield processes
         dist.barrier()  # whoever leaves first would cut the others off
@@ -120,7 +138,7 @@ def join_processes() -> Iterator[Processes]:
             raise
         raise MPVideoError(
             f"process {processes.rank} of {processes.count} lost the others",
-            hint="See what they printed; the same command goes on from the last snapshot.",
+            hint="See what they printed; the same command goes on from what is there.",
         ) from error
     finally:
         dist.destroy_process_group()

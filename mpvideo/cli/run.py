@@ -1,0 +1,265 @@
+"""One run of `sample` or `batch`: how it is made, by whom, and how it ends."""
+
+import dataclasses
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from mpvideo.batch.crew import Crew
+from mpvideo.batch.journal import Journal, journal_of
+from mpvideo.batch.plan import Checker
+from mpvideo.batch.request import Request
+from mpvideo.batch.resume import Finished
+from mpvideo.batch.share import Share
+from mpvideo.batch.sources import Sources
+from mpvideo.checks import check_int
+from mpvideo.cli.options import usage_errors
+from mpvideo.cli.overviews import Overviews, Shown
+from mpvideo.cli.progress import Ticker, progress, shared_ticker
+from mpvideo.cli.reporting import STATES, Reporter
+from mpvideo.cli.stopping import Stopping
+from mpvideo.cli.streams import tell
+from mpvideo.cli.survey import Survey
+from mpvideo.config import DeviceName, DtypeName
+from mpvideo.errors import ExitCode, OutOfMemoryError
+from mpvideo.text import counted, printable
+
+if TYPE_CHECKING:
+    from mpvideo.device import Placement
+    from mpvideo.model import Model
+
+_MODELS = 2
+"""Checkpoints that stay loaded, for jobs that take turns."""
+
+_FAREWELL = 5.0
+"""Seconds that a process which is to end waits for what the others have to say."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How a run is made and told of; see the options of the commands.
+
+    Attributes:
+        journal: its journal, if it keeps one.
+        share: the part of the requests that it makes.
+        dry_run: whether only to say what would be made.
+    """
+
+    device: DeviceName
+    dtype: DtypeName
+    compiled: bool
+    batch_size: int
+    exact: bool
+    overwrite: bool
+    quiet: bool
+    as_json: bool
+    journal: Path | None = None
+    share: Share = field(default_factory=Share)
+    dry_run: bool = False
+
+    def __post_init__(self) -> None:
+        with usage_errors("batch_size"):
+            check_int("batch_size", self.batch_size, 1, 65536)
+
+    def of_one(self, crew: Crew) -> "Options":
+        """The options of this process of a crew: its part of the share, and only the first one speaks."""
+        return dataclasses.replace(self, share=crew.part(self.share), quiet=self.quiet or not crew.first)
+
+    @property
+    def own_journal(self) -> Path | None:
+        """Its journal: of several processes, each has one of its own."""
+        return None if self.journal is None else journal_of(self.journal, self.share)
+
+    def checker(self) -> Checker:
+        """What looks at the requests."""
+        finished = Finished(None if self.dtype == "auto" else self.dtype)
+        return Checker(share=self.share, finished=finished, overwrite=self.overwrite)
+
+
+class Run:
+    """One run.
+
+    Args:
+        options: how it is made.
+        crew: who makes it.
+        survey: of its requests.
+        began: when, by `time.monotonic`.
+        planned: how many videos fall to it; None if that is not known.
+        missing: how many of these are to be made.
+    """
+
+    def __init__(
+        self, options: Options, crew: Crew, survey: Survey, *, began: float, planned: int | None, missing: int | None
+    ) -> None:
+        self._options, self._crew, self._survey = options, crew, survey
+        self._planned, self._missing = planned, missing
+        self._began = began
+        self._models: dict[Sources, Model] = {}
+        self._ticker = Ticker()
+
+    def run(
+        self,
+        to_make: Callable[[Reporter], Iterator[Request | None]],
+        journal: Journal,
+        overviews: Overviews | None,
+    ) -> None:
+        """Makes what is to be made, and says how it went."""
+        options, evaluations = self._options, self._add_up()
+        with ExitStack() as stack:
+            shown = Shown(())
+            if overviews is not None:
+                shown = stack.enter_context(overviews.writing(as_json=options.as_json, missing=self._missing or 0))
+            placement = self._placement() if evaluations != 0 else None
+            bar = progress("sampling", evaluations, "evaluations", quiet=options.quiet or evaluations == 0)
+            self._ticker = shared_ticker(stack.enter_context(bar), self._crew)
+            stopping = stack.enter_context(Stopping(self._say_stopping))
+            reporter = Reporter(
+                self._ticker,
+                shown,
+                journal,
+                options.device,
+                total=self._planned if self._crew.count == 1 else None,
+                stopping=lambda: bool(stopping),
+                quiet=options.quiet,
+                as_json=options.as_json,
+            )
+            requests = to_make(reporter)
+            if placement is None:
+                for _ in requests:  # none: it tells of those that are there, or cannot be made
+                    pass
+            else:
+                self._make(requests, placement, reporter)
+            self._meet(reporter, stopping)
+            if stopping and self._left(reporter) != 0:
+                with self._ticker.paused():
+                    self._stop(reporter, journal, stopping)
+        self._end(reporter, journal)
+
+    def _make(self, requests: Iterator[Request | None], placement: "Placement", reporter: Reporter) -> None:
+        from mpvideo.batch.runner import make_videos
+
+        options = self._options
+        make_videos(
+            requests,
+            load=lambda sources: self._load(sources, placement),
+            batch_size=1 if options.exact else options.batch_size,
+            overwrite=options.overwrite,
+            watcher=reporter,
+        )
+
+    def _placement(self) -> "Placement":
+        # All that can be known is known to be right before torch, which takes a second, is imported.
+        from mpvideo.device import choose_placement
+
+        options, crew = self._options, self._crew
+
+        def choose(dtype: DtypeName) -> "Placement":
+            return choose_placement(options.device, dtype, compiled=options.compiled)
+
+        placement = choose(options.dtype) if crew.first else None
+        # What one process measures may just miss what another's does: all compute in the same.
+        dtype = crew.word("dtype", lambda: placement.dtype_name if placement else "float32")
+        placement = placement or choose(dtype)  # type: ignore[arg-type]
+        for warning in placement.warnings:
+            tell(f"warning: {warning}", quiet=options.quiet)
+        if crew.processes is not None:
+            placement = dataclasses.replace(placement, device=crew.processes.device(placement.device))
+        return placement
+
+    def _load(self, sources: Sources, placement: "Placement") -> "Model":
+        """The model of a checkpoint: one that is loaded still, or else read now."""
+        model = self._models.pop(sources, None)
+        if model is None:
+            while len(self._models) >= _MODELS:
+                del self._models[next(iter(self._models))]
+            try:
+                model = sources.load(placement)
+            except OutOfMemoryError:
+                if not self._models:
+                    raise
+                self._models.clear()
+                model = sources.load(placement)
+            with self._ticker.paused():
+                self._tell_of(model, sources, placement)
+        self._models[sources] = model  # the last, which is given up last
+        return model
+
+    def _tell_of(self, model: "Model", sources: Sources, placement: "Placement") -> None:
+        from mpvideo.unlabelled import unlabelled_warning
+
+        quiet = self._options.quiet
+        tell(f"{printable(sources.checkpoint.name)} on {placement}", quiet=quiet)
+        if not quiet and model.guide is None and self._survey.is_guided(sources):
+            words = unlabelled_warning(model)
+            tell(f"warning: {words}", quiet=words is None)
+
+    def _add_up(self) -> int | None:
+        """How many evaluations of the network all processes have to make; None if that is not known."""
+        if self._planned is None:
+            return None
+        evaluations = self._survey.work()[1] if self._missing else 0
+        if self._crew.count > 1:
+            self._crew.add("planned", self._planned)
+            self._crew.add("evaluations to make", evaluations)
+            self._crew.meet("planned all", stop=lambda: False)
+            evaluations = self._crew.add("evaluations to make")
+            self._planned = self._crew.add("planned")
+        return evaluations
+
+    def _meet(self, reporter: Reporter, stopping: Stopping) -> None:
+        """Waits for the other processes, and adds up what all have done."""
+        if self._crew.count == 1:
+            return
+        for state, count in reporter.counts.items():
+            self._crew.add(state, count)
+        for code in reporter.codes:
+            self._crew.add(f"code {int(code)}", 1)
+        begun_stopping = time.monotonic()
+
+        def stop() -> bool:
+            nonlocal begun_stopping
+            if not stopping:
+                begun_stopping = time.monotonic()
+            return time.monotonic() - begun_stopping > _FAREWELL
+
+        self._crew.meet("done", stop=stop, look=lambda: self._ticker.advance(0))
+        self._ticker.advance(0)
+        reporter.counts = Counter({state: self._crew.add(state) for state in STATES})
+        reporter.codes = {code for code in ExitCode if self._crew.add(f"code {int(code)}")}
+
+    def _say_stopping(self) -> None:
+        self._ticker.say("stopping after this step; once more ends at once")
+
+    def _left(self, reporter: Reporter) -> int | None:
+        """How many videos nothing is known of yet; None if it is not known how many there are."""
+        return None if self._planned is None else self._planned - reporter.counts.total()
+
+    def _stop(self, reporter: Reporter, journal: Journal, stopping: Stopping) -> NoReturn:
+        """Says what is left, and ends the program."""
+        left = self._left(reporter)
+        journal.write("stopped", left=left)
+        rest = "" if left is None else f", {counted(left, 'video')} left; the same command makes what is missing"
+        if self._crew.first:
+            tell(f"stopped after {self._seconds:.1f} s: {reporter.summary}{rest}")
+        stopping.end()
+
+    def _end(self, reporter: Reporter, journal: Journal) -> None:
+        """Says how it went."""
+        journal.write("end")
+        failure = reporter.failure(self._planned)
+        if self._planned != 1:
+            tell(f"done in {self._seconds:.1f} s: {reporter.summary}", quiet=self._options.quiet)
+        elif failure is None:
+            tell(f"done in {self._seconds:.1f} s", quiet=self._options.quiet)
+        if failure is not None:
+            if not self._crew.first:
+                raise SystemExit(failure.exit_code)  # the first process says it
+            raise failure
+
+    @property
+    def _seconds(self) -> float:
+        return time.monotonic() - self._began
