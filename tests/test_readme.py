@@ -63,7 +63,7 @@ def test_exit_codes() -> None:
 def test_the_python_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
     (example,) = (block for kind, block in BLOCKS if kind == "python")
     exec(compile(example, "README.md", "exec"), {})
-    assert capsys.readouterr().out == "(32, 64, 64, 3)\n"
+    assert capsys.readouterr().out == 3 * "(32, 64, 64, 3) golden dog trots\n"
 
 
 def test_the_example_config_is_one() -> None:

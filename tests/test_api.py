@@ -1,0 +1,85 @@
+"""The package from Python."""
+
+import itertools
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import mpvideo
+from mpvideo.checkpoint import open_checkpoint
+from mpvideo.device import choose_placement
+from mpvideo.errors import CheckpointError
+from mpvideo.model import load_model
+from tests.checkpoints import save_tiny, tiny_config
+
+SAMPLING = mpvideo.SamplingConfig(sampler="euler", steps=2)
+
+
+@pytest.fixture(scope="module")
+def ckpt(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny(tmp_path_factory.mktemp("ckpt") / "tiny.safetensors", tiny_config())
+
+
+def test_videos_come_with_their_records(ckpt: Path) -> None:
+    jobs = [mpvideo.Job(seed=seed, class_index=1, sampling=SAMPLING) for seed in (3, 4)]
+    seen: list[int] = []
+    videos = list(mpvideo.generate(ckpt, jobs, dtype="float32", batch_size=2, on_evaluation=seen.append))
+    assert [video.job for video in videos] == jobs
+    assert sum(seen) == 4
+    for video, job in zip(videos, jobs, strict=True):
+        assert (video.frames.shape, video.frames.dtype) == ((4, 8, 8, 3), np.uint8)
+        record = video.record()
+        assert (record.seed, record.class_name, record.sampling, record.encoding) == (
+            job.seed,
+            "red dog",
+            SAMPLING,
+            None,
+        )
+        assert record.checkpoint.name == "tiny.safetensors"
+        assert record.command.startswith(f"mpvideo sample --ckpt tiny.safetensors --class 1 --seed {job.seed} ")
+
+
+def test_it_is_the_program_s_own_road(ckpt: Path, tmp_path: Path) -> None:
+    words = ["sample", "--ckpt", str(ckpt), "--class", "2", "--seed", "7", "--dtype", "float32", "--out", "a.npy"]
+    subprocess.run([sys.executable, "-m", "mpvideo", *words], cwd=tmp_path, capture_output=True, timeout=60, check=True)
+    (video,) = mpvideo.generate(str(ckpt), [mpvideo.Job(seed=7, class_index=2)], dtype="float32", batch_size=1)
+    assert (np.load(tmp_path / "a.npy") == video.frames).all()
+
+
+def test_jobs_are_taken_as_they_are_needed(ckpt: Path) -> None:
+    endless = (mpvideo.Job(seed=seed, sampling=SAMPLING) for seed in itertools.count())
+    videos = mpvideo.generate(ckpt, endless, batch_size=2)
+    assert [video.job.seed for video in itertools.islice(videos, 3)] == [0, 1, 2]
+
+
+def test_checkpoints_of_every_kind(ckpt: Path) -> None:
+    opened = open_checkpoint(ckpt)
+    model = load_model(opened, choose_placement("cpu", "float32"))
+    jobs = [mpvideo.Job(seed=1, sampling=SAMPLING)]
+    first, *others = (
+        next(mpvideo.generate(source, jobs, dtype="float32")).frames for source in (ckpt, str(ckpt), opened, model)
+    )
+    assert all((first == other).all() for other in others)
+
+
+def test_what_is_wrong_is_said_before_the_first_video(ckpt: Path) -> None:
+    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
+        mpvideo.generate(ckpt, [], batch_size=0)
+    with pytest.raises(CheckpointError, match="does not exist"):
+        mpvideo.generate("missing.safetensors", [])
+    model = load_model(open_checkpoint(ckpt), choose_placement("cpu", "float32"))
+    with pytest.raises(ValueError, match="guide must be None for a model that is loaded already"):
+        mpvideo.generate(model, [], guide=ckpt)
+    with pytest.raises(AttributeError, match="module 'mpvideo' has no attribute 'nonsense'"):
+        _ = mpvideo.nonsense
+
+
+def test_importing_the_package_loads_nothing() -> None:
+    code = (
+        "import sys, mpvideo\nprint([name for name in sys.modules if name.startswith(('mpvideo', 'torch', 'numpy'))])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "['mpvideo']\n"
