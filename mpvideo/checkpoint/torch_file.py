@@ -122,6 +122,7 @@ def read_torch_file(path: Path) -> TorchFile:
             else:
                 content, damage = _read_legacy(io.BytesIO(read_start(file, _MAX_PICKLE, path)), storages), None
             entries = dict(_flat(content))
+        # zipfile calls an unknown compression NotImplementedError, and an encrypted entry RuntimeError.
         except (ValueError, zipfile.BadZipFile, EOFError, NotImplementedError, OSError, RuntimeError) as error:
             raise CheckpointError(
                 f"{shown} is no file of weights alone: {printable(reason(error), 400)}",

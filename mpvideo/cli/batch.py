@@ -70,24 +70,11 @@ def batch(
         tell_status(jobs, journal, as_json=as_json)
         return
     from mpvideo.cli.jobs import JobFile, JobReader, requests_from
-    from mpvideo.cli.making import make, make_stream, share_of
-    from mpvideo.cli.run import Options
+    from mpvideo.cli.making import make, make_stream, options_of
 
     if jobs != PIPE and journal is None:
         journal = _beside(jobs)
-    options = Options(
-        device=device,
-        dtype=dtype,
-        compiled=compiled,
-        batch_size=batch_size,
-        exact=exact,
-        overwrite=overwrite,
-        quiet=quiet,
-        as_json=as_json,
-        journal=journal,
-        share=share_of(shard),
-        dry_run=dry_run,
-    )
+    options = options_of(context.params, journal=journal)
     reader = JobReader(context.find_root().command.commands["sample"], out)  # type: ignore[attr-defined]
     if jobs != PIPE:
         make(JobFile(jobs, reader), options)

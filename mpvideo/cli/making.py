@@ -1,8 +1,10 @@
 """Makes what `sample` and `batch` were asked for."""
 
+import dataclasses
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 from mpvideo.batch.crew import Crew, join_crew
 from mpvideo.batch.journal import Journal
@@ -53,7 +55,17 @@ def make(source: Iterable[Planned], options: Options, overviews: Overviews | Non
             run.run(plan.to_make, journal, overviews)
 
 
-def share_of(shard: str | None) -> Share:
+def options_of(params: Mapping[str, Any], **others: Any) -> Options:
+    """The options of a run from what a command was given, by the names of its parameters, with others in their place.
+
+    Raises:
+        UsageError: one is out of range.
+    """
+    given = {each.name: params[each.name] for each in dataclasses.fields(Options) if each.name in params}
+    return Options(**{**given, "share": _share_of(params["shard"]), **others})
+
+
+def _share_of(shard: str | None) -> Share:
     """What --shard asks for.
 
     Raises:

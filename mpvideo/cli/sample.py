@@ -181,23 +181,9 @@ def sample(
     mpvideo sample --class "red cat hops" --seed 0-3 --out "cat-{seed}.gif" --grid cats.mp4
     mpvideo sample --class 207,208 --guidance 1,1.5 --out "runs/{class_name}/{guidance}.mp4"
     """
-    from mpvideo.cli.making import make, share_of
-    from mpvideo.cli.run import Options
+    from mpvideo.cli.making import make, options_of
 
     if as_json and out == STANDARD_OUTPUT:
         raise UsageError("--json cannot be given together with --out -: standard output has the video")
-    options = Options(
-        device=device,
-        dtype=dtype,
-        compiled=compiled,
-        batch_size=batch_size,
-        exact=exact,
-        overwrite=overwrite,
-        quiet=quiet,
-        as_json=as_json,
-        journal=journal,
-        share=share_of(shard),
-        dry_run=dry_run,
-    )
     requests = requests_of(context.params)
-    make(requests, options, overviews_of(requests, grid, sheet, out=out, overwrite=overwrite))
+    make(requests, options_of(context.params), overviews_of(requests, grid, sheet, out=out, overwrite=overwrite))
