@@ -1,10 +1,9 @@
 """Which class a user means."""
 
 import re
-from difflib import get_close_matches
 
 from mpvideo.errors import UsageError
-from mpvideo.text import first_ten, printable
+from mpvideo.text import first_ten, nearest, printable
 
 
 def find_class(text: str, num_classes: int, names: tuple[str, ...] | None) -> int:
@@ -50,7 +49,7 @@ def find_class(text: str, num_classes: int, names: tuple[str, ...] | None) -> in
 def _near_hint(words: set[str], names: tuple[str, ...]) -> str | None:
     """What may have been meant by words that no name has."""
     known = {word for name in names for word in name.casefold().split()}
-    near = [match for word in sorted(words - known) for match in get_close_matches(word, sorted(known), n=1)]
+    near = [match for word in sorted(words - known) if (match := nearest(word, sorted(known)))]
     return f"Did you mean {' '.join(map(printable, near))}?" if near else None
 
 

@@ -4,6 +4,7 @@ Names and values may come from files that strangers wrote: `printable` makes the
 """
 
 from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import PurePath
 
 SHOWN = 10
@@ -31,6 +32,14 @@ def first_ten(items: Sequence[str]) -> str:
     """The first ten entries of a list, each made printable, and how many there are besides."""
     shown = ", ".join(printable(item) for item in items[:SHOWN])
     return f"{shown} and {len(items) - SHOWN:,} more" if len(items) > SHOWN else shown
+
+
+def nearest(word: str, known: Sequence[str]) -> str | None:
+    """The one of some known words that may have been meant by another; None if none is much like it.
+
+    Of three letters two have to be right; shorter words resemble everything, and are not proposed.
+    """
+    return next(iter(get_close_matches(word, [each for each in known if len(each) > 2], n=1, cutoff=0.65)), None)
 
 
 def counted(count: int, thing: str) -> str:

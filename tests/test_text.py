@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from mpvideo.text import amount, counted, first_ten, printable
+from mpvideo.text import amount, counted, first_ten, nearest, printable
 
 
 def test_printable() -> None:
@@ -21,3 +21,11 @@ def test_amounts() -> None:
     assert amount(999, "B") == "999 B" and amount(1000, "B") == "1.0 kB" and amount(999_960, "B") == "1.0 MB"
     assert amount(34_816_000, "B") == "34.8 MB" and amount(5e16, "FLOP") == "50,000.0 TFLOP"
     assert amount(9_400_000, "") == "9.4 M" and amount(12, "") == "12"
+
+
+def test_what_may_have_been_meant() -> None:
+    known = ["an", "dog", "golden", "trots"]
+    found = {word: nearest(word, known) for word in ("godlen", "trot", "dgo", "nan", "a", "zebra", "")}
+    assert found == {
+        "godlen": "golden", "trot": "trots", "dgo": "dog", "nan": None, "a": None, "zebra": None, "": None
+    }  # fmt: skip
