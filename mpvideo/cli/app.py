@@ -12,11 +12,11 @@ import typer
 
 from mpvideo import __version__
 from mpvideo.cli.batch import batch
+from mpvideo.cli.commands import GroupedCommand, Program
 from mpvideo.cli.convert import convert
 from mpvideo.cli.doctor import doctor
 from mpvideo.cli.ema import ema
 from mpvideo.cli.evaluate import evaluate
-from mpvideo.cli.help import GroupedCommand
 from mpvideo.cli.inspect import inspect
 from mpvideo.cli.sample import sample
 from mpvideo.cli.streams import tell
@@ -28,6 +28,7 @@ from mpvideo.text import printable
 
 app = typer.Typer(
     name="mpvideo",
+    cls=Program,
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,

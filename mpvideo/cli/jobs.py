@@ -11,6 +11,7 @@ from mpvideo.batch.plan import Planned, Unusable
 from mpvideo.cli.like import Original
 from mpvideo.cli.options import OUTPUT_PANEL
 from mpvideo.cli.overviews import OVERVIEW_PANEL
+from mpvideo.cli.refusals import check_paths, misfit
 from mpvideo.cli.requests import open_sources, requests_of
 from mpvideo.cli.sampling import COMPUTE_PANEL
 from mpvideo.cli.writing import RUN_PANEL
@@ -71,6 +72,7 @@ class JobReader:
             if value is not None:
                 given[name] = value
         if (like := given.get("like")) is not None:
+            check_paths(self._context.command, {"like": like})
             for name, value in Original(Path(str(like))).options().items():
                 if self._parameters[name].rich_help_panel not in _OF_THE_RUN:
                     given.setdefault(name, value)
@@ -93,13 +95,13 @@ class JobReader:
         if parameter.multiple:
             return _settings(name, value)
         text = ",".join(_word(name, item) for item in value) if isinstance(value, list) else _word(name, value)
+        check_paths(self._context.command, {parameter.name: text})
         try:
             return parameter.process_value(self._context, text)
         except Exception as error:
-            # Of the library that Typer brings along, which is not imported by name.
-            if (message := getattr(error, "format_message", None)) is None:
+            if not hasattr(error, "format_message"):  # as the errors of the library have that Typer brings along
                 raise
-            raise UsageError(printable(message(), 300)) from None
+            raise misfit(self._context.command, parameter, text) from None
 
 
 def _word(name: str, value: Any) -> str:

@@ -173,7 +173,7 @@ def test_one_bad_job_among_good_ones(program: Program, ckpt: Path, monkeypatch: 
         "jobs.jsonl, line 3: a job must be a JSON object on one line",
         "missing/3.gif: the folder of 3.gif must exist",
         "jobs.jsonl, line 5: a job has options of `mpvideo sample`, got 'sead'",
-        "jobs.jsonl, line 6: Invalid value for '--frames'",
+        "jobs.jsonl, line 6: --frames must be a whole number, got 'many'",
         "taken.gif exists already",
         "jobs.jsonl, line 8: missing.safetensors does not exist",
         "jobs.jsonl, line 9: device is for the whole batch",
