@@ -1,6 +1,7 @@
 """What of a batch is to be done: everything is looked at once before any work, and again as it is made."""
 
 import os
+import secrets
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
@@ -95,6 +96,8 @@ def _place_error(request: Request) -> MPVideoError | None:
     path = request.path
     if request.makes_folders and path != STANDARD_OUTPUT and not path.parent.exists():
         path = next(folder for folder in path.parents if folder.exists()) / path.name
+        if os.path.lexists(path):  # what has the name there is in nobody's way
+            path = path.with_name(f"{secrets.token_hex(6)}{path.suffix}")
     try:
         check_destination(path, overwrite=True, format_name=request.encoding.format)
     except MPVideoError as error:

@@ -189,6 +189,8 @@ def test_a_folder_that_is_missing_or_to_be_made(sources: Sources, tmp_path: Path
     assert errors[0].exit_code == ExitCode.OUTPUT and "must exist" in errors[0].message
     assert outcome([dataclasses.replace(request, makes_folders=True) for request in wanted], checker())[0] == [0, 1]
     assert not (tmp_path / "no").exists(), "looking makes nothing"
+    (tmp_path / "0.gif").mkdir()  # above the folder that is to be made
+    assert outcome([dataclasses.replace(request, makes_folders=True) for request in wanted], checker())[0] == [0, 1]
 
 
 def test_what_was_put_right_since_the_first_look_is_made(sources: Sources, tmp_path: Path) -> None:
