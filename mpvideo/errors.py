@@ -4,7 +4,12 @@ Library code raises ValueError for a bad argument of a Python call and one of th
 the outside world: files, devices, encoders. The command line turns both into one message and an exit code.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import IntEnum
+from pathlib import Path
+
+from mpvideo.text import printable
 
 
 class ExitCode(IntEnum):
@@ -62,3 +67,21 @@ class OutputError(MPVideoError):
     """A result could not be written; nothing half written was left behind."""
 
     exit_code = ExitCode.OUTPUT
+
+
+@contextmanager
+def naming(option: str, path: Path | None) -> Iterator[None]:
+    """Has errors about a path say which option gave it: several may, and some paths are in no option.
+
+    Args:
+        option: such as `--ckpt`.
+        path: what it gives; None if it is left out.
+    """
+    try:
+        yield
+    except MPVideoError as error:
+        if path is not None and not error.message.startswith(("--", "config ")):
+            between = "" if error.message.startswith(printable(path)) else ":"
+            error.message = f"{option}{between} {error.message}"
+            error.args = (error.message,)
+        raise

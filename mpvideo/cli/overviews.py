@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -11,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mpvideo.batch.names import Taken
+from mpvideo.batch.names import FIELDS, Taken
 from mpvideo.cli.streams import write_result
-from mpvideo.errors import UsageError
+from mpvideo.errors import UsageError, naming
 from mpvideo.formats import Encoding, warnings_about
 from mpvideo.text import printable
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from mpvideo.video.grid import GridWriter
 
 OVERVIEW_PANEL = "All videos in one"
+
+_FIELD = re.compile(rf"{{({'|'.join(FIELDS)})(:[^}}]*)?}}")
 
 GridPath = Annotated[
     Path | None,
@@ -80,16 +83,25 @@ class Overviews:
         wanted = [path for path in (self.grid, self.sheet) if path is not None]
         if not wanted:
             return ()
+        for path in wanted:
+            if (field := _FIELD.search(str(path))) is not None:
+                raise UsageError(
+                    f"--grid and --sheet are one file for all videos, whose name has no fields, got {field[0]} in "
+                    f"{printable(path)!r}",
+                    hint="Fields are for --out.",
+                )
         taken, count = Taken(), len(self.requests)
         for path in (*(request.path for request in self.requests), *wanted):
             if not taken.take(path):
                 raise UsageError(f"--grid and --sheet must have names of their own, got {printable(path)}")
         if self.sheet is not None and self._is_due(self.sheet, missing):
-            check_sheet(self.sheet, count, overwrite=self.overwrite)
+            with naming("--sheet", self.sheet):
+                check_sheet(self.sheet, count, overwrite=self.overwrite)
         if self.grid is None or not self._is_due(self.grid, missing):
             return ()
         side = self.requests.sources.checkpoint.config.pixel_size
-        check_grid(self.grid, count, width=side, height=side, encoding=self.encoding, overwrite=self.overwrite)
+        with naming("--grid", self.grid):
+            check_grid(self.grid, count, width=side, height=side, encoding=self.encoding, overwrite=self.overwrite)
         return warnings_about(self.grid, channels=3, encoding=self.encoding)
 
     @contextmanager
