@@ -244,8 +244,8 @@ def format_of(path: Path, name: str | None = None) -> Format:
         found = next((kind for kind in _ALL if suffix in kind.suffixes), None)
         if found is None:
             raise UsageError(
-                f"a video's name must end in {_either(SUFFIXES)}, got {printable(path.name)!r}",
-                hint=f"For example {printable(path.stem) or 'video'}.mp4; or --format png for a folder of frames.",
+                f"a video's name must end in {_either(SUFFIXES)}, got {printable(path)!r}",
+                hint=f"For example {printable(_example(path, '.mp4'))}; or --format png for a folder of frames.",
             )
         return found
     kind = FORMATS[name]
@@ -253,9 +253,8 @@ def format_of(path: Path, name: str | None = None) -> Format:
         return kind
     if not kind.is_folder:
         raise UsageError(
-            f"the name of a video in --format {name} must end in {_either(kind.suffixes)},"
-            f" got {printable(path.name)!r}",
-            hint=f"For example {printable(path.stem) or 'video'}{kind.suffixes[0]}.",
+            f"the name of a video in --format {name} must end in {_either(kind.suffixes)}, got {printable(path)!r}",
+            hint=f"For example {printable(_example(path, kind.suffixes[0]))}.",
         )
     if suffix in SUFFIXES:
         raise UsageError(
@@ -263,6 +262,11 @@ def format_of(path: Path, name: str | None = None) -> Format:
             hint=f"For example {printable(path.stem)}.",
         )
     return kind
+
+
+def _example(path: Path, suffix: str) -> Path:
+    """A name like `path` that ends so; in it, if it is a folder."""
+    return path / f"video{suffix}" if path.is_dir() else path.with_suffix(suffix)
 
 
 def enlargement(path: Path, *, width: int, height: int, encoding: Encoding) -> int:
