@@ -11,7 +11,7 @@ from typing import Any
 from mpvideo.checkpoint.reading import exists, read_json
 from mpvideo.checks import build
 from mpvideo.config import SamplingConfig, check_format
-from mpvideo.errors import UsageError
+from mpvideo.errors import UsageError, naming
 from mpvideo.text import printable
 
 _ABOUT_WHAT = ("guidance", "guidance_interval", "apg_eta", "apg_norm")
@@ -68,10 +68,10 @@ def find_preset(name: str) -> Preset:
             f"--preset must be one of {', '.join(PRESETS)} or a JSON file, got {printable(name)!r}",
             hint='`mpvideo tune` writes such files: {"format": 1, "sampling": {"sampler": "unipc", "steps": 9}}.',
         )
-    where = printable(path)
-    data = read_json(path)
-    check_format(data, where)
-    sampling = data.get("sampling")
-    build(SamplingConfig, sampling, f"{where}: sampling")  # names what is wrong
+    with naming("--preset", path):
+        data = read_json(path)
+        check_format(data, printable(path))
+        sampling = data.get("sampling")
+        build(SamplingConfig, sampling, f"{printable(path)}: sampling")  # names what is wrong
     assert isinstance(sampling, Mapping)
     return Preset(sampling={key: tuple(value) if isinstance(value, list) else value for key, value in sampling.items()})

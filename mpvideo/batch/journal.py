@@ -25,7 +25,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from mpvideo.batch.share import Share
-from mpvideo.errors import MPVideoError
+from mpvideo.errors import MPVideoError, naming
 from mpvideo.files import reason, write_all, write_error
 from mpvideo.text import printable
 
@@ -57,7 +57,8 @@ class Journal:
                         write_all(self._file, b"\n")  # behind what a killed process left of its last line
             except OSError as error:
                 self._close()
-                raise write_error(self._path, error) from error
+                with naming("--journal", self._path):
+                    raise write_error(self._path, error) from error
         return self
 
     def __exit__(

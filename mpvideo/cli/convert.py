@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 import typer
 
 from mpvideo.cli.hub import located
-from mpvideo.cli.options import AsJson, ConfigFile, Quiet, Settings, parse_settings
+from mpvideo.cli.options import AsJson, ConfigFile, Quiet, Settings, check_config_file, parse_settings
 from mpvideo.cli.streams import tell, write_result
-from mpvideo.errors import UsageError
+from mpvideo.errors import UsageError, naming
 from mpvideo.files import check_writable
 from mpvideo.text import printable
 
@@ -99,7 +99,9 @@ def convert(
         if not isinstance(edm, dict) or edm.get("legacy_fan_in") not in (None, True):
             raise UsageError("--legacy-fan-in contradicts --set edm")
         edm["legacy_fan_in"] = True
-    check_writable(out, overwrite=overwrite)
+    with naming("OUT", out):
+        check_writable(out, overwrite=overwrite)
+    check_config_file(config)
 
     from mpvideo.checkpoint.conversion import find_source, plan_conversion
 

@@ -12,7 +12,7 @@ from mpvideo.checks import check_float, check_int
 from mpvideo.cli.options import AsJson, Quiet, usage_errors
 from mpvideo.cli.progress import progress
 from mpvideo.cli.streams import tell, write_result
-from mpvideo.errors import UsageError
+from mpvideo.errors import UsageError, naming
 from mpvideo.files import check_writable
 from mpvideo.text import counted, printable
 from mpvideo.training.recipe import NARROWEST_STD, WIDEST_STD
@@ -137,7 +137,8 @@ def _write(
     words = [std_word(width) for width in stds]
     paths = [Path(out.replace("{std}", word)) if out else run / f"ema-{word}.safetensors" for word in words]
     for path in paths:
-        check_writable(path, overwrite=overwrite)
+        with naming("--out", path):
+            check_writable(path, overwrite=overwrite)
     tell(_of_what(snapshots), quiet=quiet)
     tensors = len(snapshots[-1].shapes) * len(stds)
     with progress("reconstructing", tensors, "tensors", quiet=quiet) as ticker:

@@ -19,6 +19,7 @@ from mpvideo.cli.options import (
     ConfigFile,
     Quiet,
     Settings,
+    check_config_file,
     parse_settings,
     usage_errors,
 )
@@ -61,7 +62,7 @@ from mpvideo.cli.sampling import (
 from mpvideo.cli.scores import score_lines
 from mpvideo.cli.streams import tell, write_result
 from mpvideo.config import MAX_SEED
-from mpvideo.errors import UsageError
+from mpvideo.errors import UsageError, naming
 from mpvideo.files import atomic_path, check_writable
 from mpvideo.text import printable
 
@@ -186,12 +187,15 @@ def evaluate(
     for warning in _ignored(context, sampled=videos is None, features=features is not None):
         tell(f"warning: {warning}", quiet=quiet)
     if out is not None:
-        check_writable(out, overwrite=overwrite)
+        with naming("--out", out):
+            check_writable(out, overwrite=overwrite)
     checkpoint = None
     if videos is None:
         overrides = parse_settings(settings)
-        path = bundled_checkpoint() if ckpt is None else located(ckpt)
-        checkpoint = open_checkpoint(path, config_file=config, overrides=overrides)
+        check_config_file(config)
+        with naming("--ckpt", ckpt):
+            path = bundled_checkpoint() if ckpt is None else located(ckpt)
+            checkpoint = open_checkpoint(path, config_file=config, overrides=overrides)
         sampling = sampling_settings(
             checkpoint.config, sampler=sampler, steps=steps, sigma_min=sigma_min, sigma_max=sigma_max, rho=rho,
             s_churn=s_churn, s_tmin=s_tmin, s_tmax=s_tmax, s_noise=s_noise, guidance=guidance,

@@ -11,7 +11,7 @@ from mpvideo.checkpoint import bundled_checkpoint, find_problems, read_header
 from mpvideo.checkpoint.merging import merged
 from mpvideo.cli.hub import is_on_hub
 from mpvideo.cli.sampling import VIDEO_PANEL
-from mpvideo.errors import UsageError
+from mpvideo.errors import UsageError, naming
 from mpvideo.formats import STANDARD_OUTPUT, Encoding, format_of
 from mpvideo.text import printable
 
@@ -33,7 +33,8 @@ class Original:
         from mpvideo.record import load_record
 
         self._path = path
-        self._record = load_record(path)
+        with naming("--like", path):
+            self._record = load_record(path)
 
     def options(self) -> dict[str, str | bool]:
         """Its settings as options of `sample`, apart from those that `overrides` and `encoding` give."""

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from mpvideo.checkpoint.reading import MAX_DEPTH, parse_json
-from mpvideo.errors import UsageError
+from mpvideo.checkpoint.reading import MAX_DEPTH, parse_json, read_json
+from mpvideo.errors import UsageError, naming
 from mpvideo.text import printable
 
 CONFIG_PANEL = "Checkpoints that do not say what they are"
@@ -54,6 +54,17 @@ def usage_errors(*names: str) -> Iterator[None]:
     except ValueError as error:
         words = re.sub(rf"\b({'|'.join(names)})\b", lambda found: f"--{found[0].replace('_', '-')}", str(error))
         raise UsageError(words) from None
+
+
+def check_config_file(config: Path | None) -> None:
+    """Makes sure that --config, if it is given, is a JSON file.
+
+    Raises:
+        CheckpointError: it is none, or cannot be read.
+    """
+    if config is not None:
+        with naming("--config", config):
+            read_json(config)
 
 
 def parse_settings(settings: list[str] | None) -> dict[str, Any]:

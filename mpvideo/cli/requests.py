@@ -16,11 +16,11 @@ from mpvideo.checks import check_int
 from mpvideo.classes import find_class
 from mpvideo.cli.hub import is_on_hub, located
 from mpvideo.cli.like import Original
-from mpvideo.cli.options import parse_settings, usage_errors
+from mpvideo.cli.options import check_config_file, parse_settings, usage_errors
 from mpvideo.cli.sampling import clamp_setting, open_guide, sampling_settings
 from mpvideo.cli.writing import encoding_of
 from mpvideo.config import MAX_SEED, SamplingConfig
-from mpvideo.errors import UsageError
+from mpvideo.errors import UsageError, naming
 from mpvideo.formats import Encoding
 from mpvideo.job import numbers_of
 from mpvideo.text import printable
@@ -180,10 +180,12 @@ def open_sources(
     original = None if like is None else Original(like)
     if original is not None:
         ckpt, guide = original.checkpoint(ckpt), original.guide(guide)
-    source = bundled_checkpoint() if ckpt is None else located(ckpt)
-    if original is not None:
-        overrides = original.overrides(source, config, overrides)
-    checkpoint = open_checkpoint(source, config_file=config, overrides=overrides)
+    check_config_file(config)
+    with naming("--ckpt", ckpt):
+        source = bundled_checkpoint() if ckpt is None else located(ckpt)
+        if original is not None:
+            overrides = original.overrides(source, config, overrides)
+        checkpoint = open_checkpoint(source, config_file=config, overrides=overrides)
     sources = Sources(
         checkpoint=checkpoint,
         ckpt=None if ckpt is None else str(ckpt),

@@ -1,8 +1,8 @@
 """Options of the commands that sample: which checkpoint, how to sample it, and where to compute."""
 
 import dataclasses
+import os
 import re
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,7 +13,8 @@ from mpvideo.checkpoint.guide import check_guide
 from mpvideo.cli.hub import located
 from mpvideo.cli.options import usage_errors
 from mpvideo.config import CheckpointConfig, DeviceName, DtypeName, SamplingConfig
-from mpvideo.errors import UsageError
+from mpvideo.errors import UsageError, naming
+from mpvideo.files import reason
 from mpvideo.presets import find_preset
 from mpvideo.sampling_config import SPACING, Sampler, Schedule
 from mpvideo.text import printable
@@ -303,7 +304,8 @@ def open_guide(path: Path, about: CheckpointConfig) -> Checkpoint:
         UsageError: it is for other videos.
         CheckpointError: it cannot be read, or does not say what it is.
     """
-    guide = open_checkpoint(located(path))
+    with naming("--guide", path):
+        guide = open_checkpoint(located(path))
     check_guide(about, guide)
     return guide
 
@@ -312,22 +314,26 @@ def parse_sigmas(text: str) -> tuple[float, ...]:
     """Noise levels with commas between them, or those in a file, with commas, spaces, line ends or brackets.
 
     Raises:
-        UsageError: it is neither, or something in it is no number.
+        UsageError: it is neither, something in it is no number, or the file cannot be read.
     """
-    with suppress(ValueError):
-        return _floats(text.split(","))
-    try:
-        with Path(text).open() as file:
-            return _floats(re.split(r"[\s,\[\]]+", file.read(_LARGEST_LIST).strip(" \t\r\n[],")))
-    except (OSError, ValueError):
-        raise UsageError(
-            f"--sigmas must be noise levels with commas between them, or a file of them, got {printable(text)!r}",
-            hint="For example --sigmas 80,9,2,0.5,0.1.",
-        ) from None
-
-
-def _floats(words: list[str]) -> tuple[float, ...]:
-    return tuple(map(float, words))
+    words, where = text.split(","), "or a file of them"
+    if os.path.isfile(text):  # noqa: PTH113 - is_file() may raise
+        try:
+            with Path(text).open(errors="replace") as file:
+                words = re.split(r"[\s,\[\]]+", file.read(_LARGEST_LIST).strip(" \t\r\n[],"))
+        except OSError as error:
+            raise UsageError(f"--sigmas {printable(text)} cannot be read: {reason(error)}") from None
+        where = f"also in the file {printable(text)}"
+    levels = []
+    for word in words:
+        try:
+            levels.append(float(word))
+        except ValueError:
+            raise UsageError(
+                f"--sigmas must be noise levels with commas between them, {where}, got {printable(word, 40)!r}",
+                hint="For example --sigmas 80,9,2,0.5,0.1.",
+            ) from None
+    return tuple(levels)
 
 
 def parse_interval(text: str) -> tuple[float, float] | None:

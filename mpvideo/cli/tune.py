@@ -13,7 +13,7 @@ from mpvideo import __version__
 from mpvideo.checkpoint import Checkpoint, bundled_checkpoint, open_checkpoint
 from mpvideo.checks import check_int
 from mpvideo.cli.hub import is_on_hub, located
-from mpvideo.cli.options import AsJson, ConfigFile, Quiet, Settings, parse_settings, usage_errors
+from mpvideo.cli.options import AsJson, ConfigFile, Quiet, Settings, check_config_file, parse_settings, usage_errors
 from mpvideo.cli.progress import progress
 from mpvideo.cli.sampling import (
     COMPUTE_PANEL,
@@ -28,7 +28,7 @@ from mpvideo.cli.sampling import (
 )
 from mpvideo.cli.streams import tell, write_result
 from mpvideo.config import FORMAT, MAX_SEED, SamplingConfig
-from mpvideo.errors import UsageError
+from mpvideo.errors import UsageError, naming
 from mpvideo.files import atomic_path, check_writable
 from mpvideo.sampling_config import STOCHASTIC
 from mpvideo.text import printable
@@ -113,12 +113,14 @@ def tune(
         check_int("seed", seed, 0, MAX_SEED - 2 * videos + 1)
         check_int("batch_size", batch_size, 1, 65536)
     overrides = parse_settings(settings)
+    check_config_file(config)
     checkpoint = open_checkpoint(
         bundled_checkpoint() if ckpt is None else located(ckpt), config_file=config, overrides=overrides
     )
     sampling = _settings(checkpoint, nfe, sampler, guidance=guidance, sigma_min=sigma_min, sigma_max=sigma_max)
     path = _destination(ckpt, checkpoint, sampling) if out is None else out
-    check_writable(path, overwrite=overwrite)
+    with naming("--out", path):
+        check_writable(path, overwrite=overwrite)
 
     # The options are known to be right before torch, which takes a second, is imported.
     from mpvideo.device import choose_placement

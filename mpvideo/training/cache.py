@@ -21,8 +21,8 @@ from typing import IO, Any, Literal
 
 import numpy as np
 
-from mpvideo.errors import UsageError
-from mpvideo.files import atomic_path, reason, write_error
+from mpvideo.errors import UsageError, naming
+from mpvideo.files import atomic_path, make_folder, reason
 from mpvideo.text import counted, printable
 from mpvideo.training import Say
 from mpvideo.video.decode import Frames, FrameStream, UnreadableVideo
@@ -197,10 +197,8 @@ def _build(
 ) -> FrameCache:
     """Writes a new cache: the kept videos copied from the one before, the fresh ones decoded."""
     size, channels = about["size"], about["channels"]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise write_error(folder, error) from error
+    with naming("--cache", folder):
+        make_folder(folder)
     path = folder / f"frames-{secrets.token_hex(6)}.bin"
     try:
         with atomic_path(path) as aside, aside.open("wb") as file:

@@ -8,7 +8,7 @@ from torch import Tensor
 from mpvideo.checkpoint import open_checkpoint
 from mpvideo.checkpoint.load import load_tensors
 from mpvideo.config import EDMConfig, ModelConfig, VideoConfig
-from mpvideo.errors import UsageError
+from mpvideo.errors import UsageError, naming
 from mpvideo.nn import KarrasUnet3D
 from mpvideo.text import printable
 from mpvideo.training.factored import FactoredClassEmbedding
@@ -36,7 +36,8 @@ class InitialWeights:
     def __init__(
         self, path: Path, model: ModelConfig, video: VideoConfig, *, sigma_data: float = EDMConfig.sigma_data
     ) -> None:
-        checkpoint = open_checkpoint(path)
+        with naming("--init", path):
+            checkpoint = open_checkpoint(path)
         config = checkpoint.config
         for name, own in vars(model).items():
             if name != "dropout" and (theirs := getattr(config.model, name)) != own:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import mpvideo
-from mpvideo.errors import MPVideoError, UsageError
-from mpvideo.files import atomic_path, reason, remove_abandoned, write_error
+from mpvideo.errors import MPVideoError, UsageError, naming
+from mpvideo.files import atomic_path, make_folder, reason, remove_abandoned, write_error
 from mpvideo.text import printable
 
 try:
@@ -26,12 +26,13 @@ def alone_in(folder: Path, *subfolders: str) -> Iterator[None]:
         OutputError: the folder cannot be written to.
     """
     folders = [folder, *(folder / name for name in subfolders)]
-    try:
+    with naming("--out", folder):
         for each in folders:
-            each.mkdir(parents=True, exist_ok=True)
-        lock = (folder / ".lock").open("w")
-    except OSError as error:
-        raise write_error(folder, error) from error
+            make_folder(each)
+        try:
+            lock = (folder / ".lock").open("w")
+        except OSError as error:
+            raise write_error(folder, error) from error
     with lock:
         if fcntl is not None:  # the system lets go of it however this process ends
             try:

@@ -175,7 +175,7 @@ def test_one_bad_job_among_good_ones(program: Program, ckpt: Path, monkeypatch: 
         "jobs.jsonl, line 5: a job has options of `mpvideo sample`, got 'sead'",
         "jobs.jsonl, line 6: --frames must be a whole number, got 'many'",
         "taken.gif exists already",
-        "jobs.jsonl, line 8: missing.safetensors does not exist",
+        "jobs.jsonl, line 8: --ckpt missing.safetensors does not exist",
         "jobs.jsonl, line 9: device is for the whole batch",
         "jobs.jsonl, line 10: a job must have out, the name of its file",
         "666.gif: not enough memory for one video",

@@ -67,6 +67,9 @@ def test_levels_in_a_file(text: str, tmp_path: Path) -> None:
     path = tmp_path / "levels.txt"
     path.write_text(text)
     assert parse_sigmas(str(path)) == (80.0, 9.5, 0.1)
+    path.write_text(text.replace("9.5", "none"))
+    with pytest.raises(UsageError, match=rf"also in the file {path}, got 'none'"):
+        parse_sigmas(str(path))
 
 
 def test_levels_on_the_line() -> None:
