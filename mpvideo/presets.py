@@ -1,6 +1,7 @@
 """Presets: sets of sampling settings with a name, or in a file as `mpvideo tune` writes it.
 
-A preset says how to sample and not what: guidance stays the checkpoint's. Only the standard library is imported.
+A named one says how to sample and not what: guidance stays the checkpoint's. A file gives what is in it. Only the
+standard library is imported.
 """
 
 from collections.abc import Mapping
@@ -11,11 +12,12 @@ from typing import Any
 from mpvideo.checkpoint.reading import exists, read_json
 from mpvideo.checks import build
 from mpvideo.config import SamplingConfig, check_format
-from mpvideo.errors import UsageError, naming
+from mpvideo.errors import CheckpointError, UsageError, naming
+from mpvideo.sampling_config import SPACING
 from mpvideo.text import printable
 
 _ABOUT_WHAT = ("guidance", "guidance_interval", "apg_eta", "apg_norm")
-"""Settings that a preset leaves as they are."""
+"""Settings that a named preset leaves as they are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +60,7 @@ def find_preset(name: str) -> Preset:
 
     Raises:
         UsageError: it is neither.
-        CheckpointError: the file cannot be read, or a field in it is unknown or out of range.
+        CheckpointError: the file cannot be read, or a field in it is unknown, out of range, or contradicts another.
     """
     if name in PRESETS:
         return PRESETS[name]
@@ -72,6 +74,12 @@ def find_preset(name: str) -> Preset:
         data = read_json(path)
         check_format(data, printable(path))
         sampling = data.get("sampling")
-        build(SamplingConfig, sampling, f"{printable(path)}: sampling")  # names what is wrong
-    assert isinstance(sampling, Mapping)
+        whole = build(SamplingConfig, sampling, f"{printable(path)}: sampling")  # names what is wrong
+        assert isinstance(sampling, Mapping)
+        spacing = {name: sampling[name] for name in SPACING if name in sampling}
+        for name, value in spacing.items():
+            if value != (its := getattr(whole, name)):
+                raise CheckpointError(f"{printable(path)}: sampling: {name} must be {its} for its sigmas, got {value}")
+    if spacing:
+        sampling = {"sigmas": None, **sampling}  # a list of the checkpoint's gives way
     return Preset(sampling={key: tuple(value) if isinstance(value, list) else value for key, value in sampling.items()})

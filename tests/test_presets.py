@@ -41,6 +41,8 @@ def test_a_file(tmp_path: Path) -> None:
     preset = find_preset(str(path))
     assert preset.sampling == {"sampler": "lms", "sigmas": (80, 3, 0.2)}
     assert preset.clamp is None
+    path.write_text(json.dumps({"format": 1, "sampling": {"steps": 5, "guidance": 1.5}}))
+    assert replace(OWN, **find_preset(str(path)).sampling) == replace(OWN, sigmas=None, steps=5, guidance=1.5)
 
 
 @pytest.mark.parametrize(
@@ -49,6 +51,10 @@ def test_a_file(tmp_path: Path) -> None:
         ({"sampling": {}}, "config format must be 1, got None"),
         ({"format": 1}, "sampling must be an object, got None"),
         ({"format": 1, "sampling": {"order": 3}}, "sampling has unknown fields: order"),
+        (
+            {"format": 1, "sampling": {"steps": 5, "sigmas": [80, 3]}},
+            "mine.json: sampling: steps must be 2 for its sigmas, got 5",
+        ),
         ({"format": 1, "sampling": {"steps": 0}}, "sampling: steps must be at least 1, got 0"),
     ],
 )
