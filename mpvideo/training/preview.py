@@ -6,7 +6,15 @@ import torch
 from torch import Tensor
 
 from mpvideo.config import EDMConfig, SamplingConfig
-from mpvideo.diffusion import EDMDenoiser, Guidance, GuidedDenoiser, SeededNoise, class_rows, karras_sigmas, sample_heun
+from mpvideo.diffusion import (
+    EDMDenoiser,
+    GuidedDenoiser,
+    SeededNoise,
+    class_rows,
+    guidance_of,
+    schedule,
+    solver,
+)
 from mpvideo.nn import InferenceUnet3D, KarrasUnet3D
 from mpvideo.training.factored import finished_weights
 from mpvideo.video.codec import Codec
@@ -25,7 +33,8 @@ def preview(
         net: the network, in evaluation mode.
         codec: decodes its tensor.
         edm: its preconditioning.
-        sampling: noise levels and guidance; steps and churn are few here, as this is only a look.
+        sampling: noise levels and guidance; the steps are few here, and by the solver that suits them, as this is only
+            a look.
         classes: their names, or None.
 
     Returns:
@@ -48,11 +57,12 @@ def preview(
         dtype=torch.float32,
     )
     strength = sampling.guidance if labels is not None else 1.0
-    denoiser = GuidedDenoiser(main, Guidance(strength=strength, interval=sampling.guidance_interval))
+    denoiser = GuidedDenoiser(main, guidance_of(sampling, strength))
     noise = SeededNoise(range(NUM_VIDEOS), device)
-    sigmas = karras_sigmas(STEPS, sampling.sigma_min, sampling.sigma_max, sampling.rho)
+    brief = SamplingConfig(steps=STEPS, sigma_min=sampling.sigma_min, sigma_max=sampling.sigma_max, rho=sampling.rho)
+    sigmas = schedule(brief)
     x = noise.randn(model.channels, model.frames, model.image_size, model.image_size) * sigmas[0].item()
-    x = sample_heun(denoiser, x, sigmas, noise=noise.randn_like)
+    x = solver(brief)(denoiser, x, sigmas, noise=noise.randn_like)
     # A network that diverged shows as gray, and does not end its training here.
     return codec.decode(x.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)).cpu(), captions
 
