@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from mpvideo.config import SamplingConfig
+from mpvideo.device import memory_errors
 from mpvideo.diffusion import (
     Branches,
     Denoiser,
@@ -59,6 +60,7 @@ def evaluations(num_steps: int, each: int, videos: int) -> int:
     return videos * (2 * TEACHER_STEPS + (trials + 2) * each)
 
 
+@memory_errors("so many videos at once", "Give a smaller --batch-size.")
 def tune(
     model: Model,
     sampling: SamplingConfig,
@@ -83,6 +85,7 @@ def tune(
 
     Raises:
         MPVideoError: the videos come out as NaN or infinity.
+        OutOfMemoryError: there is not enough memory for a batch.
     """
     plain = replace(sampling, sampler=sampling.solver, s_churn=0.0, restarts=0)
     grid = karras_sigmas(TEACHER_STEPS, plain.sigma_min, plain.sigma_max)

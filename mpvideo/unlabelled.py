@@ -5,7 +5,9 @@ from typing import Any
 
 import torch
 
+from mpvideo.device import memory_errors
 from mpvideo.diffusion import EDMDenoiser, SeededNoise, class_rows
+from mpvideo.errors import OutOfMemoryError
 from mpvideo.model import Model
 
 _SAMPLES = 8
@@ -31,10 +33,14 @@ def null_label_error(model: Model) -> float:
     without label dropout, both gave 0.50. They differed at low noise, where good networks trained with it differ as
     much from one another. So this finds only labels that are plainly wrong; what is certain is the training's record.
 
-    It costs three evaluations of a batch of eight, and draws nothing from the seeds of any video.
+    It costs three evaluations of a batch of eight, or of eight single samples where memory does not suffice, and draws
+    nothing from the seeds of any video.
 
     Args:
         model: of a network with two classes or more.
+
+    Raises:
+        OutOfMemoryError: there is not enough memory for one video.
     """
     about = model.config
     shape, count = about.model, about.model.num_classes
@@ -46,7 +52,7 @@ def null_label_error(model: Model) -> float:
     noise = SeededNoise(range(_SAMPLES), model.placement.device)
     x = sigma * noise.randn(shape.channels, shape.frames, shape.image_size, shape.image_size)
 
-    def estimate(labels: torch.Tensor) -> torch.Tensor:
+    def part(labels: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
         denoiser = EDMDenoiser(
             net=model.net,
             sigma_data=about.edm.sigma_data,
@@ -54,7 +60,14 @@ def null_label_error(model: Model) -> float:
             class_labels=labels.to(x.device),
             dtype=model.placement.dtype,
         )
-        return denoiser(x, sigma)[0]
+        with memory_errors("one video", "Try another --dtype or --device."):
+            return denoiser(x, sigma)[0]
+
+    def estimate(labels: torch.Tensor) -> torch.Tensor:
+        try:
+            return part(labels, x)
+        except OutOfMemoryError:
+            return torch.cat([part(*each) for each in zip(torch.split(labels, 1), torch.split(x, 1), strict=True)])
 
     own = estimate(rows)
     apart = (estimate(others) - own).square().sum()

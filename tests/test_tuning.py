@@ -9,7 +9,7 @@ from mpvideo.checkpoint import open_checkpoint
 from mpvideo.config import SamplingConfig
 from mpvideo.device import Placement
 from mpvideo.diffusion import EDMDenoiser
-from mpvideo.errors import MPVideoError
+from mpvideo.errors import MPVideoError, OutOfMemoryError
 from mpvideo.model import Model, load_model
 from mpvideo.tuning import evaluations, tune
 from tests.checkpoints import save_tiny, tiny_config
@@ -70,6 +70,16 @@ def test_videos_that_are_not_finite(model: Model, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(EDMDenoiser, "__call__", broken)
     with pytest.raises(MPVideoError, match="have NaN or infinity in them"):
         tune(model, SAMPLING, videos=1)
+
+
+def test_too_little_memory(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(EDMDenoiser, "__call__", full)
+    with pytest.raises(OutOfMemoryError, match="not enough memory for so many videos at once") as caught:
+        tune(model, SAMPLING, videos=1)
+    assert caught.value.hint == "Give a smaller --batch-size."
 
 
 def test_the_clamp_of_the_checkpoint_holds(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import torch
 
 from mpvideo.checkpoint import bundled_checkpoint, open_checkpoint
 from mpvideo.device import choose_placement
+from mpvideo.errors import OutOfMemoryError
 from mpvideo.model import Model, load_model
 from mpvideo.unlabelled import null_label_error, recorded_label_dropout, unlabelled_warning
 from tests.checkpoints import save_tiny, tiny_config
@@ -34,6 +35,23 @@ def model(tiny: Model, away: float, training: dict[str, Any] | None = None) -> M
 def test_the_mean_of_all_classes_is_half_as_far_as_they_are_from_each_other(tiny: Model) -> None:
     assert null_label_error(model(tiny, 0.0)) == pytest.approx(0.5, abs=0.05)
     assert null_label_error(model(tiny, 2.0)) == pytest.approx((1 + 2.0**2) / 2, rel=0.1)
+
+
+def test_it_takes_no_more_memory_than_one_video(tiny: Model) -> None:
+    class Tight:
+        def __init__(self, net: Any, most: int) -> None:
+            self.net, self.most = net, most
+
+        def __call__(self, x: torch.Tensor, *rest: Any, **more: Any) -> Any:
+            if len(x) > self.most:
+                raise MemoryError
+            return self.net(x, *rest, **more)
+
+    plenty = model(tiny, 2.0)
+    one, none = (dataclasses.replace(plenty, net=Tight(plenty.net, most)) for most in (1, 0))  # type: ignore[arg-type]
+    assert null_label_error(one) == pytest.approx(null_label_error(plenty), rel=1e-4)
+    with pytest.raises(OutOfMemoryError, match="not enough memory for one video"):
+        null_label_error(none)
 
 
 def test_a_measurement_where_nothing_is_recorded(tiny: Model) -> None:
