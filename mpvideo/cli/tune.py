@@ -140,7 +140,7 @@ def tune(
         "mpvideo": __version__,
         "checkpoint": {"name": checkpoint.name, "sha256": model.sha256},
         "evaluations": tuned.sampling.num_evaluations,
-        "guidance": sampling.guidance,
+        **{name: getattr(sampling, name) for name in ("guidance", "guidance_interval", "apg_eta", "apg_norm")},
         "videos": videos,
         "seed": seed,
         "error": tuned.error,

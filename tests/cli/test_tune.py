@@ -63,6 +63,7 @@ def test_the_file(ckpt: Path) -> None:
     assert content["tuned"] == about
     assert about["checkpoint"]["name"] == "tiny.safetensors" and len(about["checkpoint"]["sha256"]) == 64
     assert (about["evaluations"], about["guidance"], about["videos"], about["dtype"]) == (4, 1.5, 1, "float32")
+    assert (about["guidance_interval"], about["apg_eta"], about["apg_norm"]) == (None, 1.0, None)
     assert about["error"] > 0 and about["plain_error"] > 0
     assert set(content["sampling"]) == {"sampler", "sigmas", "s_churn", "restarts"}
     assert find_preset(str(out)).sampling["sampler"] == "ipndm"
