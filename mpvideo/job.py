@@ -1,10 +1,13 @@
 """What one video is to be, as far as its sampling goes."""
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 from mpvideo.blend import Blend
 from mpvideo.checks import check_bool, check_int
 from mpvideo.config import MAX_SEED, CheckpointConfig, SamplingConfig
+
+Number = TypeVar("Number")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,10 +52,24 @@ class Job:
             return
         if self.class_index is not None:
             raise ValueError(f"class_index must be None for a network without classes, got {self.class_index!r}")
-        if sampling.guidance != 1 and not guided:
-            raise ValueError(f"guidance must be 1 for a network without classes, got {sampling.guidance:g}")
+        check_guidance(config, sampling, guided=guided)
 
 
-def numbers_of(value: int | Blend) -> tuple[int, ...]:
-    """The numbers of a blend; or of a number, that one."""
+def check_guidance(config: CheckpointConfig, sampling: SamplingConfig, *, guided: bool) -> None:
+    """Makes sure that there is something to guide away from, if there is guidance.
+
+    Args:
+        config: what a checkpoint says of itself.
+        sampling: how it is sampled.
+        guided: whether a second network guides it.
+
+    Raises:
+        ValueError: its network has no classes.
+    """
+    if config.model.num_classes is None and sampling.guidance != 1 and not guided:
+        raise ValueError(f"guidance must be 1 for a network without classes, got {sampling.guidance:g}")
+
+
+def numbers_of(value: Number | Blend) -> tuple[Number | int, ...]:
+    """The numbers of a blend; or of anything else, that alone."""
     return value.numbers if isinstance(value, Blend) else (value,)

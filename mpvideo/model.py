@@ -57,7 +57,11 @@ class Model:
         return recorder_of(self.checkpoint, self.placement, name=self.name, sha256=self.sha256, guide=guide)
 
     def with_own_tables(self) -> "Model":
-        """The same weights in networks of its own, so that samplings at the same time do not disturb each other."""
+        """The same weights in networks whose tables of embeddings are their own.
+
+        So samplings in several threads do not take each other's. That holds for the tables alone: what `--compile`
+        records on CUDA belongs to the weights, and only one thread at a time may sample with it.
+        """
         guide = self.guide and dataclasses.replace(self.guide, net=copy.copy(self.guide.net))
         return dataclasses.replace(self, net=copy.copy(self.net), guide=guide)
 

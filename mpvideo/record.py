@@ -44,6 +44,7 @@ from mpvideo.config import FORMAT as CONFIG_FORMAT
 from mpvideo.config import MAX_SEED, CheckpointConfig, DeviceName, DtypeName, SamplingConfig
 from mpvideo.errors import CheckpointError, MPVideoError
 from mpvideo.formats import FORMATS, Encoding, format_of
+from mpvideo.job import numbers_of
 from mpvideo.text import printable
 from mpvideo.video.metadata import read_record
 
@@ -134,11 +135,11 @@ class Record:
         if model.num_classes is None and self.class_index is not None:
             raise ValueError(f"class must be null for a network without classes, got {self.class_index}")
         if model.num_classes is not None:
-            for index in _numbers(self.class_index):
+            for index in numbers_of(self.class_index):
                 check_int("class", index, 0, model.num_classes - 1)
         if self.class_name is not None:
             _check_text("class_name", self.class_name)
-        for seed in _numbers(self.seed):
+        for seed in numbers_of(self.seed):
             check_int("seed", seed, 0, MAX_SEED)
         check_int("frames", self.frames, 1, model.frames)
         check_bool("clamp", self.clamp)
@@ -375,10 +376,6 @@ def _parts(data: Mapping[str, Any], where: str) -> dict[str, Any]:
             raise MPVideoError(f"{where}: config must be an object of {', '.join(_CONFIG_PARTS)}")
         parts["config"] = CheckpointConfig.from_dict({"format": CONFIG_FORMAT, **config}, f"{where}: config")
     return parts
-
-
-def _numbers(value: Any) -> tuple[Any, ...]:
-    return value.numbers if isinstance(value, Blend) else (value,)
 
 
 def _with_rate(encoding: Any) -> Any:

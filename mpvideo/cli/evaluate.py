@@ -26,7 +26,6 @@ from mpvideo.cli.options import (
 from mpvideo.cli.progress import progress
 from mpvideo.cli.sampling import (
     CHURN_PANEL,
-    MAX_VIDEOS,
     SAMPLING_PANEL,
     VIDEO_PANEL,
     ApgEta,
@@ -69,6 +68,8 @@ from mpvideo.text import printable
 if TYPE_CHECKING:
     from mpvideo.cli.measured import Measured
     from mpvideo.evaluation.distance import DistanceMeasure
+
+MAX_VIDEOS = 100_000
 
 MIN_VIDEOS = 4
 """The fewest that have third neighbours, which precision and recall go by."""

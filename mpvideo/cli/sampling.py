@@ -15,6 +15,7 @@ from mpvideo.cli.options import usage_errors
 from mpvideo.config import CheckpointConfig, DeviceName, DtypeName, SamplingConfig
 from mpvideo.errors import UsageError, naming
 from mpvideo.files import reason
+from mpvideo.job import check_guidance
 from mpvideo.presets import find_preset
 from mpvideo.sampling_config import SPACING, Sampler, Schedule
 from mpvideo.text import printable
@@ -23,9 +24,6 @@ VIDEO_PANEL = "Which videos"
 SAMPLING_PANEL = "How to sample (what is left out comes from the checkpoint)"
 CHURN_PANEL = "Noise put back while sampling (also from the checkpoint)"
 COMPUTE_PANEL = "Where to compute"
-
-MAX_VIDEOS = 100_000
-"""The most that one command makes."""
 
 _LARGEST_LIST = 4_000_000  # characters of a file with noise levels
 
@@ -282,11 +280,10 @@ def sampling_settings(
         changes["guidance_interval"] = parse_interval(guidance_interval)
     with usage_errors("guidance_interval", "sigmas", *given):
         sampling = dataclasses.replace(about.sampling, **changes)
-    if about.model.num_classes is None and sampling.guidance != 1 and not guide:
-        raise UsageError(
-            f"--guidance must be 1 for a network without classes, got {sampling.guidance:g}",
-            hint="A second checkpoint can guide it: --guide.",
-        )
+    try:
+        check_guidance(about, sampling, guided=guide)
+    except ValueError as error:
+        raise UsageError(f"--{error}", hint="A second checkpoint can guide it: --guide.") from None
     return dataclasses.replace(sampling, sampler=sampling.solver)
 
 

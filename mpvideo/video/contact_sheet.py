@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw
 from mpvideo.errors import UsageError
 from mpvideo.files import PendingFile, check_writable, write_error
 from mpvideo.text import printable
-from mpvideo.video.lettering import FAINT, INK, drawable, font, shortened, wrapped
+from mpvideo.video.lettering import FAINT, INK, LINE, TEXT, drawable, font, shortened, wrapped
 from mpvideo.video.pixels import Frame, rgb_over_black
 
 SMALL_SIDE = 128  # frames are enlarged until their longer side has this many pixels, or more,
@@ -31,9 +31,6 @@ HEAD = 20  # the line with the frames' numbers
 CAPTION = 120  # width of the captions' column
 MAX_VIDEOS = 400
 """The most a sheet shows: a taller picture would take gigabytes, and few programs would open it."""
-
-_TEXT = 13  # size of letters
-_LINE = 17  # from one line of text to the next
 
 
 class ContactSheet:
@@ -89,14 +86,14 @@ class ContactSheet:
         right, bottom = columns[-1] + width, top + len(self._rows) * (height + GAP) - GAP
         sheet = Image.new("RGB", (right + MARGIN, bottom + MARGIN), "white")
         draw = ImageDraw.Draw(sheet)
-        small = font(_TEXT)
+        small = font(TEXT)
         draw.text((MARGIN, MARGIN), "frame", FAINT, small)
         for x, number in zip(columns, shown, strict=True):
             draw.text((x, MARGIN), shortened(str(number + 1), small, width), FAINT, small)
         for index, (tiles, caption) in enumerate(self._rows):
             y = top + index * (height + GAP)
-            for number, line in enumerate(wrapped(drawable(caption), small, CAPTION, lines=max(1, height // _LINE))):
-                draw.text((MARGIN, y + number * _LINE), line, INK, small)
+            for number, line in enumerate(wrapped(drawable(caption), small, CAPTION, lines=max(1, height // LINE))):
+                draw.text((MARGIN, y + number * LINE), line, INK, small)
             for x, tile in zip(columns, tiles, strict=True):
                 sheet.paste(tile, (x, y))
         return sheet

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from mpvideo.errors import OutputError
 from mpvideo.files import write_error
-from mpvideo.formats import Encoding, enlargement, warnings_about
+from mpvideo.formats import Encoding, enlargement
 from mpvideo.text import printable
 from mpvideo.video.arrays import npy_sink, safetensors_sink
 from mpvideo.video.destination import pending
@@ -87,7 +87,6 @@ class VideoWriter:
         self._error: BaseException | None = None
         self._open = False
         self.frames_written = 0
-        self.warnings = warnings_about(path, channels=channels, encoding=encoding)
 
     @property
     def size(self) -> tuple[int, int]:

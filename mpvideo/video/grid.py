@@ -30,14 +30,11 @@ from mpvideo.video.contact_sheet import check_frames
 from mpvideo.video.contact_sheet import enlargement as readable
 from mpvideo.video.destination import check_destination
 from mpvideo.video.encode import VideoWriter
-from mpvideo.video.lettering import INK, drawable, font, wrapped
+from mpvideo.video.lettering import INK, LINE, TEXT, drawable, font, wrapped
 from mpvideo.video.pixels import Frame, enlarged, rgb_over_black
 
 GAP = 8  # pixels between samples, and around all of them
 CAPTION_LINES = 2
-
-_TEXT = 13  # size of letters
-_LINE = 17  # from one line of text to the next
 
 
 @dataclass(frozen=True)
@@ -60,13 +57,13 @@ class Layout:
     def size(self) -> tuple[int, int]:
         """Width and height of the grid in pixels: even, as H.264 wants them."""
         width = GAP + self.columns * (self.tile_width + GAP)
-        height = GAP + self.rows * (self.tile_height + CAPTION_LINES * _LINE + GAP)
+        height = GAP + self.rows * (self.tile_height + CAPTION_LINES * LINE + GAP)
         return width + width % 2, height + height % 2
 
     def place(self, index: int) -> tuple[int, int]:
         """Column and row of the first pixel of a sample; its caption is below it."""
         row, column = divmod(index, self.columns)
-        return GAP + column * (self.tile_width + GAP), GAP + row * (self.tile_height + CAPTION_LINES * _LINE + GAP)
+        return GAP + column * (self.tile_width + GAP), GAP + row * (self.tile_height + CAPTION_LINES * LINE + GAP)
 
 
 def grid_layout(path: Path, samples: int, *, width: int, height: int, encoding: Encoding) -> Layout:
@@ -220,12 +217,12 @@ class GridWriter:
     def _blank(self, layout: Layout) -> Frame:
         """The grid without its samples: captions on white."""
         image = Image.new("RGB", layout.size, "white")
-        draw, small = ImageDraw.Draw(image), font(_TEXT)
+        draw, small = ImageDraw.Draw(image), font(TEXT)
         for index, caption in enumerate(self._captions):
             x, y = layout.place(index)
             lines = wrapped(drawable(caption), small, layout.tile_width, lines=CAPTION_LINES)
             for number, line in enumerate(lines):
-                draw.text((x, y + layout.tile_height + number * _LINE), line, INK, small)
+                draw.text((x, y + layout.tile_height + number * LINE), line, INK, small)
         return np.asarray(image)
 
     def _failure(self, error: OSError) -> OutputError:

@@ -12,6 +12,9 @@ INK = (34, 34, 34)
 FAINT = (118, 118, 118)
 """Colour of text that stands back, such as the numbers at an axis; on white its contrast is 4.5 to 1."""
 
+TEXT = 13  # size of letters
+LINE = 17  # from one line of text to the next
+
 _ELLIPSIS = "…"
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
