@@ -17,7 +17,10 @@ from mpvideo.text import printable
 
 SUFFIXES = (".jsonl", ".ndjson", ".csv", ".toml")
 
-_LONGEST = 1 << 20  # characters of a line, or of the whole of a TOML file 16 times that
+_LONGEST = 1 << 20  # bytes of a line, or of the whole of a TOML file 16 times that
+_PIECE = 1 << 16
+"""Bytes that are read at once."""
+
 _WAITING = 256
 """Lines that are read ahead from a pipe."""
 
@@ -37,7 +40,7 @@ class Entry:
 
     where: str
     values: Mapping[str, Any]
-    error: UsageError | None = None
+    error: MPVideoError | None = None
 
 
 def read_jobs(path: Path) -> Iterator[Entry]:
@@ -69,7 +72,7 @@ def stream_jobs(descriptor: int, stopping: Callable[[], bool]) -> Iterator[Entry
         descriptor: of the pipe.
         stopping: whether to stop; asked while nothing comes.
     """
-    lines: queue.Queue[bytes | None] = queue.Queue(_WAITING)
+    lines: queue.Queue[bytes | OSError | None] = queue.Queue(_WAITING)
     threading.Thread(target=_pump, args=(descriptor, lines), daemon=True).start()
     number = 0
     while True:
@@ -88,45 +91,71 @@ def stream_jobs(descriptor: int, stopping: Callable[[], bool]) -> Iterator[Entry
         if line is None:
             return
         number += 1
-        text = line.decode("utf-8", "replace")
-        if text.strip():
-            yield _json_entry(f"line {number} of standard input", text)
+        yield from _json_entries(f"line {number} of standard input", line)
 
 
-def _pump(descriptor: int, lines: "queue.Queue[bytes | None]") -> None:
+def _pump(descriptor: int, lines: "queue.Queue[bytes | OSError | None]") -> None:
     """Reads lines in a thread of its own. Not by way of sys.stdin, whose lock would hold up the end of the program."""
-    rest = b""
-    try:
-        while data := os.read(descriptor, 1 << 16):
-            *whole, rest = (rest + data).split(b"\n")
-            for line in whole:
-                lines.put(line)
-            if len(rest) > _LONGEST:
-                break
-    except OSError:
-        pass  # as if it had ended
-    if rest:
-        lines.put(rest)
+    for line in _lines(lambda: os.read(descriptor, _PIECE)):
+        lines.put(line)
     lines.put(None)
 
 
+def _lines(read: Callable[[], bytes]) -> Iterator[bytes | OSError]:
+    """The lines of what is read piece by piece, without their ends; of one that is too long, one byte too many.
+
+    An error of the system is the last of them.
+    """
+    line = b""
+    try:
+        while piece := read():
+            *ends, rest = piece.split(b"\n")
+            for end in ends:
+                yield _joined(line, end)
+                line = b""
+            line = _joined(line, rest)
+    except OSError as error:
+        yield error
+        return
+    if line:
+        yield line
+
+
+def _joined(line: bytes, more: bytes) -> bytes:
+    return line + more[: _LONGEST + 1 - len(line)]
+
+
 def _read_json_lines(path: Path) -> Iterator[Entry]:
-    with path.open(encoding="utf-8-sig") as file:
-        number = 0
-        while line := file.readline(_LONGEST):
-            number += 1
-            if line.strip():
-                yield _json_entry(f"{printable(path.name)}, line {number}", line)
+    with path.open("rb", buffering=0) as file:
+        for number, line in enumerate(_lines(lambda: file.read(_PIECE)), 1):
+            yield from _json_entries(f"{printable(path.name)}, line {number}", line)
 
 
-def _json_entry(where: str, text: str) -> Entry:
+def _json_entries(where: str, line: bytes | OSError) -> Iterator[Entry]:
+    """The job on a line, if there is one; or what is wrong."""
+    if isinstance(line, OSError):
+        yield Entry(where, {}, MPVideoError(f"the jobs cannot be read from here on: {reason(line)}"))
+        return
+    try:
+        if len(line) > _LONGEST:
+            raise UsageError(f"a line must have at most {_LONGEST:,} bytes")
+        text = line.decode("utf-8-sig")
+        if text.strip():
+            yield Entry(where, _json_object(text))
+    except UnicodeDecodeError as error:
+        yield Entry(where, {}, UsageError(f"a job must be text in UTF-8: {error}"))
+    except UsageError as error:
+        yield Entry(where, {}, error)
+
+
+def _json_object(text: str) -> dict[str, Any]:
     try:
         values = parse_json(text)
     except ValueError as error:
-        return Entry(where, {}, UsageError(f"a job must be a JSON object on one line: {printable(error)}"))
+        raise UsageError(f"a job must be a JSON object on one line: {printable(error)}") from None
     if not isinstance(values, dict):
-        return Entry(where, {}, UsageError(f"a job must be a JSON object, got {printable(text.strip(), 40)}"))
-    return Entry(where, values)
+        raise UsageError(f"a job must be a JSON object, got {printable(text.strip(), 40)}")
+    return values
 
 
 def _read_csv(path: Path) -> Iterator[Entry]:
@@ -147,7 +176,7 @@ def _read_toml(path: Path) -> Iterator[Entry]:
     with path.open("rb") as file:
         data = file.read(16 * _LONGEST + 1)
     if len(data) > 16 * _LONGEST:
-        raise UsageError(f"{printable(path)} is too large for TOML", hint="JSON lines may be of any length.")
+        raise UsageError(f"{printable(path)} is too large for TOML", hint="A file of JSON lines may be of any length.")
     try:
         content = tomllib.loads(data.decode("utf-8"))
     except tomllib.TOMLDecodeError as error:

@@ -1,8 +1,11 @@
 """Jobs as files and pipes have them."""
 
+import contextlib
+import errno
 import os
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -78,6 +81,44 @@ def test_lines_are_taken_from_a_pipe_as_they_come() -> None:
     os.close(theirs)
     assert [entry.values["seed"] for entry in jobs if entry is not None] == [2, 3]
     os.close(ours)
+
+
+def broken_reads(monkeypatch: pytest.MonkeyPatch, *pieces: bytes) -> None:
+    """Reading gives these, and then fails."""
+    left = [*pieces]
+
+    def read(*arguments: object) -> bytes:
+        if not left:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return left.pop(0)
+
+    monkeypatch.setattr(os, "read", read)
+    monkeypatch.setattr(Path, "open", lambda *arguments, **options: contextlib.nullcontext(SimpleNamespace(read=read)))
+
+
+@pytest.mark.parametrize("of_pipe", [False, True])
+def test_a_line_that_is_too_long_costs_itself_alone(tmp_path: Path, of_pipe: bool) -> None:
+    path = tmp_path / "a.jsonl"
+    longest = b'{"seed": 1}'.ljust(1 << 20)
+    path.write_bytes(longest + b'\n{"note": "' + b"x" * (3 << 20) + b'"}\n\xff\n\xef\xbb\xbf{"seed": 4}\n{"seed": 5}')
+    with path.open("rb") as file:
+        stream = stream_jobs(file.fileno(), lambda: False) if of_pipe else read_jobs(path)
+        entries = [entry for entry in stream if entry is not None]
+    where = "line {} of standard input" if of_pipe else "a.jsonl, line {}"
+    assert [entry.where for entry in entries] == [where.format(number) for number in range(1, 6)]
+    assert values(entries) == [{"seed": 1}, {}, {}, {"seed": 4}, {"seed": 5}]
+    assert str(entries[1].error) == "a line must have at most 1,048,576 bytes"
+    assert "a job must be text in UTF-8" in str(entries[2].error)
+
+
+@pytest.mark.parametrize("of_pipe", [False, True])
+def test_a_read_error_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, of_pipe: bool) -> None:
+    broken_reads(monkeypatch, b'{"seed": 1}\n{"se')
+    stream = stream_jobs(0, lambda: False) if of_pipe else read_jobs(tmp_path / "a.jsonl")
+    first, last = [entry for entry in stream if entry is not None]
+    assert first.values == {"seed": 1}
+    assert "line 2" in last.where
+    assert str(last.error) == "the jobs cannot be read from here on: input/output error"
 
 
 def test_a_silent_pipe_does_not_hold_up_the_end() -> None:
