@@ -141,8 +141,13 @@ class Plan:
         return len(self.fates) - self.count(Fate.ELSEWHERE)
 
     def to_make(self, watcher: PlanWatcher) -> Iterator[Request]:
-        """The requests that are to be made; of others that fall to this process, the watcher is told in their turn."""
-        for planned, fate in zip(self.source, self.fates, strict=False):
+        """The requests that are to be made; of others that fall to this process, the watcher is told in their turn.
+
+        Those that the source does not give any more, because it has become shorter meanwhile, are refused.
+        """
+        source = iter(self.source)
+        for index, fate in enumerate(self.fates):
+            planned = next(source, None) or Unusable(index=index, where=f"number {index}", error=_fewer())
             if fate != Fate.ELSEWHERE:
                 yield from _to_make(planned, self.checker, watcher, Fate(fate))
 
@@ -211,6 +216,10 @@ def _to_make(planned: Planned, checker: Checker, watcher: PlanWatcher, fate: Fat
         watcher.found(planned)
     elif fate == Fate.MAKE:
         yield planned
+
+
+def _fewer() -> UsageError:
+    return UsageError("the jobs have changed: there are fewer than at the first look")
 
 
 def _same_file(source: Iterable[Planned], second: Request) -> UsageError:

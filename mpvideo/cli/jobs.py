@@ -127,15 +127,15 @@ class JobFile:
 
     def __init__(self, path: Path, reader: JobReader) -> None:
         self._path, self._reader = path, reader
-        self._counts: array[int] | None = None
+        self._seen: tuple[array[int], array[int]] | None = None
 
     def __iter__(self) -> Iterator[Planned]:
-        counts, index = array("Q"), 0
+        counts, hashes, index = array("Q"), array("q"), 0
         for number, entry in enumerate(read_jobs(self._path)):
-            known = self._counts is not None and number < len(self._counts)
-            wanted = self._counts[number] if known and self._counts is not None else None
+            hashes.append(hash(repr(entry.values)))
+            wanted, same = self._known(number, hashes[number])
             first = index
-            for planned in self._reader.requests(entry, first):
+            for planned in self._reader.requests(entry, first) if same else ():
                 # Numbers that have changed since the first look would lead to other videos.
                 if wanted is None or planned.index < first + wanted:
                     yield planned
@@ -145,7 +145,14 @@ class JobFile:
                 yield Unusable(index=index, where=entry.where, error=error)
                 index += 1
             counts.append(index - first)
-        self._counts = self._counts or counts
+        self._seen = self._seen or (counts, hashes)
+
+    def _known(self, number: int, found: int) -> tuple[int | None, bool]:
+        """How many videos a job asked for at the first look, if there was one, and whether it is the same job still."""
+        if self._seen is None or number >= len(self._seen[0]):
+            return None, True
+        counts, hashes = self._seen
+        return counts[number], hashes[number] == found
 
 
 def requests_from(descriptor: int, reader: JobReader) -> Callable[[Callable[[], bool]], Iterator[Planned | None]]:

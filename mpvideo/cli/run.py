@@ -25,7 +25,7 @@ from mpvideo.cli.stopping import Stopping
 from mpvideo.cli.streams import tell
 from mpvideo.cli.survey import Survey
 from mpvideo.config import DeviceName, DtypeName
-from mpvideo.errors import ExitCode, OutOfMemoryError
+from mpvideo.errors import ExitCode, MPVideoError, OutOfMemoryError
 from mpvideo.text import counted, printable
 
 if TYPE_CHECKING:
@@ -129,8 +129,9 @@ class Run:
             )
             requests = to_make(reporter)
             if placement is None:
-                for _ in requests:  # none: it tells of those that are there, or cannot be made
-                    pass
+                for request in requests:  # it tells of those that are there, or cannot be made
+                    if request is not None:
+                        reporter.failed(request, _too_late())
             else:
                 self._make(requests, placement, reporter)
             self._meet(reporter, stopping)
@@ -263,3 +264,7 @@ class Run:
     @property
     def _seconds(self) -> float:
         return time.monotonic() - self._began
+
+
+def _too_late() -> MPVideoError:
+    return MPVideoError("could not be made at the first look, but could be now", hint="The same command makes it.")

@@ -200,3 +200,13 @@ def test_what_was_put_right_since_the_first_look_is_made(sources: Sources, tmp_p
     assert plan.count(Fate.REFUSED) == 1
     wanted[0].path.unlink()
     assert [*plan.to_make(Told())] == wanted
+
+
+def test_what_the_source_gives_no_more_is_refused(sources: Sources, tmp_path: Path) -> None:
+    wanted = requests(sources, tmp_path, 6)
+    write(wanted[4])
+    plan, told = make_plan(wanted, checker(share=Share(1, 2))), Told()
+    del wanted[1:]
+    assert [*plan.to_make(told)] == wanted
+    assert (told.there, [*told.errors]) == ([], [2, 4])
+    assert told.errors[2].message == "the jobs have changed: there are fewer than at the first look"

@@ -462,3 +462,52 @@ def test_a_file_that_changes_while_it_is_gone_through(program: Program, ckpt: Pa
     again = [*source]
     assert [planned.index for planned in again] == [0, 1, 2]
     assert isinstance(again[1], Unusable) and "asks for other videos than before" in again[1].error.message
+    jobs({**job, "seed": "2-3", "out": "{seed}.gif"}, {**job, "seed": 5, "out": "5.gif"})
+    again = [*source]
+    assert [isinstance(planned, Unusable) for planned in again] == [True, True, False]
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_file_that_is_cut_while_it_is_worked_on(
+    program: Program, ckpt: Path, monkeypatch: pytest.MonkeyPatch, there: bool
+) -> None:
+    from mpvideo.batch.plan import Plan
+
+    lines = [{"ckpt": str(ckpt), "steps": 1, "class": 0, "seed": seed, "out": f"{seed}.gif"} for seed in range(3)]
+    jobs(*lines)
+    if there:
+        assert program("batch", "jobs.jsonl").code == 0
+    to_make = Plan.to_make
+
+    def cut(*arguments: Any) -> Any:
+        jobs(lines[0])
+        return to_make(*arguments)
+
+    monkeypatch.setattr(Plan, "to_make", cut)
+    done = program("batch", "jobs.jsonl")
+    assert (done.code, done.stdout) == (2, "0.gif\n")
+    assert "error: number 2: the jobs have changed: there are fewer than at the first look\n" in done.stderr
+    assert done.stderr.endswith("error: 2 videos of 3 could not be made\n")
+    assert program("batch", "jobs.jsonl", "--status").stdout.endswith(
+        "failed: number 1: the jobs have changed: there are fewer than at the first look\n"
+        "failed: number 2: the jobs have changed: there are fewer than at the first look\n"
+    )
+
+
+def test_what_could_not_be_made_at_the_first_look_is_not_lost(
+    program: Program, ckpt: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is to be made, so nothing is loaded; by the second look the name is free."""
+    from mpvideo.batch.plan import Plan
+
+    Path("0.gif").write_text("mine")
+    to_make = Plan.to_make
+
+    def free(*arguments: Any) -> Any:
+        Path("0.gif").unlink()
+        return to_make(*arguments)
+
+    monkeypatch.setattr(Plan, "to_make", free)
+    done = program("sample", "--ckpt", ckpt, "--out", "0.gif", "--steps", 1)
+    assert (done.code, done.stdout) == (1, "")
+    assert "could not be made at the first look, but could be now\nhint: The same command makes it.\n" in done.stderr
