@@ -244,7 +244,7 @@ def format_of(path: Path, name: str | None = None) -> Format:
         found = next((kind for kind in _ALL if suffix in kind.suffixes), None)
         if found is None:
             raise UsageError(
-                f"a video's name must end in {_either(SUFFIXES)}, got {printable(path)!r}",
+                f"a video's name must end in {_either(SUFFIXES)}, got {printable(path.name or path)!r}",
                 hint=f"For example {printable(_example(path, '.mp4'))}; or --format png for a folder of frames.",
             )
         return found
@@ -253,7 +253,8 @@ def format_of(path: Path, name: str | None = None) -> Format:
         return kind
     if not kind.is_folder:
         raise UsageError(
-            f"the name of a video in --format {name} must end in {_either(kind.suffixes)}, got {printable(path)!r}",
+            f"the name of a video in --format {name} must end in {_either(kind.suffixes)},"
+            f" got {printable(path.name or path)!r}",
             hint=f"For example {printable(_example(path, kind.suffixes[0]))}.",
         )
     if suffix in SUFFIXES:

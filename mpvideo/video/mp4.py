@@ -3,6 +3,7 @@
 A box is a 32-bit size, a four-letter kind and a payload, which for some kinds is again boxes. Numbers are big-endian.
 """
 
+import os
 import struct
 from collections.abc import Iterator
 from fractions import Fraction
@@ -34,7 +35,9 @@ def read_mp4(path: Path) -> VideoIndex:
 
 
 def _read_moov(file: BinaryIO) -> memoryview:
-    """The payload of the `moov` box; the frames, which may be gigabytes, are skipped over."""
+    """The payload of the `moov` box; the frames, which may be gigabytes, are skipped over, but have to be there."""
+    end, moov = file.seek(0, os.SEEK_END), None
+    file.seek(0)
     while len(head := file.read(8)) == 8:
         size, kind = struct.unpack(">I4s", head)
         payload = size - 8
@@ -44,11 +47,16 @@ def _read_moov(file: BinaryIO) -> memoryview:
             data = file.read(payload) if 0 <= payload <= _MAX_INDEX else b""
             if not data or len(data) < payload:
                 raise ValueError("its index is cut short")
-            return memoryview(data)
+            moov = memoryview(data)
+            continue
+        if kind == b"mdat" and file.tell() + payload > end:
+            raise ValueError("it is cut short")
         if not 0 <= payload < _MAX_FILE:  # damaged, or size 0: a box that lasts to the end of the file
             break
         file.seek(payload, 1)
-    raise ValueError("it has no index (moov box): no MP4 file, or cut short")
+    if moov is None:
+        raise ValueError("it has no index (moov box): no MP4 file, or cut short")
+    return moov
 
 
 def _boxes(data: memoryview) -> Iterator[tuple[bytes, memoryview]]:

@@ -123,8 +123,9 @@ def test_files_cut_anywhere_are_named(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"cut{suffix}"
     for end in {0, 1, 7, 12, 40, 200, len(whole) // 2, len(whole) - 1}:
         path.write_bytes(whole[:end])
-        with pytest.raises(MPVideoError, match=rf"{path} cannot be read as a video: "):
-            read_frames(path)
+        for read in (read_record, read_frames):
+            with pytest.raises(MPVideoError, match=rf"{path} cannot be read as a video: "):
+                read(path)
 
 
 @pytest.mark.timeout(60)
