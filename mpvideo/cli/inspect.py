@@ -119,7 +119,7 @@ def _is_video(path: Path, start: bytes) -> bool:
         with suppress(CheckpointError):  # what is wrong with it is told by what reads it as a checkpoint
             tensors = read_header(path, strict=False).tensors
             return list(tensors) == ["frames"] and tensors["frames"].dtype == "U8"
-    return (bool(start) and suffix in _VIDEO_SUFFIXES) or (path / FIRST_FRAME).is_file()
+    return (suffix in _VIDEO_SUFFIXES and not path.is_dir()) or (path / FIRST_FRAME).is_file()
 
 
 def _start(path: Path) -> bytes:

@@ -17,7 +17,7 @@ from mpvideo.checkpoint.report import unreadable
 from mpvideo.checkpoint.save import save_checkpoint
 from mpvideo.cli.inspect import inspect
 from mpvideo.config import SamplingConfig
-from mpvideo.errors import CheckpointError, UsageError
+from mpvideo.errors import CheckpointError, ExitCode, MPVideoError, UsageError
 from tests.checkpoint.files import latent_config, put, random_tensors
 from tests.records import a_record
 
@@ -325,6 +325,17 @@ def test_a_video_that_does_not_say_how_it_was_made(tmp_path: Path, record: dict[
     assert report["record"] is None and problem in report["problems"][0]["message"]
     text = run(path)
     assert "How it was made: not known" in text and problem in text and "  hint: " in text
+
+
+def test_videos_that_cannot_be_read_fail_alike(tmp_path: Path) -> None:
+    """With the exit code 1 that they have in other commands; 3 is for checkpoints."""
+    whole = a_video(tmp_path / "a.mp4", None).read_bytes()
+    put(tmp_path / "cut.mp4", whole[:-1])
+    put(tmp_path / "empty.mp4", b"")
+    for name, words in (("cut", "it is cut short"), ("empty", "it has no index"), ("missing", "no such file")):
+        with pytest.raises(MPVideoError, match=rf"{name}\.mp4 cannot be read as a video: {words}") as caught:
+            CliRunner().invoke(app, [str(tmp_path / f"{name}.mp4")], catch_exceptions=False)
+        assert caught.value.exit_code == ExitCode.FAILED
 
 
 def test_differences(good: Path, tmp_path: Path) -> None:
