@@ -5,8 +5,9 @@ import json
 import os
 import re
 from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +15,7 @@ import typer
 
 from mpvideo.batch.names import FIELDS, Taken
 from mpvideo.cli.streams import write_result
-from mpvideo.errors import UsageError, naming
+from mpvideo.errors import MPVideoError, UsageError, naming
 from mpvideo.formats import Encoding, warnings_about
 from mpvideo.text import printable
 
@@ -106,23 +107,27 @@ class Overviews:
 
     @contextmanager
     def writing(self, *, missing: int, as_json: bool) -> Iterator["Shown"]:
-        """What takes the videos; when the block ends well, the overviews are written and their paths told."""
+        """What takes the videos; when the block ends well, the overviews are written and their paths told.
+
+        Those that cannot be written are in its `errors`.
+        """
         from mpvideo.video.contact_sheet import SheetWriter
         from mpvideo.video.grid import GridWriter
 
-        with ExitStack() as stack:
-            writers: list[GridWriter | SheetWriter] = []
-            if self.grid is not None and self._is_due(self.grid, missing):
-                writers.append(
-                    stack.enter_context(GridWriter(self.grid, encoding=self.encoding, overwrite=self.overwrite))
-                )
-            if self.sheet is not None and self._is_due(self.sheet, missing):
-                writers.append(stack.enter_context(SheetWriter(self.sheet, overwrite=self.overwrite)))
-            shown = Shown(writers)
+        writers: dict[Path, GridWriter | SheetWriter] = {}
+        if self.grid is not None and self._is_due(self.grid, missing):
+            writers[self.grid] = GridWriter(self.grid, encoding=self.encoding, overwrite=self.overwrite).__enter__()
+        if self.sheet is not None and self._is_due(self.sheet, missing):
+            writers[self.sheet] = SheetWriter(self.sheet, overwrite=self.overwrite)
+        shown = Shown(writers)
+        try:
             yield shown
             shown.finish()
+        except BaseException as error:
+            shown.abandon(error)
+            raise
         for path in (self.grid, self.sheet):
-            if path is not None and (shown.videos or not missing):
+            if path is not None and path not in shown.errors and (shown.videos or not missing):
                 write_result(f"{json.dumps({'path': str(path), 'videos': len(self.requests)}) if as_json else path}\n")
 
     def _is_due(self, path: Path, missing: int) -> bool:
@@ -131,18 +136,29 @@ class Overviews:
 
 
 class Shown:
-    """The overviews in the making; they show videos in the order of their numbers."""
+    """The overviews in the making; they show videos in the order of their numbers.
 
-    def __init__(self, writers: Sequence["GridWriter | SheetWriter"]) -> None:
-        self._writers = writers
+    What goes wrong with one of them is kept for the end: the videos, and the other one, are made all the same.
+
+    Args:
+        writers: what writes each, by its file, and has been entered.
+
+    Attributes:
+        errors: what went wrong, by file.
+        videos: how many were added.
+    """
+
+    def __init__(self, writers: Mapping[Path, "GridWriter | SheetWriter"]) -> None:
+        self._writers = dict(writers)
         self._found: deque[Request] = deque()
+        self.errors: dict[Path, MPVideoError] = {}
         self.videos = 0
 
     def add(self, video: "Video[Request]") -> None:
         """Adds a video, behind those with smaller numbers that were found."""
         if self._writers:
             self._add_found(before=video.job.index)
-            self._add(video.job, video.frames[: video.job.frames])
+            self._add(video.job, lambda: video.frames[: video.job.frames])
 
     def add_found(self, request: "Request") -> None:
         """Adds a video whose file is there already: as it looks in that file."""
@@ -150,27 +166,46 @@ class Shown:
             self._found.append(request)
 
     def finish(self) -> None:
-        """Adds what is still to be added."""
+        """Adds what is still to be added, and writes them."""
         self._add_found(before=None)
+        self._each(lambda writer: writer.__exit__(None, None, None))
+
+    def abandon(self, error: BaseException) -> None:
+        """Gives up those that are not written."""
+        for writer in self._writers.values():
+            writer.__exit__(type(error), error, None)
 
     def _add_found(self, before: int | None) -> None:
         from mpvideo.evaluation.folder import sampled_videos
 
+        def frames() -> "Frames":
+            size = request.sources.checkpoint.config.pixel_size
+            return next(sampled_videos((request.path,), size=size))
+
         while self._found and (before is None or self._found[0].index < before):
             request = self._found.popleft()
-            (frames,) = sampled_videos((request.path,), size=request.sources.checkpoint.config.pixel_size)
             self._add(request, frames)
 
-    def _add(self, request: "Request", frames: "Frames") -> None:
+    def _add(self, request: "Request", frames: "Callable[[], Frames]") -> None:
         from mpvideo.record import class_name
 
         name = class_name(request.class_index, request.sources.checkpoint.config.classes)
         if name is None and request.class_index is not None:
             name = f"class {request.class_index}"
         caption = f"seed {request.seed}" if name is None else f"{name}, seed {request.seed}"
-        for writer in self._writers:
-            writer.add(frames, caption)
+        video = cache(frames)
+        self._each(lambda writer: writer.add(video(), caption))
         self.videos += 1
+
+    def _each(self, act: "Callable[[GridWriter | SheetWriter], None]") -> None:
+        """Has each do something; one that fails is given up."""
+        for path, writer in [*self._writers.items()]:
+            try:
+                act(writer)
+            except MPVideoError as error:
+                del self._writers[path]
+                writer.__exit__(type(error), error, None)
+                self.errors[path] = error
 
 
 def overviews_of(

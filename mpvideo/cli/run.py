@@ -110,7 +110,7 @@ class Run:
         """Makes what is to be made, and says how it went."""
         options, evaluations = self._options, self._add_up()
         with ExitStack() as stack:
-            shown = Shown(())
+            shown = Shown({})
             if overviews is not None:
                 shown = stack.enter_context(overviews.writing(as_json=options.as_json, missing=self._missing or 0))
             placement = self._placement() if evaluations != 0 else None
@@ -138,7 +138,7 @@ class Run:
             if stopping and self._left(reporter) != 0:
                 with self._ticker.paused():
                     self._stop(reporter, journal, stopping)
-        self._end(reporter, journal)
+        self._end(reporter, journal, [*shown.errors.values()])
 
     def _make(self, requests: Iterator[Request | None], placement: "Placement", reporter: Reporter) -> None:
         from mpvideo.batch.runner import make_videos
@@ -248,14 +248,18 @@ class Run:
             tell(f"stopped after {self._seconds:.1f} s: {reporter.summary}{rest}")
         stopping.end()
 
-    def _end(self, reporter: Reporter, journal: Journal) -> None:
-        """Says how it went."""
+    def _end(self, reporter: Reporter, journal: Journal, lost: list[MPVideoError]) -> None:
+        """Says how it went; `lost` is what became of overviews that could not be made."""
         journal.write("end")
         failure = reporter.failure(self._planned)
         if self._planned != 1:
             tell(f"done in {self._seconds:.1f} s: {reporter.summary}", quiet=self._options.quiet)
         elif failure is None:
             tell(f"done in {self._seconds:.1f} s", quiet=self._options.quiet)
+        if lost and failure is None:
+            failure = lost.pop()
+        for error in lost:
+            tell(f"error: {error.message}" + (f"\nhint: {error.hint}" if error.hint else ""))
         if failure is not None:
             if not self._crew.first:
                 raise SystemExit(failure.exit_code)  # the first process says it

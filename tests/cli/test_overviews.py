@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from mpvideo.errors import OutputError
 from mpvideo.formats import Encoding
-from mpvideo.video import read_frames
+from mpvideo.video import contact_sheet, grid, read_frames
 from mpvideo.video.contact_sheet import GAP, MARGIN
 from mpvideo.video.grid import grid_layout
 from tests.cli.conftest import Program
@@ -81,3 +82,29 @@ def test_existing_ones_are_replaced_when_told(program: Program, ckpt: Path) -> N
     Path("old.png").write_bytes(b"old")
     assert program("sample", "--ckpt", ckpt, "--out", "a.gif", "--sheet", "old.png", "-y").code == 0
     assert Path("old.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("method", ["add", "__exit__"])
+@pytest.mark.parametrize(("fails", "lost", "kept"), [("Grid", "g.gif", "s.png"), ("Sheet", "s.png", "g.gif")])
+def test_one_that_fails_takes_nothing_with_it(
+    program: Program, ckpt: Path, monkeypatch: pytest.MonkeyPatch, fails: str, lost: str, kept: str, method: str
+) -> None:
+    writer = {"Grid": grid.GridWriter, "Sheet": contact_sheet.SheetWriter}[fails]
+    done = getattr(writer, method)
+
+    def fail(self: object, *arguments: object) -> None:
+        if isinstance(arguments[0], type):  # it is given up
+            done(self, *arguments)
+        else:
+            raise OutputError(f"{lost} could not be written: no luck", hint="Try again.")
+
+    options = ("sample", "--ckpt", ckpt, "--steps", 1, "--seed", "0-1", "--out", "{seed}.gif", "--grid", "g.gif")
+    options += ("--sheet", "s.png")
+    with monkeypatch.context() as patch:
+        patch.setattr(writer, method, fail)
+        outcome = program(*options)
+    assert outcome.code == 5 and outcome.stdout.split() == ["0.gif", "1.gif", kept]
+    assert outcome.stderr.endswith(f"2 made\nerror: {lost} could not be written: no luck\nhint: Try again.\n")
+    assert sorted(path.name for path in Path().iterdir()) == sorted(["0.gif", "1.gif", kept])
+    again = program(*options)
+    assert again.code == 0 and again.stdout.split() == ["0.gif", "1.gif", "g.gif", "s.png"]
