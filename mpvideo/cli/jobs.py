@@ -24,7 +24,7 @@ _OF_THE_RUN = (COMPUTE_PANEL, OUTPUT_PANEL, OVERVIEW_PANEL, RUN_PANEL)
 _WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 _SOURCES = 64
-"""Checkpoints that stay open: their headers, not their weights."""
+"""Checkpoints and records of videos that stay open: of the former the headers, not the weights."""
 
 
 class JobReader:
@@ -41,6 +41,7 @@ class JobReader:
         # Help is a parameter of the command, too, and no option of its own.
         self._parameters = {parameter.opts[0].lstrip("-"): parameter for parameter in sample.params}
         self._opened = lru_cache(maxsize=_SOURCES)(open_sources)
+        self._original = lru_cache(maxsize=_SOURCES)(Original)
 
     def requests(self, entry: Entry, first: int) -> Iterator[Planned]:
         """The requests of a job, from the index `first` on; if it is unusable, that."""
@@ -73,7 +74,8 @@ class JobReader:
                 given[name] = value
         if (like := given.get("like")) is not None:
             check_paths(self._context.command, {"like": like})
-            for name, value in Original(Path(str(like))).options().items():
+            given["like"] = self._original(Path(str(like)))
+            for name, value in given["like"].options().items():
                 if self._parameters[name].rich_help_panel not in _OF_THE_RUN:
                     given.setdefault(name, value)
         if "out" not in given and self._out is None:
@@ -81,7 +83,7 @@ class JobReader:
         options = {**self._context.params, "out": self._out}
         for name, value in given.items():
             parameter = self._parameters[name]
-            options[parameter.name] = Path(str(value)) if name == "like" else self._value(parameter, name, value)
+            options[parameter.name] = value if name == "like" else self._value(parameter, name, value)
         return options
 
     def _value(self, parameter: Any, name: str, value: Any) -> Any:

@@ -143,17 +143,17 @@ class Original:
         )
 
 
-def _take_options(context: typer.Context, path: Path | None) -> Path | None:
+def _take_options(context: typer.Context, path: Path | None) -> Original | None:
     """Has the options that are not given, which are read after this one, get their values from a video."""
-    if path is not None:
-        parameters = {flag.lstrip("-"): parameter for parameter in context.command.params for flag in parameter.opts}
-        context.default_map = {
-            str(parameters[option].name): value for option, value in Original(path).options().items()
-        }
-    return path
+    if path is None:
+        return None
+    original = Original(path)
+    parameters = {flag.lstrip("-"): parameter for parameter in context.command.params for flag in parameter.opts}
+    context.default_map = {str(parameters[option].name): value for option, value in original.options().items()}
+    return original
 
 
-Like = Annotated[
+Like = Annotated[  # what the command gets is the `Original`
     Path | None,
     typer.Option(
         "--like",

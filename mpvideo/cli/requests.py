@@ -169,7 +169,11 @@ SOURCE_OPTIONS = ("like", "ckpt", "guide", "config", "settings")
 
 
 def open_sources(
-    like: Path | None, ckpt: Path | None, guide: Path | None, config: Path | None, settings: tuple[str, ...] | None
+    original: Original | None,
+    ckpt: Path | None,
+    guide: Path | None,
+    config: Path | None,
+    settings: tuple[str, ...] | None,
 ) -> tuple[Original | None, Sources]:
     """What --like, --ckpt, --guide, --config and --set ask for.
 
@@ -177,7 +181,6 @@ def open_sources(
         MPVideoError: one of them cannot be read, or they do not fit together.
     """
     overrides = parse_settings([*settings] if settings else None)
-    original = None if like is None else Original(like)
     if original is not None:
         ckpt, guide = original.checkpoint(ckpt), original.guide(guide)
     check_config_file(config)

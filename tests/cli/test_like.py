@@ -10,10 +10,15 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer.main
 
+from mpvideo.batch.jobfile import Entry
+from mpvideo.batch.request import Request
+from mpvideo.cli.app import app
+from mpvideo.cli.jobs import JobReader
 from mpvideo.config import EDMConfig
 from mpvideo.formats import Encoding
-from mpvideo.record import load_record
+from mpvideo.record import Record, load_record
 from mpvideo.video import read_frames, read_record
 from tests.checkpoints import save_tiny, tiny_config
 from tests.cli.conftest import Program
@@ -217,10 +222,10 @@ def test_a_video_without_a_record(program: Program, ckpt: Path) -> None:
     assert json.loads(made.stdout)["seed"] == 0, "what is printed is another matter"
     refused = program("sample", "--like", "a.gif", "--ckpt", ckpt, "--out", "b.gif")
     assert refused.code == 1
-    assert refused.stderr.startswith("error: a.gif does not say how it was made\nhint: ")
+    assert refused.stderr.startswith("error: --like a.gif does not say how it was made\nhint: ")
     save(Path("c.gif"), colourful(1, 8), record={**a_record().to_dict(), "seed": "$(reboot)"})
     refused = program("sample", "--like", "c.gif", "--ckpt", ckpt, "--out", "b.gif")
-    assert "error: c.gif: the record of how it was made: seed must be a whole number" in refused.stderr
+    assert "error: --like c.gif: the record of how it was made: seed must be a whole number" in refused.stderr
     assert "no such file" in program("sample", "--like", "d.gif", "--out", "b.gif").stderr
     assert "must end in" in program("sample", "--like", "d.txt", "--out", "b.gif").stderr
 
@@ -241,3 +246,24 @@ def test_no_folder_user_or_host_is_in_a_file(program: Program, ckpt: Path, tmp_p
     assert b"tiny.safetensors" in data
     for word in (str(tmp_path), "private", getpass.getuser(), socket.gethostname(), "home"):
         assert word.encode() not in data, word
+
+
+def test_the_original_is_read_once(program: Program, ckpt: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the command, and by all jobs of a list."""
+    save(Path("o.gif"), colourful(1, 8), record=a_record().to_dict())
+    reads: list[Path] = []
+
+    def read(path: Path) -> Record:
+        reads.append(path)
+        return load_record(path)
+
+    monkeypatch.setattr("mpvideo.record.load_record", read)
+    program("sample", "--like", "o.gif", "--ckpt", ckpt, "--out", "no/a.gif")
+    assert reads == [Path("o.gif")]
+    sample = typer.main.get_command(app).commands["sample"]  # type: ignore[attr-defined]
+    reader = JobReader(sample, None)
+    for seed in range(3):
+        job = Entry("line", {"like": "o.gif", "ckpt": str(ckpt), "seed": seed, "out": "b.gif"})
+        [request] = reader.requests(job, seed)
+        assert isinstance(request, Request) and (request.seed, request.class_index) == (seed, 1)
+    assert reads == 2 * [Path("o.gif")]
