@@ -58,6 +58,12 @@ def read_jobs(path: Path) -> Iterator[Entry]:
         )
     read = {".csv": _read_csv, ".toml": _read_toml}.get(suffix, _read_json_lines)
     try:
+        if path.exists() and not path.is_file():
+            kind = "a folder" if path.is_dir() else "a pipe, socket or device"
+            raise UsageError(
+                f"{printable(path)} must be a regular file, for it is read more than once, but is {kind}",
+                hint="To take jobs as they come in, as JSON lines by standard input, give - in its place.",
+            )
         yield from read(path)
     except OSError as error:
         raise MPVideoError(f"{printable(path)} cannot be read: {reason(error)}") from error

@@ -71,6 +71,16 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         [*read_jobs(tmp_path / "a.csv")]
 
 
+@pytest.mark.timeout(10)
+def test_what_is_no_regular_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.jsonl")
+    (tmp_path / "a.csv").mkdir()
+    for name, kind in (("a.jsonl", "a pipe, socket or device"), ("a.csv", "a folder")):
+        with pytest.raises(UsageError, match=rf"{name} must be a regular file, .*, but is {kind}") as caught:
+            [*read_jobs(tmp_path / name)]
+        assert "give - in its place" in (caught.value.hint or "")
+
+
 def test_lines_are_taken_from_a_pipe_as_they_come() -> None:
     ours, theirs = os.pipe()
     jobs = stream_jobs(ours, lambda: False)
