@@ -3,10 +3,12 @@
 import csv
 import os
 import queue
+import re
 import threading
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,9 @@ _PATIENCE = 0.2
 """Seconds between two looks at whether to stop, while nothing comes."""
 
 
+Reader = Callable[[Path], "Iterator[Entry]"]
+
+
 @dataclass(frozen=True)
 class Entry:
     """One job as it is written.
@@ -43,8 +48,13 @@ class Entry:
     error: MPVideoError | None = None
 
 
-def read_jobs(path: Path) -> Iterator[Entry]:
+def read_jobs(path: Path, check: Callable[[str], object] = lambda name: None) -> Iterator[Entry]:
     """The jobs in a file, one by one; a TOML file, whose jobs are `[[job]]` tables, is read as a whole.
+
+    Args:
+        path: the file.
+        check: raises a UsageError for the name of an option that no job can have; asked of what all jobs have in
+            common, the columns of CSV.
 
     Raises:
         UsageError: its name does not end in one of `SUFFIXES`, or it is no such file.
@@ -56,7 +66,8 @@ def read_jobs(path: Path) -> Iterator[Entry]:
             f"a file of jobs must end in {', '.join(SUFFIXES)}, got {printable(path.name)!r}",
             hint="For standard input, JSON lines, give - in its place.",
         )
-    read = {".csv": _read_csv, ".toml": _read_toml}.get(suffix, _read_json_lines)
+    readers: dict[str, Reader] = {".csv": partial(_read_csv, check=check), ".toml": _read_toml}
+    read = readers.get(suffix, _read_json_lines)
     try:
         if path.exists() and not path.is_file():
             kind = "a folder" if path.is_dir() else "a pipe, socket or device"
@@ -67,8 +78,6 @@ def read_jobs(path: Path) -> Iterator[Entry]:
         yield from read(path)
     except OSError as error:
         raise MPVideoError(f"{printable(path)} cannot be read: {reason(error)}") from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{printable(path)} must be text in UTF-8: {error}") from None
 
 
 def stream_jobs(descriptor: int, stopping: Callable[[], bool]) -> Iterator[Entry | None]:
@@ -149,7 +158,7 @@ def _json_entries(where: str, line: bytes | OSError) -> Iterator[Entry]:
         if text.strip():
             yield Entry(where, _json_object(text))
     except UnicodeDecodeError as error:
-        yield Entry(where, {}, UsageError(f"a job must be text in UTF-8: {error}"))
+        yield Entry(where, {}, UsageError(f"a job must be text in UTF-8, got the byte {line[error.start]:#04x}"))
     except UsageError as error:
         yield Entry(where, {}, error)
 
@@ -164,18 +173,61 @@ def _json_object(text: str) -> dict[str, Any]:
     return values
 
 
-def _read_csv(path: Path) -> Iterator[Entry]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = csv.DictReader(file, strict=True)
+def _read_csv(path: Path, check: Callable[[str], object]) -> Iterator[Entry]:
+    # What is no text becomes surrogates, so that it costs its row alone.
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        rows = csv.reader(file, strict=True)
+        names: list[str] | None = None
+        while True:
+            line = rows.line_num + 1  # where a row begins: it may go over several
+            try:
+                row = next(rows, None)
+            except csv.Error as error:
+                raise UsageError(f"{printable(path)} is not CSV: the row that begins in line {line}: {error}") from None
+            if row is None:
+                return
+            if row and names is None:
+                names = _columns(f"{printable(path)}, line {line}", row, check)
+            elif row and names is not None:
+                yield _csv_entry(f"{printable(path.name)}, line {line}", names, row)
+
+
+def _columns(where: str, row: Sequence[str], check: Callable[[str], object]) -> list[str]:
+    """The names in the first line of CSV, checked: what is wrong with one is wrong with every job."""
+    names = [name.strip() for name in row]
+    if len(names) == 1 and (found := re.search("[;\t|]", names[0])):
+        raise UsageError(
+            f"{where}: commas must separate the names of options, got {printable(names[0])!r}",
+            hint=f"It has {'tabs' if found[0] == chr(9) else found[0]} in their place: write it anew with commas.",
+        )
+    for number, name in enumerate(names):
+        if name in names[:number] and name:
+            raise UsageError(f"{where}: two columns have the name {printable(name)}")
         try:
-            for row in rows:
-                where = f"{printable(path.name)}, line {rows.line_num}"
-                if None in row:
-                    yield Entry(where, {}, UsageError("a row must not have more cells than the first line has names"))
-                else:  # an empty cell, or one that is missing at the end, is an option that is not given
-                    yield Entry(where, {name.strip(): cell for name, cell in row.items() if cell and cell.strip()})
-        except csv.Error as error:
-            raise UsageError(f"{printable(path)} is not CSV: line {rows.line_num}: {error}") from None
+            _check_text("a name", name)
+            if name:
+                check(name)
+        except UsageError as error:
+            raise UsageError(f"{where}: {error.message}", hint=error.hint) from None
+    return names
+
+
+def _csv_entry(where: str, names: Sequence[str], row: Sequence[str]) -> Entry:
+    if len(row) > len(names):
+        return Entry(where, {}, UsageError("a row must not have more cells than the first line has names"))
+    try:
+        for cell in row:
+            _check_text("a job", cell)
+    except UsageError as error:
+        return Entry(where, {}, error)
+    # An empty cell, or one that is missing at the end, is an option that is not given.
+    return Entry(where, {name: cell for name, cell in zip(names, row, strict=False) if cell.strip()})
+
+
+def _check_text(what: str, text: str) -> None:
+    """Refuses what `surrogateescape` has made of bytes that are no text."""
+    if (found := re.search("[\udc80-\udcff]", text)) is not None:
+        raise UsageError(f"{what} must be text in UTF-8, got the byte {ord(found[0]) - 0xDC00:#04x}")
 
 
 def _read_toml(path: Path) -> Iterator[Entry]:
@@ -184,9 +236,16 @@ def _read_toml(path: Path) -> Iterator[Entry]:
     if len(data) > 16 * _LONGEST:
         raise UsageError(f"{printable(path)} is too large for TOML", hint="A file of JSON lines may be of any length.")
     try:
-        content = tomllib.loads(data.decode("utf-8"))
-    except tomllib.TOMLDecodeError as error:
+        content = tomllib.loads(data.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise UsageError(
+            f"{printable(path)} must be text in UTF-8, got the byte {data[error.start]:#04x} in line {line}"
+        ) from None
+    except ValueError as error:  # of TOML; or of a number with thousands of digits
         raise UsageError(f"{printable(path)} is not TOML: {printable(error)}") from None
+    except RecursionError:
+        raise UsageError(f"{printable(path)} is not TOML of this kind: it is nested too deeply") from None
     jobs = content.get("job")
     if set(content) != {"job"} or not isinstance(jobs, list) or not all(isinstance(job, dict) for job in jobs):
         raise UsageError(f"{printable(path)} must consist of [[job]] tables, one for each job")

@@ -55,19 +55,30 @@ class JobReader:
         except MPVideoError as error:
             yield Unusable(index=index, where=entry.where, error=error)
 
+    def check(self, key: str) -> None:
+        """Makes sure that a job can have an option.
+
+        Raises:
+            UsageError: `sample` has none of that name, or it is for the whole batch.
+        """
+        name = key.strip().replace("_", "-")
+        parameter = self._parameters.get(name)
+        if parameter is None:
+            raise UsageError(
+                f"a job has options of `mpvideo sample`, got {printable(key)!r}",
+                hint="`mpvideo sample --help` lists them.",
+            )
+        if parameter.rich_help_panel == OVERVIEW_PANEL:
+            raise UsageError(f"a job has no {printable(key)}: `mpvideo sample` alone makes one video of many")
+        if parameter.rich_help_panel in _OF_THE_RUN or name == "overwrite":
+            raise UsageError(f"{printable(key)} is for the whole batch: give it as an option, not in a job")
+
     def _options(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """The parameters of `sample` for one job."""
         given: dict[str, Any] = {}
         for key, value in values.items():
             name = key.strip().replace("_", "-")
-            parameter = self._parameters.get(name)
-            if parameter is None:
-                raise UsageError(
-                    f"a job has options of `mpvideo sample`, got {printable(key)!r}",
-                    hint="`mpvideo sample --help` lists them.",
-                )
-            if parameter.rich_help_panel in _OF_THE_RUN or name == "overwrite":
-                raise UsageError(f"{printable(key)} is for the whole batch: give it as an option, not in a job")
+            self.check(key)
             if name in given:
                 raise UsageError(f"a job has {name} twice")
             if value is not None:
@@ -133,7 +144,7 @@ class JobFile:
 
     def __iter__(self) -> Iterator[Planned]:
         counts, hashes, index = array("Q"), array("q"), 0
-        for number, entry in enumerate(read_jobs(self._path)):
+        for number, entry in enumerate(read_jobs(self._path, self._reader.check)):
             hashes.append(hash(repr(entry.values)))
             wanted, same = self._known(number, hashes[number])
             first = index

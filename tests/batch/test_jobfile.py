@@ -19,6 +19,14 @@ def read(folder: Path, name: str, text: str) -> list[Entry]:
     return [*read_jobs(folder / name)]
 
 
+LONG_CELL = '"' + "x\n" * 70_000
+
+
+def refuse(name: str) -> None:
+    if name == "sead":
+        raise UsageError("there is no sead")
+
+
 def values(entries: list[Entry]) -> list[Any]:
     return [entry.values for entry in entries]
 
@@ -54,21 +62,38 @@ def test_toml(tmp_path: Path) -> None:
         ("a.txt", "", "a file of jobs must end in .jsonl, .ndjson, .csv, .toml, got 'a.txt'"),
         ("a.toml", "seed = 3", "must consist of [[job]] tables"),
         ("a.toml", "[[job]\n", "a.toml is not TOML"),
-        ("a.csv", 'seed\n"1\n', "a.csv is not CSV"),
+        ("a.toml", f"[[job]]\nseed = {'1' * 5000}", "a.toml is not TOML: "),
+        ("a.toml", f"job={'[' * 20_000}", "a.toml is not TOML of this kind: it is nested too deeply"),
+        ("a.csv", 'seed\n"1\n', "a.csv is not CSV: the row that begins in line 2: "),
+        ("a.csv", "seed\n1\n" + LONG_CELL, "a.csv is not CSV: the row that begins in line 3: field larger"),
+        ("a.csv", "seed,out, seed\n1,a.gif,2\n", "a.csv, line 1: two columns have the name seed"),
+        ("a.csv", "\nseed;out\n1;a.gif\n", "a.csv, line 2: commas must separate the names of options, got 'seed;out'"),
+        ("a.csv", "seed,sead\n1,2\n", "a.csv, line 1: there is no sead"),
     ],
 )
 def test_files_that_are_refused(tmp_path: Path, name: str, text: str, words: str) -> None:
     with pytest.raises(UsageError) as caught:
-        read(tmp_path, name, text)
+        (tmp_path / name).write_text(text)
+        [*read_jobs(tmp_path / name, refuse)]
     assert words in caught.value.message
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(MPVideoError, match=r"missing\.jsonl cannot be read: no such file"):
         [*read_jobs(tmp_path / "missing.jsonl")]
-    (tmp_path / "a.csv").write_bytes(b"seed\n\xff\xfe\n")
-    with pytest.raises(UsageError, match="must be text in UTF-8"):
-        [*read_jobs(tmp_path / "a.csv")]
+    for name, data in (("a.csv", b"seed,\xff\n"), ("a.toml", b"[[job]]\n\xff")):
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(UsageError, match=r"must be text in UTF-8, got the byte 0xff") as caught:
+            [*read_jobs(tmp_path / name)]
+        assert f"line {data.count(10)}" in caught.value.message.replace("line 2", "line 1")
+
+
+def test_a_row_that_is_no_text_costs_itself_alone(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(b'seed,out\n1,\xff.gif\n"2\n",b.gif\n3,c.gif\n')
+    entries = [*read_jobs(tmp_path / "a.csv")]
+    assert [entry.where for entry in entries] == ["a.csv, line 2", "a.csv, line 3", "a.csv, line 5"]
+    assert values(entries) == [{}, {"seed": "2\n", "out": "b.gif"}, {"seed": "3", "out": "c.gif"}]
+    assert str(entries[0].error) == "a job must be text in UTF-8, got the byte 0xff"
 
 
 @pytest.mark.timeout(10)

@@ -193,6 +193,18 @@ def test_one_bad_job_among_good_ones(program: Program, ckpt: Path, monkeypatch: 
     assert (json.loads(line)["made"], json.loads(line)["left"], json.loads(line)["ended"]) == (3, 0, "end")
 
 
+def test_a_column_that_no_job_can_have_is_told_once(program: Program, ckpt: Path) -> None:
+    for column, words in (
+        ("sead", "a job has options of `mpvideo sample`, got 'sead'"),
+        ("grid", "a job has no grid: `mpvideo sample` alone makes one video of many"),
+        ("batch_size", "batch_size is for the whole batch: give it as an option, not in a job"),
+    ):
+        Path("jobs.csv").write_text(f"out,{column}\n1.gif,1\n2.gif,1\n")
+        done = program("batch", "jobs.csv")
+        assert (done.code, done.stderr.count("error:")) == (2, 1)
+        assert f"error: jobs.csv, line 1: {words}\n" in done.stderr
+
+
 def test_two_jobs_of_one_name_are_refused_before_any_work(program: Program, ckpt: Path) -> None:
     job = {"ckpt": str(ckpt), "steps": 1}
     jobs({**job, "seed": "0-2", "out": "{seed}.gif"}, {**job, "seed": 9, "out": "./1.gif"})
