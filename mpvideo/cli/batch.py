@@ -75,7 +75,7 @@ def batch(
     if jobs != PIPE and journal is None:
         journal = _beside(jobs)
     options = options_of(context.params, journal=journal)
-    reader = JobReader(context.find_root().command.commands["sample"], out)  # type: ignore[attr-defined]
+    reader = JobReader(context.find_root().command.commands["sample"], out, exact=exact)  # type: ignore[attr-defined]
     if jobs != PIPE:
         make(JobFile(jobs, reader), options)
     elif dry_run:

@@ -33,11 +33,12 @@ class JobReader:
     Args:
         sample: the command, whose parameters say what there is.
         out: --out for jobs that have none of their own.
+        exact: --exact, which is for all of them.
     """
 
-    def __init__(self, sample: Any, out: Path | None) -> None:
+    def __init__(self, sample: Any, out: Path | None, *, exact: bool = False) -> None:
         self._context = sample.make_context("sample", ["--out", "-"], resilient_parsing=False)
-        self._out = out
+        self._of_all = {"out": out, "exact": exact}
         # Help is a parameter of the command, too, and no option of its own.
         self._parameters = {parameter.opts[0].lstrip("-"): parameter for parameter in sample.params}
         self._opened = lru_cache(maxsize=_SOURCES)(open_sources)
@@ -89,9 +90,9 @@ class JobReader:
             for name, value in given["like"].options().items():
                 if self._parameters[name].rich_help_panel not in _OF_THE_RUN:
                     given.setdefault(name, value)
-        if "out" not in given and self._out is None:
+        if "out" not in given and self._of_all["out"] is None:
             raise UsageError("a job must have out, the name of its file", hint="Or give --out for all of them.")
-        options = {**self._context.params, "out": self._out}
+        options = {**self._context.params, **self._of_all}
         for name, value in given.items():
             parameter = self._parameters[name]
             options[parameter.name] = value if name == "like" else self._value(parameter, name, value)

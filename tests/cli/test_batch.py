@@ -266,6 +266,20 @@ def test_shards_make_the_same_files_as_one_process(program: Program, ckpt: Path)
     assert "7 videos" not in status, "of the run before, which had no shards"
 
 
+def test_exact_is_recorded_and_counts(program: Program, ckpt: Path) -> None:
+    """As of `sample`: a file made beside others is not one made by itself, nor the other way round."""
+    jobs({"ckpt": str(ckpt), "seed": "0-1", "class": 1, "steps": 2, "out": "{seed}.gif"})
+    assert program("batch", "jobs.jsonl", "--exact").code == 0
+    record = read_record(Path("1.gif"))
+    assert record is not None
+    assert record["exact"] is True and " --exact " in record["command"]
+    assert ": 2 there already" in program("batch", "jobs.jsonl", "--exact").stderr
+    refused = program("batch", "jobs.jsonl")
+    assert refused.code == 5 and "made with other settings: exact True instead of False" in refused.stderr
+    assert program("batch", "jobs.jsonl", "-y").code == 0
+    assert "exact False instead of True" in program("batch", "jobs.jsonl", "--exact").stderr
+
+
 def test_jobs_come_in_through_a_pipe(ckpt: Path, tmp_path: Path) -> None:
     """A producer that sends a job only when it has seen the path of the last one."""
     arguments = ("batch", "-", "--quiet", "--journal", "j")
