@@ -54,7 +54,16 @@ class Model:
     def recorder(self) -> Recorder:
         """What writes the records of its videos."""
         guide = None if self.guide is None else Weights(name=self.guide.name, sha256=self.guide.sha256)
-        return recorder_of(self.checkpoint, self.placement, name=self.name, sha256=self.sha256, guide=guide)
+        return Recorder(
+            self.checkpoint,
+            name=self.name,
+            sha256=self.sha256,
+            dtype=self.placement.dtype_name,
+            device=self.placement.device_name,
+            compiled=self.placement.compiled,
+            torch=torch.__version__,
+            guide=guide,
+        )
 
     def with_own_tables(self) -> "Model":
         """The same weights in networks whose tables of embeddings are their own.
@@ -79,22 +88,6 @@ class Guide:
     config: CheckpointConfig
     net: InferenceUnet3D
     sha256: str
-
-
-def recorder_of(
-    checkpoint: Checkpoint, placement: Placement, *, name: str | None, sha256: str, guide: Weights | None
-) -> Recorder:
-    """What writes the records of the videos that a checkpoint makes there; see `mpvideo.record.Recorder`."""
-    return Recorder(
-        checkpoint,
-        name=name,
-        sha256=sha256,
-        dtype=placement.dtype_name,
-        device=placement.device_name,
-        compiled=placement.compiled,
-        torch=torch.__version__,
-        guide=guide,
-    )
 
 
 def load_model(

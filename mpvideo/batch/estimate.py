@@ -34,10 +34,13 @@ class Pace:
 def measure_pace(request: Request, placement: Placement, batch_size: int) -> Pace:
     """Loads the checkpoint of a request, samples one batch in a few steps and writes one video to a temporary folder.
 
-    Raises: as `mpvideo.model.load_model`, `mpvideo.generation.generate` and `mpvideo.video.VideoWriter`.
+    Raises: as `mpvideo.model.load_model`, `mpvideo.generation.generate`, `mpvideo.video.VideoWriter` and the request's
+        check of the model.
     """
     began = time.monotonic()
     model = request.sources.load(placement)
+    if request.check_model is not None:
+        request.check_model(model)
     loading = time.monotonic() - began
     brief = SamplingConfig(sampler="euler", steps=_STEPS, guidance=request.sampling.guidance)
     jobs = [Job(seed=seed, class_index=request.class_index, sampling=brief) for seed in range(batch_size)]

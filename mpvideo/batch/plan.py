@@ -2,10 +2,11 @@
 
 import os
 import secrets
+from array import array
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from mpvideo.batch.names import Taken, same_file
 from mpvideo.batch.request import Request
@@ -105,6 +106,15 @@ def _place_error(request: Request) -> MPVideoError | None:
     return None
 
 
+@runtime_checkable
+class Selective(Protocol):
+    """A source that need not be gone through as a whole to get some of its requests."""
+
+    def select(self, wanted: Callable[[range], bool]) -> Iterator[Planned]:
+        """As going through it, but requests that come together are passed over if none of their indices is wanted."""
+        ...
+
+
 class PlanWatcher(Protocol):
     """Is told what of a batch is not to be made."""
 
@@ -124,11 +134,14 @@ class Plan:
     Attributes:
         source: the requests; it can be gone through again and again, and gives the same every time.
         fates: what becomes of each, a byte for each.
+        turns: at which turn it becomes that: every checkpoint has one, and what is not to be made comes in the first;
+            -1 for what another process makes.
         checker: what looked.
     """
 
     source: Iterable[Planned]
     fates: bytearray
+    turns: "array[int]"
     checker: Checker
 
     def count(self, fate: Fate) -> int:
@@ -141,15 +154,26 @@ class Plan:
         return len(self.fates) - self.count(Fate.ELSEWHERE)
 
     def to_make(self, watcher: PlanWatcher) -> Iterator[Request]:
-        """The requests that are to be made; of others that fall to this process, the watcher is told in their turn.
+        """The requests that are to be made, checkpoint after checkpoint, so that none has to be loaded twice.
 
-        Those that the source does not give any more, because it has become shorter meanwhile, are refused.
+        Of others that fall to this process, the watcher is told in their turn. Those that the source does not give any
+        more, because it has become shorter meanwhile, are refused.
         """
-        source = iter(self.source)
-        for index, fate in enumerate(self.fates):
-            planned = next(source, None) or Unusable(index=index, where=f"number {index}", error=_fewer())
-            if fate != Fate.ELSEWHERE:
-                yield from _to_make(planned, self.checker, watcher, Fate(fate))
+        for turn in range(max(self.turns, default=0) + 1):
+            given = self._of_turn(turn)
+            for index, own in enumerate(self.turns):
+                if own == turn:
+                    planned = next(given, None) or Unusable(index=index, where=f"number {index}", error=_fewer())
+                    yield from _to_make(planned, self.checker, watcher, Fate(self.fates[index]))
+
+    def _of_turn(self, turn: int) -> Iterator[Planned]:
+        def wanted(indices: range) -> bool:
+            return turn in self.turns[indices.start : indices.stop]
+
+        source = self.source.select(wanted) if isinstance(self.source, Selective) else self.source
+        for planned in source:
+            if planned.index < len(self.turns) and self.turns[planned.index] == turn:
+                yield planned
 
 
 def make_plan(
@@ -158,14 +182,14 @@ def make_plan(
     """Looks at everything once.
 
     Args:
-        source: the requests; it has to give the same whenever it is gone through.
+        source: the requests, numbered from 0; it has to give the same whenever it is gone through.
         checker: what looks.
         on_look: told of each that falls to this process.
 
     Raises:
         UsageError: two requests have one file.
     """
-    fates = bytearray()
+    fates, turns, checkpoints = bytearray(), array("i"), dict[bytes, int]()
     for planned in source:
         if isinstance(planned, Unusable):
             fate = Fate.REFUSED if planned.index in checker.share else Fate.ELSEWHERE
@@ -177,9 +201,13 @@ def make_plan(
             except MPVideoError:
                 fate = Fate.REFUSED
         fates.append(fate)
+        turn = 0
+        if fate == Fate.MAKE and isinstance(planned, Request):
+            turn = checkpoints.setdefault(planned.sources.key, len(checkpoints))
+        turns.append(-1 if fate == Fate.ELSEWHERE else turn)
         if on_look is not None and fate != Fate.ELSEWHERE:
             on_look(planned, fate)
-    return Plan(source, fates, checker)
+    return Plan(source, fates, turns, checker)
 
 
 def stream_to_make(

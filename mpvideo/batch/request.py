@@ -1,12 +1,17 @@
 """One video that is asked for: how it is sampled, and the file that it goes to."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mpvideo.batch.sources import Sources
 from mpvideo.config import SamplingConfig
 from mpvideo.formats import Encoding
 from mpvideo.job import Job
+
+if TYPE_CHECKING:
+    from mpvideo.model import Model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +29,7 @@ class Request(Job):
         exact: whether it is sampled by itself.
         metadata: whether the file says how it was made.
         makes_folders: whether the folders of the file are made if they are missing.
+        check_model: called with the model; raises an MPVideoError if it is not the one that was meant.
     """
 
     index: int
@@ -36,3 +42,4 @@ class Request(Job):
     exact: bool = False
     metadata: bool = True
     makes_folders: bool = False
+    check_model: "Callable[[Model], None] | None" = field(default=None, compare=False, repr=False)

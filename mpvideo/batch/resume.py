@@ -5,12 +5,13 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from mpvideo.batch.request import Request
+from mpvideo.batch.sources import Sources
 from mpvideo.errors import MPVideoError, OutputError
 from mpvideo.formats import STANDARD_OUTPUT
 from mpvideo.text import first_ten, printable
 
 if TYPE_CHECKING:
-    from mpvideo.record import Record
+    from mpvideo.record import Record, Weights
 
 
 class Finished:
@@ -24,6 +25,7 @@ class Finished:
         self._dtype = dtype
         self._shared: object = None
         self._wanted: dict[str, Any] = {}
+        self._weights: dict[bytes, tuple[Weights, Weights | None]] = {}
 
     def __contains__(self, request: Request) -> bool:
         """Whether the file that is asked for is there: the same settings with the same weights.
@@ -68,7 +70,7 @@ class Finished:
         return settings
 
     def _record(self, request: Request) -> "Record":
-        own, guide = request.sources.weights
+        own, guide = self._weights_of(request.sources)
         from mpvideo.record import Recorder  # noqa: PLC0415
 
         # Device and version are no settings: any will do.
@@ -89,6 +91,12 @@ class Finished:
             encoding=request.encoding,
             exact=request.exact,
         )
+
+    def _weights_of(self, sources: Sources) -> "tuple[Weights, Weights | None]":
+        """The hashes of weights, which are read once, however often their checkpoint is opened."""
+        if sources.key not in self._weights:
+            self._weights[sources.key] = sources.weights()
+        return self._weights[sources.key]
 
     def _check_differences(self, request: Request) -> None:
         """Compares strictly and slowly: a record of an older version may lack what has a default since."""

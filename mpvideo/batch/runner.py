@@ -5,8 +5,10 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from operator import attrgetter
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol, Self, TypeVar
 
 from mpvideo.batch.request import Request
 from mpvideo.batch.sources import Sources
@@ -16,6 +18,8 @@ from mpvideo.generation import Video, generate, shared_settings
 from mpvideo.model import Model
 from mpvideo.record import Record
 from mpvideo.video import VideoWriter
+
+Key = TypeVar("Key")
 
 _LOOK_AHEAD = 16
 """Batches within which requests are looked for that fit together."""
@@ -29,7 +33,7 @@ class Watcher(Protocol):
         ...
 
     def smaller_batch(self, tried: int, size: int) -> None:
-        """Memory did not suffice for `tried` videos at once; from now on it is `size`."""
+        """Memory did not suffice for `tried` videos at once; from now on it is `size` with this checkpoint."""
         ...
 
     def made(self, video: Video[Request], record: Record, size: tuple[int, int]) -> None:
@@ -61,81 +65,115 @@ def make_videos(
 
     Args:
         requests: what to make; None among them as for `mpvideo.generation.generate`.
-        load: gives the model of a checkpoint; called whenever it is another one than before.
-        batch_size: how many are sampled at once.
+        load: gives the model of a checkpoint; called whenever it is another one than before, and when nothing here
+            holds the one before any more.
+        batch_size: how many are sampled at once, of those that need not be by themselves.
         overwrite: whether existing files may be replaced.
         watcher: is told what became of every request.
     """
+    with _Files(watcher, limit=2 * batch_size, overwrite=overwrite) as files, suppress(_Stopped):
 
-    def fail(request: Request, error: Exception) -> None:
-        watcher.failed(request, error if isinstance(error, MPVideoError) else MPVideoError(str(error)))
+        def without_debts() -> Iterator[Request | None]:
+            for request in requests:
+                yield request
+                if request is None:  # whoever sends the next one may wait for the files of those before
+                    files.report_all()
 
-    def evaluated(samples: int) -> None:
-        watcher.evaluated(samples)
-        files.report()
-        if watcher.stopping():
-            raise _Stopped
+        maker = _Maker(files, load, batch_size, watcher)
+        for sources, group in _runs(_together(without_debts(), window=_LOOK_AHEAD * batch_size), attrgetter("sources")):
+            files.report_all()  # those that wait to be written hold their model
+            maker.make(sources, group)
 
-    def without_debts() -> Iterator[Request | None]:
-        for request in requests:
-            yield request
-            if request is None:  # whoever sends the next one may wait for the files of those before
-                files.report_all()
 
-    with _Files(watcher, limit=2 * batch_size, overwrite=overwrite) as files:
-        for sources, group in _by_checkpoint(_together(without_debts(), window=_LOOK_AHEAD * batch_size)):
-            try:
-                model = load(sources)
-            except MPVideoError as error:
-                for request in group:
-                    if request is not None:
-                        fail(request, error)
-                continue
+class _Maker:
+    """Samples requests, one checkpoint after the other; see `make_videos`."""
+
+    def __init__(self, files: "_Files", load: Callable[[Sources], Model], batch_size: int, watcher: Watcher) -> None:
+        self._files, self._load, self._batch_size, self._watcher = files, load, batch_size, watcher
+        self._smaller: dict[bytes, int] = {}
+
+    def make(self, sources: Sources, group: Iterable[Request | None]) -> None:
+        """Makes requests of one checkpoint."""
+        try:
+            model = self._load(sources)
+        except MPVideoError as error:
+            for request in group:
+                if request is not None:
+                    self._fail(request, error)
+            return
+
+        def smaller(tried: int, size: int) -> None:
+            self._smaller[sources.key] = size
+            self._watcher.smaller_batch(tried, size)
+
+        for exact, alike in _runs(self._meant(group, model), attrgetter("exact")):
             videos = generate(
                 model,
-                group,
-                batch_size=batch_size,
-                on_evaluation=evaluated,
-                on_smaller_batch=watcher.smaller_batch,
-                on_failure=fail,
+                alike,
+                batch_size=1 if exact else self._smaller.get(sources.key, self._batch_size),
+                on_evaluation=self._evaluated,
+                on_smaller_batch=smaller,
+                on_failure=self._fail,
             )
-            try:
-                for video in videos:
-                    files.add(video)
-            except _Stopped:
-                return
+            for video in videos:
+                self._files.add(video)
+
+    def _meant(self, group: Iterable[Request | None], model: Model) -> Iterator[Request | None]:
+        """The requests that mean just this model."""
+        for request in group:
+            if request is not None and request.check_model is not None:
+                try:
+                    request.check_model(model)
+                except MPVideoError as error:
+                    self._fail(request, error)
+                    continue
+            yield request
+
+    def _fail(self, request: Request, error: Exception) -> None:
+        self._watcher.failed(request, error if isinstance(error, MPVideoError) else MPVideoError(str(error)))
+
+    def _evaluated(self, samples: int) -> None:
+        self._watcher.evaluated(samples)
+        self._files.report()
+        if self._watcher.stopping():
+            raise _Stopped
 
 
 def _together(requests: Iterable[Request | None], window: int) -> Iterator[Request | None]:
-    """Brings requests together that fit one batch, as far as they are at most `window` apart; a pause ends a window."""
-    waiting: dict[object, list[Request]] = {}
-    count = 0
-    for request in requests:
+    """Brings requests together that fit one batch, as far as they are at most `window` apart; a pause ends a window.
+
+    In a window those of one checkpoint follow one another, first those of the checkpoint that was the last before.
+    """
+    waiting: dict[Sources, dict[object, list[Request]]] = {}
+    count, last = 0, None
+    for request in itertools.chain(requests, (None,)):
         if request is not None:
-            waiting.setdefault(
-                (request.sources, shared_settings(request, request.sources.checkpoint.config)), []
-            ).append(request)
+            fitting = request.exact, shared_settings(request, request.sources.checkpoint.config)
+            waiting.setdefault(request.sources, {}).setdefault(fitting, []).append(request)
             count += 1
         if request is None or count == window:
-            yield from itertools.chain.from_iterable(waiting.values())
+            for sources in sorted(waiting, key=lambda sources: sources != last):
+                yield from itertools.chain.from_iterable(waiting[sources].values())
+                last = sources
             waiting, count = {}, 0
         if request is None:
             yield None
-    yield from itertools.chain.from_iterable(waiting.values())
 
 
-def _by_checkpoint(requests: Iterable[Request | None]) -> Iterator[tuple[Sources, Iterator[Request | None]]]:
-    """Runs of requests of one checkpoint; a pause belongs to the run before it."""
-    current: Sources | None = None
+def _runs(
+    requests: Iterable[Request | None], key: Callable[[Request], Key]
+) -> Iterator[tuple[Key, Iterator[Request | None]]]:
+    """Runs of requests that have a key in common; a pause belongs to the run before it."""
+    current: Key | None = None
 
-    def sources(request: Request | None) -> Sources | None:
+    def own(request: Request | None) -> Key | None:
         nonlocal current
-        current = current if request is None else request.sources
+        current = current if request is None else key(request)
         return current
 
-    for own, group in itertools.groupby(requests, sources):
-        if own is not None:
-            yield own, group
+    for common, run in itertools.groupby(requests, own):
+        if common is not None:
+            yield common, run
 
 
 class _Files:

@@ -1,6 +1,7 @@
 """Which weights a video comes from, and what writes its record."""
 
-from collections.abc import Callable
+import hashlib
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -10,18 +11,19 @@ from mpvideo.checkpoint import Checkpoint
 if TYPE_CHECKING:
     from mpvideo.device import Placement
     from mpvideo.model import Model
-    from mpvideo.record import Recorder, Weights
+    from mpvideo.record import Weights
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Sources:
-    """The checkpoint that makes a video, and the one that guides it, if there is one; equal only to itself.
+    """The checkpoint that makes a video, and the one that guides it, if there is one.
+
+    Two are equal if one model does for both. How to sample makes no difference: requests say it themselves.
 
     Attributes:
         checkpoint, guide: the checkpoints.
         ckpt, guide_ckpt: what the user calls them; None for the weights that come with mpvideo.
         name, guide_name: what records call them, where that is not the name of the file.
-        check: called with the model when it is there; raises an error if its weights are not those that were meant.
     """
 
     checkpoint: Checkpoint
@@ -30,18 +32,30 @@ class Sources:
     guide: Checkpoint | None = None
     guide_ckpt: str | None = None
     guide_name: str | None = None
-    check: "Callable[[Model], None] | None" = None
+
+    @cached_property
+    def key(self) -> bytes:
+        """What is the same in all that are equal, and in no others: a few bytes, to be kept however many there are."""
+        parts: list[object] = []
+        for each, name in ((self.checkpoint, self.name), (self.guide, self.guide_name)):
+            if each is not None:
+                config = each.config
+                parts += [os.path.realpath(each.path), name or each.name]
+                parts += [config.model, config.video, config.edm, config.classes]
+        return hashlib.sha256(repr(parts).encode()).digest()
+
+    def __eq__(self, other: object) -> bool:
+        return self.key == other.key if isinstance(other, Sources) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.key)
 
     def load(self, placement: "Placement") -> "Model":
         """Reads the weights; see `mpvideo.model.load_model`."""
         from mpvideo.model import load_model  # noqa: PLC0415 - torch, which planning does without
 
-        model = load_model(self.checkpoint, placement, guide=self.guide, name=self.name, guide_name=self.guide_name)
-        if self.check is not None:
-            self.check(model)
-        return model
+        return load_model(self.checkpoint, placement, guide=self.guide, name=self.name, guide_name=self.guide_name)
 
-    @cached_property
     def weights(self) -> "tuple[Weights, Weights | None]":
         """What records say of both: their names and hashes. Reads the files, but builds nothing of them.
 
@@ -55,10 +69,3 @@ class Sources:
         if self.guide is None:
             return own, None
         return own, Weights(name=self.guide_name or self.guide.name, sha256=hash_tensors(self.guide.header))
-
-    def recorder(self, placement: "Placement") -> "Recorder":
-        """What would write the records of videos that are made there, without loading a model."""
-        from mpvideo.model import recorder_of  # noqa: PLC0415
-
-        own, guide = self.weights
-        return recorder_of(self.checkpoint, placement, name=self.name, sha256=own.sha256, guide=guide)

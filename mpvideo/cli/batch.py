@@ -56,9 +56,9 @@ def batch(
     """Make the videos of a list of jobs.
 
     A job is an object of options of `mpvideo sample`, such as {"seed": "0-3", "class": 207, "out": "{seed}.mp4"}. A
-    checkpoint is loaded once for all its jobs, and jobs that fit are sampled together. What is there already, made with
-    the same settings and weights, is not made again: after a crash, the same command makes the rest. What goes wrong
-    with one job does not touch the others. The journal, JOBS.journal, says what became of each.
+    file of jobs is made checkpoint after checkpoint, each loaded once; jobs that fit are sampled together. What is
+    there already, made with the same settings and weights, is not made again: after a crash, the same command makes the
+    rest. What goes wrong with one job does not touch the others. The journal, JOBS.journal, says what became of each.
 
     \b
     mpvideo batch jobs.jsonl
@@ -75,7 +75,7 @@ def batch(
     if jobs != PIPE and journal is None:
         journal = _beside(jobs)
     options = options_of(context.params, journal=journal)
-    reader = JobReader(context.find_root().command.commands["sample"], out, exact=exact)  # type: ignore[attr-defined]
+    reader = JobReader(context.find_root().command.commands["sample"], out, dtype=dtype, exact=exact)  # type: ignore[attr-defined]
     if jobs != PIPE:
         make(JobFile(jobs, reader), options)
     elif dry_run:

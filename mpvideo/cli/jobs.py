@@ -15,6 +15,7 @@ from mpvideo.cli.refusals import check_paths, misfit
 from mpvideo.cli.requests import open_sources, requests_of
 from mpvideo.cli.sampling import COMPUTE_PANEL
 from mpvideo.cli.writing import RUN_PANEL
+from mpvideo.config import DtypeName
 from mpvideo.errors import MPVideoError, UsageError
 from mpvideo.text import printable
 
@@ -23,8 +24,8 @@ _OF_THE_RUN = (COMPUTE_PANEL, OUTPUT_PANEL, OVERVIEW_PANEL, RUN_PANEL)
 
 _WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
-_SOURCES = 64
-"""Checkpoints and records of videos that stay open: of the former the headers, not the weights."""
+_OPEN = 64
+"""Checkpoints that stay open, their headers and not their weights, and records of videos."""
 
 
 class JobReader:
@@ -33,16 +34,16 @@ class JobReader:
     Args:
         sample: the command, whose parameters say what there is.
         out: --out for jobs that have none of their own.
-        exact: --exact, which is for all of them.
+        dtype, exact: --dtype and --exact, which are for all of them.
     """
 
-    def __init__(self, sample: Any, out: Path | None, *, exact: bool = False) -> None:
+    def __init__(self, sample: Any, out: Path | None, *, dtype: DtypeName = "auto", exact: bool = False) -> None:
         self._context = sample.make_context("sample", ["--out", "-"], resilient_parsing=False)
-        self._of_all = {"out": out, "exact": exact}
+        self._of_all = {"out": out, "dtype": dtype, "exact": exact}
         # Help is a parameter of the command, too, and no option of its own.
         self._parameters = {parameter.opts[0].lstrip("-"): parameter for parameter in sample.params}
-        self._opened = lru_cache(maxsize=_SOURCES)(open_sources)
-        self._original = lru_cache(maxsize=_SOURCES)(Original)
+        self._opened = lru_cache(maxsize=_OPEN)(open_sources)
+        self._original = lru_cache(maxsize=_OPEN)(Original)
 
     def requests(self, entry: Entry, first: int) -> Iterator[Planned]:
         """The requests of a job, from the index `first` on; if it is unusable, that."""
@@ -84,18 +85,20 @@ class JobReader:
                 raise UsageError(f"a job has {name} twice")
             if value is not None:
                 given[name] = value
-        if (like := given.get("like")) is not None:
+        options = {**self._context.params, **self._of_all}
+        if (like := given.pop("like", None)) is not None:
             check_paths(self._context.command, {"like": like})
-            given["like"] = self._original(Path(str(like)))
-            for name, value in given["like"].options().items():
-                if self._parameters[name].rich_help_panel not in _OF_THE_RUN:
-                    given.setdefault(name, value)
+            options["like"] = self._original(Path(_word("like", like)))
+            recorded = options["like"].options()
+            if options["dtype"] == "auto":
+                options["dtype"] = recorded["dtype"]
+            options["exact"] = options["exact"] or recorded["exact"]
+            given = {name: item for name, item in recorded.items() if name not in ("dtype", "exact")} | given
         if "out" not in given and self._of_all["out"] is None:
             raise UsageError("a job must have out, the name of its file", hint="Or give --out for all of them.")
-        options = {**self._context.params, **self._of_all}
         for name, value in given.items():
             parameter = self._parameters[name]
-            options[parameter.name] = value if name == "like" else self._value(parameter, name, value)
+            options[parameter.name] = self._value(parameter, name, value)
         return options
 
     def _value(self, parameter: Any, name: str, value: Any) -> Any:
@@ -132,7 +135,7 @@ def _settings(name: str, value: Any) -> list[str]:
 
 
 class JobFile:
-    """The requests of a file of jobs: the same every time they are gone through.
+    """The requests of a file of jobs, the same every time they are gone through: `mpvideo.batch.plan.Selective`.
 
     Args:
         path: the file.
@@ -144,17 +147,26 @@ class JobFile:
         self._seen: tuple[array[int], array[int]] | None = None
 
     def __iter__(self) -> Iterator[Planned]:
+        return self.select(lambda indices: True)
+
+    def select(self, wanted: Callable[[range], bool]) -> Iterator[Planned]:
+        """The requests of the jobs of which one is wanted; at the first look, before it is known how many, of all."""
         counts, hashes, index = array("Q"), array("q"), 0
         for number, entry in enumerate(read_jobs(self._path, self._reader.check)):
             hashes.append(hash(repr(entry.values)))
-            wanted, same = self._known(number, hashes[number])
+            before, same = self._known(number, hashes[number])
             first = index
+            if self._seen is not None and before is None:
+                break  # what has been added since then is not for this run
+            if before is not None and not wanted(range(first, first + before)):
+                index += before
+                continue
             for planned in self._reader.requests(entry, first) if same else ():
                 # Numbers that have changed since the first look would lead to other videos.
-                if wanted is None or planned.index < first + wanted:
+                if before is None or planned.index < first + before:
                     yield planned
                     index += 1
-            while wanted is not None and index < first + wanted:
+            while before is not None and index < first + before:
                 error = UsageError(f"{entry.where} asks for other videos than before: it, or a checkpoint, has changed")
                 yield Unusable(index=index, where=entry.where, error=error)
                 index += 1

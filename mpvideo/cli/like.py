@@ -11,6 +11,7 @@ from mpvideo.checkpoint import bundled_checkpoint, find_problems, read_header
 from mpvideo.checkpoint.merging import merged
 from mpvideo.cli.hub import is_on_hub
 from mpvideo.cli.sampling import VIDEO_PANEL
+from mpvideo.config import DtypeName
 from mpvideo.errors import UsageError, naming
 from mpvideo.formats import STANDARD_OUTPUT, Encoding, format_of
 from mpvideo.text import printable
@@ -116,17 +117,22 @@ class Original:
         loop = made.loop if given.loop is None else given.loop
         return dataclasses.replace(given, format=name, crf=crf, lossless=lossless, loop=loop)
 
-    def check_weights(self, name: str, model: "Model") -> None:
-        """Makes sure that the weights are those that it was made with, and those of its guide, if it had one.
+    def check_model(self, dtype: DtypeName, model: "Model") -> None:
+        """Makes sure that a model can make it again.
 
         Args:
-            name: what the checkpoint is called.
-            model: made of it.
+            dtype: what it is to compute in; auto if any will do.
+            model: has to have the weights that it was made with, and those of its guide, if it had one.
 
         Raises:
-            UsageError: they are others.
+            UsageError: it cannot.
         """
-        pairs = [(name, self._record.checkpoint, model.sha256)]
+        if dtype not in ("auto", here := model.placement.dtype_name):
+            raise UsageError(
+                f"{printable(self._path)} was made in {dtype}, which is not what is computed in here: {here}",
+                hint=f"Give --dtype {dtype} to make it again, or --dtype {here} to make it in that.",
+            )
+        pairs = [(model.checkpoint.name, self._record.checkpoint, model.sha256)]
         if self._record.guide is not None and model.guide is not None:
             pairs.append((model.guide.name, self._record.guide, model.guide.sha256))
         for name, weights, sha256 in pairs:

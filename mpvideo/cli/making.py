@@ -90,7 +90,6 @@ def _rehearse(plan: Plan, survey: Survey, options: Options) -> None:
     rehearsal = Rehearsal(as_json=options.as_json)
     for request in plan.to_make(rehearsal):
         rehearsal.to_make(request)
-    batch_size = 1 if options.exact else options.batch_size
     placement, paces = None, {}
     if survey.samplings:
         from mpvideo.batch.estimate import measure_pace
@@ -98,8 +97,8 @@ def _rehearse(plan: Plan, survey: Survey, options: Options) -> None:
 
         placement = choose_placement(options.device, options.dtype, compiled=options.compiled)
         for sources, first in survey.firsts.items():
-            paces[measure_pace(first, placement, batch_size)] = survey.work(sources)
-    tell_expected(paces, placement, batch_size=batch_size, as_json=options.as_json)
+            paces[measure_pace(first, placement, options.at_once)] = survey.work(sources)
+    tell_expected(paces, placement, batch_size=options.at_once, as_json=options.as_json)
     if rehearsal.refusals:
         raise MPVideoError(f"{counted(rehearsal.refusals, 'video')} of {plan.mine:,} could not be made")
 

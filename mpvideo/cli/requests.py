@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mpvideo.batch.lists import Entries, parse_choices, parse_floats, parse_numbers, split_list
 from mpvideo.batch.names import Names
@@ -24,6 +24,9 @@ from mpvideo.errors import UsageError, naming
 from mpvideo.formats import Encoding
 from mpvideo.job import numbers_of
 from mpvideo.text import printable
+
+if TYPE_CHECKING:
+    from mpvideo.model import Model
 
 MAX_REQUESTS = 1_000_000
 """The most videos that one command asks for."""
@@ -51,6 +54,7 @@ class Requests:
         seeds: their seeds.
         clamp, frames, encoding, exact, metadata: see `Request`.
         names: of the files.
+        check_model: see `Request`.
         first: index of the first.
     """
 
@@ -64,6 +68,7 @@ class Requests:
     exact: bool
     metadata: bool
     names: Names
+    check_model: "Callable[[Model], None] | None" = None
     first: int = 0
 
     def __len__(self) -> int:
@@ -117,6 +122,7 @@ class Requests:
             exact=self.exact,
             metadata=self.metadata,
             makes_folders=self.names.makes_folders,
+            check_model=self.check_model,
         )
 
 
@@ -124,14 +130,15 @@ def requests_of(options: Mapping[str, Any], *, first: int = 0, opened: "Opener |
     """The requests that options of `sample` make.
 
     Args:
-        options: values by the names of the command's parameters.
+        options: values by the names of the command's parameters; --like is an `Original`.
         first: index of the first request.
         opened: opens what they ask for; a cache around `open_sources` where many ask for the same.
 
     Raises:
         MPVideoError: an option is out of range, or does not fit the checkpoint, which is opened here.
     """
-    original, sources = (opened or open_sources)(*(_hashable(options[name]) for name in SOURCE_OPTIONS))
+    original: Original | None = options["like"]
+    sources = (opened or open_sources)(*(_hashable(options[name]) for name in _SOURCE_OPTIONS))
     about, out = sources.checkpoint.config, Path(options["out"])
     with usage_errors("seed"):
         seeds = parse_choices("seed", options["seed"], 0, MAX_SEED, keep_ends=True)
@@ -155,6 +162,7 @@ def requests_of(options: Mapping[str, Any], *, first: int = 0, opened: "Opener |
         exact=options["exact"],
         metadata=not options["no_metadata"],
         names=Names(out, several=several, lacking=_lacking(sources.checkpoint)),
+        check_model=None if original is None else partial(original.check_model, options["dtype"]),
         first=first,
     )
     if len(requests) > MAX_REQUESTS:
@@ -165,7 +173,7 @@ def requests_of(options: Mapping[str, Any], *, first: int = 0, opened: "Opener |
     return requests
 
 
-SOURCE_OPTIONS = ("like", "ckpt", "guide", "config", "settings")
+_SOURCE_OPTIONS = ("like", "ckpt", "guide", "config", "settings")
 
 
 def open_sources(
@@ -174,7 +182,7 @@ def open_sources(
     guide: Path | None,
     config: Path | None,
     settings: tuple[str, ...] | None,
-) -> tuple[Original | None, Sources]:
+) -> Sources:
     """What --like, --ckpt, --guide, --config and --set ask for.
 
     Raises:
@@ -189,19 +197,17 @@ def open_sources(
         if original is not None:
             overrides = original.overrides(source, config, overrides)
         checkpoint = open_checkpoint(source, config_file=config, overrides=overrides)
-    sources = Sources(
+    return Sources(
         checkpoint=checkpoint,
         ckpt=None if ckpt is None else str(ckpt),
         name=_hub_name(ckpt),
         guide=None if guide is None else open_guide(guide, checkpoint.config),
         guide_ckpt=None if guide is None else str(guide),
         guide_name=_hub_name(guide),
-        check=None if original is None else partial(original.check_weights, checkpoint.name),
     )
-    return original, sources
 
 
-Opener = Callable[..., tuple[Original | None, Sources]]
+Opener = Callable[..., Sources]
 """`open_sources`, or a cache around it."""
 
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from mpvideo.model import Model
 
 _MODELS = 2
-"""Checkpoints that stay loaded, for jobs that take turns."""
+"""Checkpoints that stay loaded where it is not known which will be needed again; or else only the one in use does."""
 
 _FAREWELL = 5.0
 """Seconds that a process which is to end waits for what the others have to say."""
@@ -68,6 +68,11 @@ class Options:
     def of_one(self, crew: Crew) -> "Options":
         """The options of this process of a crew: its part of the share, and only the first one speaks."""
         return dataclasses.replace(self, share=crew.part(self.share), quiet=self.quiet or not crew.first)
+
+    @property
+    def at_once(self) -> int:
+        """How many videos are sampled at once."""
+        return 1 if self.exact else self.batch_size
 
     @property
     def own_journal(self) -> Path | None:
@@ -147,7 +152,7 @@ class Run:
         make_videos(
             requests,
             load=lambda sources: self._load(sources, placement),
-            batch_size=1 if options.exact else options.batch_size,
+            batch_size=options.at_once,
             overwrite=options.overwrite,
             watcher=reporter,
         )
@@ -172,10 +177,13 @@ class Run:
         return placement
 
     def _load(self, sources: Sources, placement: "Placement") -> "Model":
-        """The model of a checkpoint: one that is loaded still, or else read now."""
+        """The model of a checkpoint: one that is loaded still, or else read now.
+
+        A plan makes checkpoint after checkpoint, so that a model which is given up is not needed again.
+        """
         model = self._models.pop(sources, None)
         if model is None:
-            while len(self._models) >= _MODELS:
+            while len(self._models) >= (_MODELS if self._planned is None else 1):
                 del self._models[next(iter(self._models))]
             try:
                 model = sources.load(placement)

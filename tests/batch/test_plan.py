@@ -1,7 +1,7 @@
 """What of a batch is to be done."""
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +14,9 @@ from mpvideo.batch.share import Share
 from mpvideo.batch.sources import Sources
 from mpvideo.checkpoint import open_checkpoint
 from mpvideo.config import SamplingConfig
-from mpvideo.device import choose_placement
 from mpvideo.errors import ExitCode, MPVideoError, OutputError, UsageError
 from mpvideo.formats import Encoding
+from mpvideo.record import Recorder
 from mpvideo.video import VideoWriter
 from tests.checkpoints import save_tiny, tiny_config
 
@@ -43,7 +43,8 @@ def requests(sources: Sources, folder: Path, count: int, **changes: object) -> l
 
 def write(request: Request, dtype: str = "float32") -> None:
     """Writes a file with the record that it would have."""
-    recorder = request.sources.recorder(choose_placement("cpu", dtype))  # type: ignore[arg-type]
+    own, _ = request.sources.weights()
+    recorder = Recorder(request.sources.checkpoint, sha256=own.sha256, dtype=dtype, device="cpu", torch="0")
     record = recorder.record(
         seed=request.seed, class_index=request.class_index, frames=request.frames, sampling=request.sampling,
         clamp=request.clamp, encoding=request.encoding,
@@ -181,6 +182,34 @@ def test_a_share_of_them(sources: Sources, tmp_path: Path) -> None:
     wanted[4] = Unusable(index=4, where="line 5", error=BAD)
     assert outcome(wanted, checker(share=Share(2, 3))) == ([1], [], {4: BAD})
     assert make_plan(wanted, checker(share=Share(2, 3))).mine == 2
+
+
+def test_checkpoint_after_checkpoint(sources: Sources, tmp_path: Path) -> None:
+    """Three that take turns; what is there already is told of in the first turn, and none is gone through in vain."""
+    paths = [save_tiny(tmp_path / f"{number}.safetensors", tiny_config(dim=12)) for number in range(2)]
+    several = [sources, *(Sources(checkpoint=open_checkpoint(path)) for path in paths)]
+    wanted = [dataclasses.replace(each, sources=several[each.index % 3]) for each in requests(sources, tmp_path, 9)]
+    write(wanted[5])
+
+    class Source:
+        def __init__(self) -> None:
+            self.given: list[int] = []
+
+        def __iter__(self) -> Iterator[Planned]:
+            return iter(wanted)
+
+        def select(self, chosen: Callable[[range], bool]) -> Iterator[Planned]:
+            for each in wanted:
+                if chosen(range(each.index, each.index + 1)):
+                    self.given.append(each.index)
+                    yield each
+
+    source, told = Source(), Told()
+    plan = make_plan(source, checker(share=Share(2, 2)))
+    assert [request.index for request in plan.to_make(told)] == [1, 7, 3]
+    assert told.there == [5]
+    assert source.given == [1, 5, 7, 3]
+    assert [request.index for request in make_plan(wanted, checker()).to_make(told)] == [0, 3, 6, 1, 4, 7, 2, 8]
 
 
 def test_a_folder_that_is_missing_or_to_be_made(sources: Sources, tmp_path: Path) -> None:

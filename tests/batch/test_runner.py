@@ -1,7 +1,9 @@
 """Videos made and written, one after the other, whatever goes wrong with some."""
 
 import dataclasses
+import gc
 import threading
+import weakref
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from mpvideo.batch.sources import Sources
 from mpvideo.checkpoint import open_checkpoint
 from mpvideo.config import SamplingConfig
 from mpvideo.device import choose_placement
-from mpvideo.errors import CheckpointError, MPVideoError
+from mpvideo.errors import CheckpointError, MPVideoError, OutOfMemoryError
 from mpvideo.formats import Encoding
 from mpvideo.generation import Video
 from mpvideo.job import Job
@@ -54,11 +56,11 @@ class Told:
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[Sources, Model]:
-    """Two checkpoints, loaded."""
+    """Three checkpoints, loaded."""
     folder = tmp_path_factory.mktemp("ckpt")
     both = [
         Sources(checkpoint=open_checkpoint(save_tiny(folder / f"{dim}.safetensors", tiny_config(dim=dim))))
-        for dim in (8, 12)
+        for dim in (8, 12, 16)
     ]
     return {sources: sources.load(PLACEMENT) for sources in both}
 
@@ -113,7 +115,7 @@ def test_videos_are_written_while_others_are_sampled(
 def test_what_fits_is_brought_together(
     models: dict[Sources, Model], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Jobs that take turns in checkpoint and steps: whole batches, and each checkpoint is asked for once."""
+    """Jobs that take turns in checkpoint, steps and exactness: whole batches, each checkpoint is asked for once."""
     batches, loads, sample = [], [], generation._sample
 
     def note(model: Model, jobs: list[Job], on_evaluation: object) -> object:
@@ -125,14 +127,80 @@ def test_what_fits_is_brought_together(
         return models[sources]
 
     monkeypatch.setattr(generation, "_sample", note)
-    first, second = models
+    those = [*models]
     requests = [
-        request((first, second)[index % 2], tmp_path, index, steps=2 if index % 4 < 2 else 3) for index in range(8)
+        request(those[index % 3], tmp_path, index, steps=2 if index % 6 < 3 else 3, exact=index == 6)
+        for index in range(15)
     ]
     told = run(requests, models, Told(), load=load)
-    assert batches == [[0, 4], [1, 5], [2, 6], [3, 7]]
-    assert sorted(told.made_) == [*range(8)]
-    assert len(loads) == 4
+    assert batches == [[0, 12], [3, 9], [6], [1, 7], [13], [4, 10], [2, 8], [14], [5, 11]]
+    assert sorted(told.made_) == [*range(15)]
+    assert loads == those
+
+
+def test_a_stream_goes_on_with_the_checkpoint_that_is_there(models: dict[Sources, Model], tmp_path: Path) -> None:
+    """Two windows, each with three checkpoints that take turns: the second begins with what the first ended with."""
+    loads: list[Sources] = []
+
+    def load(sources: Sources) -> Model:
+        loads.append(sources)
+        return models[sources]
+
+    first, second, third = models
+    requests = [request([*models][index % 3], tmp_path, index, steps=1) for index in range(19)]
+    told = run(requests, models, Told(), load=load, batch_size=1)
+    assert sorted(told.made_) == [*range(19)]
+    assert loads == [first, second, third, second, first]
+
+
+def test_a_model_is_dropped_before_the_next_is_loaded(models: dict[Sources, Model], tmp_path: Path) -> None:
+    alive: list[weakref.ref[Model]] = []
+
+    def load(sources: Sources) -> Model:
+        gc.collect()
+        assert [each for each in alive if each() is not None] == []
+        model = sources.load(PLACEMENT)
+        alive.append(weakref.ref(model))
+        return model
+
+    requests = [request(sources, tmp_path, index) for index, sources in enumerate(models)]
+    told = run(requests, models, Told(), load=load)
+    assert (told.made_, told.failed_, len(alive)) == ([0, 1, 2], {}, 3)
+
+
+def test_a_smaller_batch_stays_smaller(
+    models: dict[Sources, Model], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What did not fit once is not tried again with this checkpoint, only with another one."""
+    tried, sample = [], generation._sample
+
+    def little_memory(model: Model, jobs: list[Job], on_evaluation: object) -> object:
+        tried.append(len(jobs))
+        if len(jobs) > 2:
+            raise OutOfMemoryError("not enough memory")
+        return sample(model, jobs, on_evaluation)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(generation, "_sample", little_memory)
+    first, second, _ = models
+
+    def in_turns() -> Iterator[Request | None]:
+        for index, sources in enumerate((first, second, first)):
+            yield from (request(sources, tmp_path, 4 * index + number) for number in range(4))
+            yield None
+
+    told = run(in_turns(), models, Told(), batch_size=4)
+    assert tried == [4, 2, 2, 4, 2, 2, 2, 2]
+    assert told.made_ == [*range(12)]
+
+
+def test_other_weights_than_those_that_were_meant(models: dict[Sources, Model], tmp_path: Path) -> None:
+    def refuse(model: Model) -> None:
+        raise CheckpointError("others")
+
+    sources = next(iter(models))
+    requests = [request(sources, tmp_path, index, check_model=refuse if index == 1 else None) for index in range(3)]
+    told = run(requests, models, Told())
+    assert told.made_ == [0, 2] and str(told.failed_[1]) == "others"
 
 
 def test_a_pause_is_not_waited_out(models: dict[Sources, Model], tmp_path: Path) -> None:
@@ -152,7 +220,7 @@ def test_a_pause_is_not_waited_out(models: dict[Sources, Model], tmp_path: Path)
 def test_one_that_fails_does_not_touch_the_others(
     models: dict[Sources, Model], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first, second = models
+    first, second, _ = models
     good = [request(first, tmp_path, index) for index in range(6)]
     (tmp_path / "1.gif").write_text("in the way")
     bad = [
@@ -206,9 +274,11 @@ def test_an_end_at_once_leaves_nothing_half_written(
 
     monkeypatch.setattr(VideoWriter, "write", slowly)
     requests = [request(next(iter(models)), tmp_path, index) for index in range(6)]
+    told = Ending()
     with pytest.raises(SystemExit):
-        run(requests, models, Ending())
-    assert all(name.endswith(".gif") and not name.startswith(".") for name in left(tmp_path))
+        run(requests, models, told)
+    assert told.made_, "the one that was begun is finished"
+    assert left(tmp_path) == [f"{index}.gif" for index in told.made_]
 
 
 def test_few_videos_wait_to_be_written(

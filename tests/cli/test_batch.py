@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from mpvideo.errors import OutOfMemoryError
 from mpvideo.generation import Job
@@ -269,14 +270,14 @@ def test_shards_make_the_same_files_as_one_process(program: Program, ckpt: Path)
 def test_exact_is_recorded_and_counts(program: Program, ckpt: Path) -> None:
     """As of `sample`: a file made beside others is not one made by itself, nor the other way round."""
     jobs({"ckpt": str(ckpt), "seed": "0-1", "class": 1, "steps": 2, "out": "{seed}.gif"})
-    assert program("batch", "jobs.jsonl", "--exact").code == 0
+    assert program("batch", "jobs.jsonl", "--exact", "--dtype", "float32").code == 0
     record = read_record(Path("1.gif"))
     assert record is not None
     assert record["exact"] is True and " --exact " in record["command"]
     assert ": 2 there already" in program("batch", "jobs.jsonl", "--exact").stderr
     refused = program("batch", "jobs.jsonl")
     assert refused.code == 5 and "made with other settings: exact True instead of False" in refused.stderr
-    assert program("batch", "jobs.jsonl", "-y").code == 0
+    assert program("batch", "jobs.jsonl", "-y", "--dtype", "float32").code == 0
     assert "exact False instead of True" in program("batch", "jobs.jsonl", "--exact").stderr
 
 
@@ -458,14 +459,70 @@ def test_a_checkpoint_is_loaded_once_for_all_its_jobs(
 
     loads, load = [], model.load_tensors
     monkeypatch.setattr(model, "load_tensors", lambda header: loads.append(header.path) or load(header))
-    other, both = Path("other.safetensors"), []
-    other.write_bytes(ckpt.read_bytes())
-    for seed in range(150):
-        both.append({"ckpt": str((ckpt, other)[seed % 2]), "seed": seed, "steps": 1, "out": f"{seed}.gif"})
-    jobs(*both)
-    done = program("batch", "jobs.jsonl", "--quiet")
+    those = [ckpt, Path("second.safetensors"), Path("third.safetensors")]
+    for other in those[1:]:
+        other.write_bytes(ckpt.read_bytes())
+    common = {"steps": 1, "class": 0}
+    jobs(*({**common, "ckpt": str(those[seed % 3]), "seed": seed, "out": f"{seed}.gif"} for seed in range(18)))
+    done = program("batch", "jobs.jsonl", "--batch-size", 1, "--dtype", "float32", "--quiet")
     assert done.code == 0, done.stderr
-    assert sorted(loads) == sorted([ckpt, other])
+    assert loads == those
+    assert done.stdout.split() == [f"{seed}.gif" for first in range(3) for seed in range(first, 18, 3)]
+    loads.clear()
+    # The same file by other ways: a link to its folder, videos that were made of it, settings of the sampler.
+    Path("link").symlink_to(ckpt.parent)
+    jobs(
+        {**common, "ckpt": str(ckpt), "seed": 30, "out": "30.gif"},
+        {"like": "0.gif", "ckpt": str(ckpt), "seed": 31, "out": "31.gif"},
+        {"like": "3.gif", "ckpt": f"link/{ckpt.name}", "seed": 32, "out": "32.gif"},
+        {**common, "ckpt": str(ckpt), "set": {"sampling.rho": 5}, "seed": 33, "out": "33.gif"},
+    )
+    done = program("batch", "jobs.jsonl", "--dtype", "float32")
+    assert done.code == 0, done.stderr
+    assert loads == [ckpt]
+    assert ": 4 made" in done.stderr and "link/tiny.safetensors" in done.stderr
+    rhos = {name: (read_record(Path(name)) or {})["sampling"]["rho"] for name in ("30.gif", "33.gif")}
+    assert rhos["33.gif"] == 5 != rhos["30.gif"], "one model, not one way to sample"
+
+
+def test_weights_are_hashed_once_however_many_there_are(
+    program: Program, ckpt: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three checkpoints, of which two stay open, and whose videos are there already."""
+    from mpvideo.checkpoint import load
+
+    hashes, hash_tensors = [], load.hash_tensors
+    monkeypatch.setattr(load, "hash_tensors", lambda header: hashes.append(header.path) or hash_tensors(header))
+    monkeypatch.setattr("mpvideo.cli.jobs._OPEN", 2)
+    those = [Path(f"{number}.safetensors") for number in range(3)]
+    for each in those:
+        each.write_bytes(ckpt.read_bytes())
+    jobs(*({"ckpt": str(those[seed % 3]), "seed": seed, "steps": 1, "out": f"{seed}.gif"} for seed in range(9)))
+    assert program("batch", "jobs.jsonl", "--dtype", "float32", "--quiet").code == 0
+    assert hashes == [], "there is nothing to compare with"
+    assert ": 9 there already" in program("batch", "jobs.jsonl").stderr
+    assert hashes == those
+
+
+def test_a_job_like_a_video_makes_it_again(program: Program, ckpt: Path) -> None:
+    """Also in its dtype and by itself; where the run computes in another dtype, it says so."""
+    options = ("--ckpt", ckpt, "--steps", 2, "--class", 1, "--dtype", "float32", "--exact")
+    assert program("sample", *options, "--seed", "0-1", "--out", "{seed}.gif").code == 0
+    jobs(*({"like": f"{seed}.gif", "ckpt": str(ckpt), "out": f"again-{seed}.gif"} for seed in (0, 1)))
+    assert program("batch", "jobs.jsonl", "--dtype", "float32").code == 0
+    for seed in (0, 1):
+        assert Path(f"{seed}.gif").read_bytes() == Path(f"again-{seed}.gif").read_bytes()
+        Path(f"again-{seed}.gif").unlink()
+    assert program("batch", "jobs.jsonl", "--dtype", "float16").code == 0, "what is given overrides"
+    record = read_record(Path("again-1.gif"))
+    assert record is not None and (record["dtype"], record["exact"]) == ("float16", True)
+    Path("jobs.jsonl").write_text(json.dumps({"like": "again-1.gif", "ckpt": str(ckpt), "out": "auto.gif"}))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mpvideo.device._dtype", lambda device, dtype: (torch.float32, ""))
+        refused = program("batch", "jobs.jsonl")
+    assert (refused.code, Path("auto.gif").exists()) == (2, False)
+    assert "again-1.gif was made in float16, which is not what is computed in here: float32" in refused.stderr
+    assert "hint: Give --dtype float16 to make it again, or --dtype float32 to make it in that." in refused.stderr
 
 
 def test_a_file_that_changes_while_it_is_gone_through(program: Program, ckpt: Path) -> None:
