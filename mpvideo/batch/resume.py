@@ -40,6 +40,7 @@ class Finished:
             raise _other(request, "and what was made with --no-metadata cannot be recognised")
         from mpvideo.record import settings_in  # noqa: PLC0415 - not before there is something to read
         from mpvideo.video import read_record  # noqa: PLC0415
+        from mpvideo.video.folder import png_frames  # noqa: PLC0415
 
         try:
             data = read_record(request.path)
@@ -49,6 +50,8 @@ class Finished:
             raise _other(request, "and does not say how it was made")
         if not self._is_wanted(settings_in(data), request):
             self._check_differences(request)
+        if request.path.is_dir() and (there := len(png_frames(request.path))) != request.frames:
+            raise _other(request, f"with {there} frames of {request.frames}")
         return True
 
     def _is_wanted(self, found: dict[str, Any], request: Request) -> bool:

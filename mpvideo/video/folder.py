@@ -5,9 +5,10 @@ from pathlib import Path
 
 from PIL import Image, PngImagePlugin
 
+from mpvideo.text import printable
 from mpvideo.video.index import VideoIndex
 from mpvideo.video.pixels import Frame
-from mpvideo.video.png import COMMENT, read_png
+from mpvideo.video.png import COMMENT, begins_as_png, read_png
 from mpvideo.video.sink import Pictures
 
 
@@ -43,16 +44,19 @@ class FolderSink:
 
 
 def read_folder(path: Path) -> VideoIndex:
-    """Reads size and comment from the first frame of a folder, and counts the others.
+    """Reads size and comment from the first frame of a folder, and how the others begin.
 
     Raises:
         OSError: it cannot be read.
-        ValueError: it has no frames, or the first is damaged.
+        ValueError: it has no frames, the first is damaged, or another does not begin like one.
     """
     frames = png_frames(path)
     if not frames:
         raise ValueError("it has no PNG frames")
     first = read_png(frames[0])
+    for frame in frames[1:]:
+        if not begins_as_png(frame):
+            raise ValueError(f"{printable(frame.name)} does not begin like a PNG file")
     return VideoIndex(first.width, first.height, len(frames), None, first.comment)
 
 

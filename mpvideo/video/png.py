@@ -45,6 +45,12 @@ def read_png(path: Path) -> VideoIndex:
     return VideoIndex(*size, frames, frames / seconds if animated and seconds else None, comment)
 
 
+def begins_as_png(path: Path) -> bool:
+    """Whether a file has the first bytes of a PNG file."""
+    with path.open("rb") as file:
+        return file.read(len(_SIGNATURE)) == _SIGNATURE
+
+
 def put_comment(path: Path, comment: str) -> None:
     """Puts a comment in ASCII right behind a PNG file's header, where every reader finds it first."""
     data = path.read_bytes()

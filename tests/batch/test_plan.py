@@ -1,6 +1,7 @@
 """What of a batch is to be done."""
 
 import dataclasses
+import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -143,6 +144,33 @@ def test_files_that_say_nothing(sources: Sources, tmp_path: Path) -> None:
     errors = outcome(wanted, checker())[2]
     assert errors[0].message.endswith("0.gif exists already, and cannot be read as a video")
     assert errors[1].message.endswith("1.gif exists already, and does not say how it was made")
+
+
+def test_videos_that_are_not_whole(sources: Sources, tmp_path: Path) -> None:
+    encoding = Encoding(8.0, format="png")
+    wanted = [
+        dataclasses.replace(each, path=tmp_path / f"{each.seed}", encoding=encoding)
+        for each in requests(sources, tmp_path, 3)
+    ]
+    wanted += [
+        dataclasses.replace(each, path=tmp_path / f"{each.seed}.mp4", index=3 + each.seed)
+        for each in requests(sources, tmp_path, 2)
+    ]
+    for request in wanted:
+        write(request)
+    assert outcome(wanted, checker())[1] == [0, 1, 2, 3, 4]
+    (tmp_path / "0" / "frame-000004.png").unlink()
+    (tmp_path / "1" / "frame-000003.png").write_bytes(b"garbage")
+    os.truncate(tmp_path / "0.mp4", (tmp_path / "0.mp4").stat().st_size * 85 // 100)
+    _, there, errors = outcome(wanted, checker())
+    assert there == [2, 4]
+    for index, words in (
+        (0, "with 3 frames of 4"),
+        (1, "and cannot be read as a video"),
+        (3, "and cannot be read as a video"),
+    ):
+        assert errors[index].message == f"{wanted[index].path} exists already, {words}"
+    assert outcome(wanted, checker(overwrite=True)) == ([0, 1, 3], [2, 4], {})
 
 
 def test_a_record_of_an_older_version_is_understood(
