@@ -34,7 +34,7 @@ class Finished:
             OutputError: something else is in its place, and what.
             MPVideoError: the weights cannot be read.
         """
-        if request.path == STANDARD_OUTPUT or not os.path.lexists(request.path):
+        if request.path == STANDARD_OUTPUT or not os.path.exists(request.path):  # noqa: PTH110 - never raises
             return False
         if not request.metadata:
             raise _other(request, "and what was made with --no-metadata cannot be recognised")

@@ -146,6 +146,14 @@ def test_files_that_say_nothing(sources: Sources, tmp_path: Path) -> None:
     assert errors[1].message.endswith("1.gif exists already, and does not say how it was made")
 
 
+def test_a_link_that_leads_nowhere_is_no_video_in_the_way(sources: Sources, tmp_path: Path) -> None:
+    (tmp_path / "0.gif").symlink_to("elsewhere.gif")
+    (tmp_path / "1.gif").symlink_to("1.gif")
+    to_make, _, errors = outcome(requests(sources, tmp_path, 2), checker())
+    assert to_make == [0]
+    assert errors[1].message.endswith("1.gif is a symbolic link that leads to itself")
+
+
 def test_videos_that_are_not_whole(sources: Sources, tmp_path: Path) -> None:
     encoding = Encoding(8.0, format="png")
     wanted = [
