@@ -12,7 +12,7 @@ from typing import Protocol, Self, TypeVar
 
 from mpvideo.batch.request import Request
 from mpvideo.batch.sources import Sources
-from mpvideo.errors import MPVideoError
+from mpvideo.errors import MPVideoError, OutputError
 from mpvideo.files import make_folder
 from mpvideo.generation import Video, generate, shared_settings
 from mpvideo.model import Model
@@ -40,6 +40,10 @@ class Watcher(Protocol):
         """A video's file is complete; `size` is the width and height of its pictures."""
         ...
 
+    def found(self, request: Request) -> None:
+        """Another process has made the very same meanwhile."""
+        ...
+
     def failed(self, request: Request, error: MPVideoError) -> None:
         """A request could not be done, and nothing is left of it."""
         ...
@@ -60,6 +64,7 @@ def make_videos(
     batch_size: int,
     overwrite: bool,
     watcher: Watcher,
+    is_there: Callable[[Request], bool] = lambda request: False,
 ) -> None:
     """Makes videos and writes their files; what goes wrong with one does not touch the others.
 
@@ -70,8 +75,11 @@ def make_videos(
         batch_size: how many are sampled at once, of those that need not be by themselves.
         overwrite: whether existing files may be replaced.
         watcher: is told what became of every request.
+        is_there: whether a request is the very video that is there; asked when a name is taken meanwhile, as by another
+            process that does the same.
     """
-    with _Files(watcher, limit=2 * batch_size, overwrite=overwrite) as files, suppress(_Stopped):
+    files = _Files(watcher, limit=2 * batch_size, overwrite=overwrite, is_there=is_there)
+    with files, suppress(_Stopped):
 
         def without_debts() -> Iterator[Request | None]:
             for request in requests:
@@ -185,10 +193,11 @@ class _Files:
         watcher: is told what became of them.
         limit: how many videos may wait here: so many are in memory, whatever the length of the batch.
         overwrite: whether existing files may be replaced.
+        is_there: see `make_videos`.
     """
 
-    def __init__(self, watcher: Watcher, *, limit: int, overwrite: bool) -> None:
-        self._watcher, self._limit, self._overwrite = watcher, limit, overwrite
+    def __init__(self, watcher: Watcher, *, limit: int, overwrite: bool, is_there: Callable[[Request], bool]) -> None:
+        self._watcher, self._limit, self._overwrite, self._is_there = watcher, limit, overwrite, is_there
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="mpvideo-writer")
         self._pending: deque[tuple[Video[Request], Record, Future[tuple[int, int]]]] = deque()
         self._given_up = threading.Event()
@@ -234,10 +243,17 @@ class _Files:
         self._pending.popleft()
         if error is None:
             self._watcher.made(video, record, future.result())
+        elif isinstance(error, OutputError) and self._found(video.job):
+            self._watcher.found(video.job)
         elif isinstance(error, MPVideoError):
             self._watcher.failed(video.job, error)
         else:
             raise error
+
+    def _found(self, request: Request) -> bool:
+        with suppress(MPVideoError):  # something else is
+            return self._is_there(request)
+        return False
 
     def _write(self, video: Video[Request], record: Record) -> tuple[int, int]:
         """Decodes and writes one video, some frames at a time."""

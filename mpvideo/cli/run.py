@@ -81,8 +81,11 @@ class Options:
 
     def checker(self) -> Checker:
         """What looks at the requests."""
-        finished = Finished(None if self.dtype == "auto" else self.dtype)
-        return Checker(share=self.share, finished=finished, overwrite=self.overwrite)
+        return Checker(share=self.share, finished=self.finished(), overwrite=self.overwrite)
+
+    def finished(self) -> Finished:
+        """What recognises videos that are there."""
+        return Finished(None if self.dtype == "auto" else self.dtype)
 
 
 class Run:
@@ -155,6 +158,7 @@ class Run:
             batch_size=options.at_once,
             overwrite=options.overwrite,
             watcher=reporter,
+            is_there=options.finished().__contains__,
         )
 
     def _placement(self) -> "Placement":

@@ -11,6 +11,7 @@ import pytest
 
 from mpvideo import generation
 from mpvideo.batch.request import Request
+from mpvideo.batch.resume import Finished
 from mpvideo.batch.runner import make_videos
 from mpvideo.batch.sources import Sources
 from mpvideo.checkpoint import open_checkpoint
@@ -33,6 +34,7 @@ class Told:
 
     def __init__(self, stop_after: int | None = None) -> None:
         self.made_: list[int] = []
+        self.found_: list[int] = []
         self.failed_: dict[int, MPVideoError] = {}
         self.evaluations, self._stop_after = 0, stop_after
         self.threads: set[threading.Thread] = set()
@@ -46,6 +48,9 @@ class Told:
         assert load_record(video.job.path) == record
         self.made_.append(video.job.index)
         self.threads.add(threading.current_thread())
+
+    def found(self, request: Request) -> None:
+        self.found_.append(request.index)
 
     def failed(self, request: Request, error: MPVideoError) -> None:
         self.failed_[request.index] = error
@@ -301,3 +306,20 @@ def test_few_videos_wait_to_be_written(
     requests = [request(next(iter(models)), tmp_path, index) for index in range(24)]
     run(requests, models, Watching())
     assert max(ahead) <= 2 * 2 + 2 + 1
+
+
+def test_another_process_makes_the_same_at_once(models: dict[Sources, Model], tmp_path: Path) -> None:
+    """Its files have exactly these settings: they are there. A file that is something else is left alone, and told."""
+    requests = [request(next(iter(models)), tmp_path, index) for index in range(3)]
+
+    class Other(Told):
+        def evaluated(self, samples: int) -> None:
+            if not self.evaluations:
+                run(requests[:2], models, Told())
+                requests[2].path.write_text("mine")
+            super().evaluated(samples)
+
+    told = run(requests, models, Other(), batch_size=3, is_there=Finished(None).__contains__)
+    assert (told.made_, told.found_) == ([], [0, 1])
+    assert told.failed_[2].message == f"{requests[2].path} exists already"
+    assert requests[2].path.read_text() == "mine"
