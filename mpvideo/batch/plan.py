@@ -6,6 +6,7 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from mpvideo.batch.names import Taken, same_file
@@ -52,10 +53,13 @@ class Checker:
         share: which of them fall to this process.
         finished: recognises those that are there.
         overwrite: whether files that are something else may be replaced.
+        journal: of the run, if it keeps one.
     """
 
-    def __init__(self, *, share: Share, finished: Finished, overwrite: bool) -> None:
+    def __init__(self, *, share: Share, finished: Finished, overwrite: bool, journal: Path | None = None) -> None:
         self.share, self._finished, self._overwrite = share, finished, overwrite
+        self._kept = {} if journal is None else {_key(journal): "--journal"}
+        self._inputs: tuple[tuple[str, Path], ...] = ()
         self.taken = Taken()
         self._folders: dict[int, MPVideoError | None] = {}
 
@@ -65,18 +69,40 @@ class Checker:
         Raises:
             MPVideoError: it cannot be made, and why.
         """
+        if request.inputs is not self._inputs:
+            self._kept |= {_key(path): option for option, path in request.inputs}
+            self._inputs = request.inputs
         if request.index not in self.share:
             return Fate.ELSEWHERE
         about = request.sources.checkpoint.config
         enlargement(request.path, width=about.pixel_size, height=about.pixel_size, encoding=request.encoding)
+        in_the_way = None
         try:
             if request in self._finished:
                 return Fate.FOUND
-        except OutputError:
-            if not self._overwrite:
-                raise
+        except OutputError as error:
+            in_the_way = error
+        self.check_kept("--out", request.path)
+        if in_the_way is not None and not self._overwrite:
+            raise in_the_way
         self._check_place(request)
         return Fate.MAKE
+
+    def check_kept(self, name: str, path: Path) -> None:
+        """Makes sure that a file is not one that the run needs: as far as it is known, what videos are made from.
+
+        Args:
+            name: what gives the path of a file to write.
+            path: the file.
+
+        Raises:
+            UsageError: it is.
+        """
+        if (option := self._kept.get(_key(path))) is not None:
+            raise UsageError(
+                f"{name} must not be the file of {option}, got {printable(path)}",
+                hint="Choose another name: that file is never replaced.",
+            )
 
     def _check_place(self, request: Request) -> None:
         """Makes sure that the file can be written: of those that are not there, once for each folder."""
@@ -89,6 +115,11 @@ class Checker:
             self._folders[key] = _place_error(request)
         if (error := self._folders[key]) is not None:
             raise error
+
+
+def _key(path: Path) -> int:
+    """A number of a file, the same for two spellings, or two links."""
+    return hash(os.path.realpath(path))
 
 
 def _place_error(request: Request) -> MPVideoError | None:
@@ -237,6 +268,8 @@ def _to_make(planned: Planned, checker: Checker, watcher: PlanWatcher, fate: Fat
             raise UsageError(f"{printable(planned.path)} is the file of an earlier job already")
         if fate is None or fate == Fate.REFUSED:  # what was wrong may have been put right meanwhile
             fate = checker.fate(planned)
+        elif fate == Fate.MAKE:  # by now the files of all requests are known
+            checker.check_kept("--out", planned.path)
     except MPVideoError as error:
         watcher.refused(planned, error)
         return

@@ -30,6 +30,7 @@ class Request(Job):
         metadata: whether the file says how it was made.
         makes_folders: whether the folders of the file are made if they are missing.
         check_model: called with the model; raises an MPVideoError if it is not the one that was meant.
+        inputs: files that it is made from, each behind the option that gives it: no video replaces them.
     """
 
     index: int
@@ -42,4 +43,5 @@ class Request(Job):
     exact: bool = False
     metadata: bool = True
     makes_folders: bool = False
+    inputs: tuple[tuple[str, Path], ...] = ()
     check_model: "Callable[[Model], None] | None" = field(default=None, compare=False, repr=False)

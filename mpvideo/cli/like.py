@@ -26,6 +26,9 @@ class Original:
     Args:
         path: a file that `mpvideo` made.
 
+    Attributes:
+        path: that file.
+
     Raises:
         MPVideoError: it cannot be read, or does not say how it was made.
     """
@@ -33,7 +36,7 @@ class Original:
     def __init__(self, path: Path) -> None:
         from mpvideo.record import load_record
 
-        self._path = path
+        self.path = path
         with naming("--like", path):
             self._record = load_record(path)
 
@@ -66,12 +69,12 @@ class Original:
 
     def _found(self, name: str, flag: str) -> Path:
         on_hub = is_on_hub(Path(name))  # a video that somebody sent shall not start a download
-        for path in () if on_hub else (Path(name), self._path.parent / name):
+        for path in () if on_hub else (Path(name), self.path.parent / name):
             if path.exists():
                 return path
         word = "checkpoint" if flag == "--ckpt" else "guide"
         raise UsageError(
-            f"{printable(self._path)} was made with the {word} {printable(name)}, which is "
+            f"{printable(self.path)} was made with the {word} {printable(name)}, which is "
             + ("on the hub: it is only fetched if asked for" if on_hub else "neither here nor beside it"),
             hint=f"Give it with {flag}{f' {name}' if on_hub else ''}.",
         )
@@ -105,7 +108,7 @@ class Original:
         made = self._record.encoding
         if made is None:
             return given
-        kind = made.format_for(self._path)
+        kind = made.format_for(self.path)
         name = given.format or (kind.name if out == STANDARD_OUTPUT else made.format)
         try:
             if format_of(out, name) != kind:
@@ -129,7 +132,7 @@ class Original:
         """
         if dtype not in ("auto", here := model.placement.dtype_name):
             raise UsageError(
-                f"{printable(self._path)} was made in {dtype}, which is not what is computed in here: {here}",
+                f"{printable(self.path)} was made in {dtype}, which is not what is computed in here: {here}",
                 hint=f"Give --dtype {dtype} to make it again, or --dtype {here} to make it in that.",
             )
         pairs = [(model.checkpoint.name, self._record.checkpoint, model.sha256)]
@@ -143,7 +146,7 @@ class Original:
 
     def _other_weights(self, name: str, how: str) -> UsageError:
         return UsageError(
-            f"{printable(self._path)} was not made with the weights of {printable(name)}: {how}",
+            f"{printable(self.path)} was not made with the weights of {printable(name)}: {how}",
             hint="Give the ones that it was made with by --ckpt or --guide. To sample others alike, give the settings "
             "as options; `mpvideo inspect` shows them.",
         )

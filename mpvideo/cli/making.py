@@ -43,6 +43,9 @@ def make(source: Iterable[Planned], options: Options, overviews: Overviews | Non
             )
         plan = make_plan(source, options.checker(), on_look=survey.look)
         missing = plan.count(Fate.MAKE)
+        for option, path in () if overviews is None else (("--grid", overviews.grid), ("--sheet", overviews.sheet)):
+            if path is not None:
+                plan.checker.check_kept(option, path)
         warnings = () if overviews is None else overviews.check(missing=missing)
         for warning in dict.fromkeys([*survey.warnings(), *warnings]):
             tell(f"warning: {warning}", quiet=options.quiet)

@@ -54,7 +54,7 @@ class Requests:
         seeds: their seeds.
         clamp, frames, encoding, exact, metadata: see `Request`.
         names: of the files.
-        check_model: see `Request`.
+        check_model, inputs: see `Request`.
         first: index of the first.
     """
 
@@ -69,6 +69,7 @@ class Requests:
     metadata: bool
     names: Names
     check_model: "Callable[[Model], None] | None" = None
+    inputs: tuple[tuple[str, Path], ...] = ()
     first: int = 0
 
     def __len__(self) -> int:
@@ -123,6 +124,7 @@ class Requests:
             metadata=self.metadata,
             makes_folders=self.names.makes_folders,
             check_model=self.check_model,
+            inputs=self.inputs,
         )
 
 
@@ -163,6 +165,7 @@ def requests_of(options: Mapping[str, Any], *, first: int = 0, opened: "Opener |
         metadata=not options["no_metadata"],
         names=Names(out, several=several, lacking=_lacking(sources.checkpoint)),
         check_model=None if original is None else partial(original.check_model, options["dtype"]),
+        inputs=_inputs(sources, original),
         first=first,
     )
     if len(requests) > MAX_REQUESTS:
@@ -205,6 +208,13 @@ def open_sources(
         guide_ckpt=None if guide is None else str(guide),
         guide_name=_hub_name(guide),
     )
+
+
+def _inputs(sources: Sources, original: Original | None) -> tuple[tuple[str, Path], ...]:
+    """The files that videos are made from, each behind the option that gives it."""
+    weights = (("--ckpt", sources.checkpoint), ("--guide", sources.guide))
+    files = [(option, file) for option, each in weights if each is not None for file in each.header.files]
+    return (*files, *([] if original is None else [("--like", original.path)]))
 
 
 Opener = Callable[..., Sources]

@@ -81,7 +81,7 @@ class Options:
 
     def checker(self) -> Checker:
         """What looks at the requests."""
-        return Checker(share=self.share, finished=self.finished(), overwrite=self.overwrite)
+        return Checker(share=self.share, finished=self.finished(), overwrite=self.overwrite, journal=self.own_journal)
 
     def finished(self) -> Finished:
         """What recognises videos that are there."""

@@ -194,6 +194,34 @@ def test_one_bad_job_among_good_ones(program: Program, ckpt: Path, monkeypatch: 
     assert (json.loads(line)["made"], json.loads(line)["left"], json.loads(line)["ended"]) == (3, 0, "end")
 
 
+def test_what_a_run_needs_is_never_replaced(program: Program, ckpt: Path) -> None:
+    Path("m.safetensors").write_bytes(ckpt.read_bytes())
+    plain = ("sample", "--ckpt", "m.safetensors", *PLAIN)
+    assert program(*plain, "--out", "a.mkv").code == 0
+    for path in ("m.safetensors", "a.mkv"):
+        Path(f"link-{path}").symlink_to(path)
+    before = {path.name: path.read_bytes() for path in Path().iterdir()}
+    for options, name, option in (
+        (("--out", "{ckpt}.safetensors"), "m.safetensors", "--out must not be the file of --ckpt"),
+        (("--out", "link-m.safetensors"), "link-m.safetensors", "--out must not be the file of --ckpt"),
+        (("--like", "a.mkv", "--seed", 5, "--out", "link-a.mkv"), "link-a.mkv", "--out must not be the file of --like"),
+        (("--like", "a.mkv", "--out", "b.mkv", "--grid", "a.mkv"), "a.mkv", "--grid must not be the file of --like"),
+        (("--out", "b.mkv", "--journal", "./b.mkv"), "b.mkv", "--out must not be the file of --journal"),
+    ):
+        done = program(*plain, "-y", *options)
+        assert (done.code, done.stdout) == (2, "")
+        assert f"{option}, got {name}\nhint: Choose another name: that file is never replaced.\n" in done.stderr
+        assert {path.name: path.read_bytes() for path in Path().iterdir() if path.name != "b.mkv"} == before
+    assert program(*plain, "-y", "--like", "a.mkv", "--out", "a.mkv").code == 0, "the same video is there"
+    Path("guide.safetensors").write_bytes(ckpt.read_bytes())
+    job = {"ckpt": "m.safetensors", "class": 0, "steps": 1}
+    jobs({**job, "out": "guide.safetensors"}, {**job, "out": "c.gif", "guide": "guide.safetensors", "guidance": 2})
+    done = program("batch", "jobs.jsonl", "-y")
+    assert (done.code, done.stdout) == (2, "c.gif\n")
+    assert "--out must not be the file of --guide, got guide.safetensors" in done.stderr
+    assert Path("guide.safetensors").read_bytes() == ckpt.read_bytes()
+
+
 def test_a_column_that_no_job_can_have_is_told_once(program: Program, ckpt: Path) -> None:
     for column, words in (
         ("sead", "a job has options of `mpvideo sample`, got 'sead'"),
