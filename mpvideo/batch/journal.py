@@ -1,4 +1,4 @@
-"""The journal of a batch: JSON lines, one for each thing that happened, on the disk before anything else does.
+"""The journal of a batch: JSON lines, one for each thing that happened, put on the disk at once.
 
 Every line is an object with `time` (UTC, ISO 8601) and `state`:
 
@@ -6,10 +6,11 @@ Every line is an object with `time` (UTC, ISO 8601) and `state`:
                 is not known), and how many of these it `found` finished
     made        a file is complete: `path`, `seconds` since the one before
     failed      a video could not be made: `path` or `where`, `error`, `code` (exit code)
-    stopped     the run was stopped, with so many `left`
+    stopped     the run was stopped, by a signal with so many `left`, or by an `error`
     end         the run is over
 
-A run that ends without `stopped` or `end` was killed, or is going on. It is appended to and never rewritten.
+Videos that were found have no lines of their own. A run that ends without `stopped` or `end` was killed, or is going
+on. The file is appended to and never rewritten: what a full disk left of a line stays, and is passed over.
 """
 
 import contextlib
@@ -25,11 +26,14 @@ from types import TracebackType
 from typing import Any, Self
 
 from mpvideo.batch.share import Share
-from mpvideo.errors import MPVideoError, naming
-from mpvideo.files import reason, write_all, write_error
+from mpvideo.errors import MPVideoError, OutputError, naming
+from mpvideo.files import reason, sync, write_all, write_error
 from mpvideo.text import printable
 
 _LONGEST = 1 << 20  # characters of a line
+
+_ENDS = ("end", "stopped")
+"""States after which nothing comes."""
 
 
 class Journal:
@@ -38,6 +42,8 @@ class Journal:
     Args:
         path: the file, made if need be; None for no journal.
 
+    Leaving it with an exception says that the run was stopped, unless its end was written before.
+
     Raises:
         OutputError: on entering and on writing: the system refused.
     """
@@ -45,16 +51,18 @@ class Journal:
     def __init__(self, path: Path | None) -> None:
         self._path = path
         self._file: FileIO | None = None
+        self._torn = self._running = False
 
     def __enter__(self) -> Self:
         if self._path is not None:
             try:
                 self._file = self._path.open("ab+", buffering=0)
-                size = self._file.seek(0, os.SEEK_END)
-                if size:
+                if size := self._file.seek(0, os.SEEK_END):
                     self._file.seek(size - 1)
-                    if self._file.read(1) != b"\n":
-                        write_all(self._file, b"\n")  # behind what a killed process left of its last line
+                    self._torn = self._file.read(1) != b"\n"  # by a process that was killed
+                else:
+                    with contextlib.suppress(OSError):  # where a folder cannot be synced
+                        sync(self._path.parent, os.O_RDONLY)
             except OSError as error:
                 self._close()
                 with naming("--journal", self._path):
@@ -64,6 +72,9 @@ class Journal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._running and error is not None:
+            with contextlib.suppress(OutputError):
+                self.write("stopped", **({"error": _words(error)} if isinstance(error, Exception) else {}))
         self._close()
 
     def _close(self) -> None:
@@ -77,11 +88,19 @@ class Journal:
         if self._file is None or self._path is None:
             return
         line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "state": state, **about}
+        start = b"\n" if self._torn else b""  # behind what there is of a line that could not be written
         try:
-            write_all(self._file, json.dumps(line).encode("ascii") + b"\n")
+            self._torn = True
+            write_all(self._file, start + json.dumps(line).encode("ascii") + b"\n")
+            self._torn = False
             os.fsync(self._file.fileno())
         except OSError as error:
             raise write_error(self._path, error) from error
+        self._running = state not in _ENDS
+
+
+def _words(error: Exception) -> str:
+    return printable(str(error) or type(error).__name__, 300)
 
 
 @dataclass
@@ -96,6 +115,7 @@ class Run:
         made: how many it made.
         failed: what could not be made, by its path or place: the error.
         ended: `end` or `stopped`; None if it was killed, or goes on.
+        error: what stopped it, if an error did.
         seconds: what the videos took that it made.
     """
 
@@ -108,6 +128,7 @@ class Run:
     made: int = 0
     failed: dict[str, str] = field(default_factory=dict)
     ended: str | None = None
+    error: str | None = None
     seconds: float = 0.0
 
     @property
@@ -149,8 +170,9 @@ def _note(run: Run, line: dict[str, Any]) -> None:
         run.seconds += seconds if isinstance(seconds, int | float) else 0.0
     elif state == "failed":
         run.failed[where] = str(line.get("error"))
-    elif state in ("end", "stopped"):
+    elif state in _ENDS:
         run.ended = str(state)
+        run.error = str(line["error"]) if "error" in line else None
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:

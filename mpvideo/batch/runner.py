@@ -217,7 +217,8 @@ class _Files:
             for video, record, future in self._pending:
                 # Whole files are told of, whatever ended the work: they will not be made again.
                 if not future.cancelled() and future.exception() is None:
-                    self._watcher.made(video, record, future.result())
+                    with suppress(MPVideoError):  # the first error is the one to tell of
+                        self._watcher.made(video, record, future.result())
 
     def add(self, video: Video[Request]) -> None:
         """Has a video written, once there is room for it."""

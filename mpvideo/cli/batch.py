@@ -12,9 +12,9 @@ import typer
 from mpvideo.batch.journal import Run, journals_of, read_journal
 from mpvideo.cli.options import OUTPUT_PANEL, AsJson, Quiet
 from mpvideo.cli.sampling import VIDEO_PANEL, BatchSize, Compile, Device, Dtype, Exact
-from mpvideo.cli.streams import write_result
+from mpvideo.cli.streams import tell, write_result
 from mpvideo.cli.writing import DryRun, JournalPath, Overwrite, Shard
-from mpvideo.errors import UsageError
+from mpvideo.errors import MPVideoError, UsageError
 from mpvideo.text import printable
 
 PIPE = Path("-")
@@ -58,7 +58,7 @@ def batch(
     A job is an object of options of `mpvideo sample`, such as {"seed": "0-3", "class": 207, "out": "{seed}.mp4"}. A
     file of jobs is made checkpoint after checkpoint, each loaded once; jobs that fit are sampled together. What is
     there already, made with the same settings and weights, is not made again: after a crash, the same command makes the
-    rest. What goes wrong with one job does not touch the others. The journal, JOBS.journal, says what became of each.
+    rest. What goes wrong with one job does not touch the others. The journal, JOBS.journal, says what was made and failed.
 
     \b
     mpvideo batch jobs.jsonl
@@ -97,7 +97,16 @@ def tell_status(jobs: Path, journal: Path | None, *, as_json: bool) -> None:
         raise UsageError(
             f"there is no journal {printable(journal)}", hint="Has it been run? Give --journal if that is elsewhere."
         )
-    runs = [read_journal(path) for path in paths]
+    runs, unread = [], []
+    for path in paths:
+        try:
+            runs.append(read_journal(path))
+        except MPVideoError as error:  # such as one that a shard has just begun
+            unread.append(error)
+    if not runs:
+        raise unread[0]
+    for each in unread:
+        tell(f"warning: {each.message}")
     # Earlier runs may have divided the jobs in another way.
     divided = max(runs, key=lambda run: run.began).share.partition("/")[2]
     latest = [run for run in runs if run.share.partition("/")[2] == divided]
@@ -117,8 +126,9 @@ def _status_lines(run: Run) -> list[str]:
     counts = [(run.made, "made"), (run.found, "there already"), (len(run.failed), "failed"), (run.left or 0, "left")]
     said = ", ".join(f"{count:,} {words}" for count, words in counts if count) or "nothing to do"
     ended = {"end": "ended", "stopped": "was stopped", None: "is running or was killed"}[run.ended]
+    why = f": {printable(run.error, 300)}" if run.error else ""
     share = "" if run.share == "1/1" else f"shard {run.share}: "
     pace = f", {run.seconds / run.made:.2f} s a video" if run.made else ""
     planned = "" if run.planned is None else f"{run.planned:,} videos: "
-    lines = [f"{share}{planned}{said}", f"began {run.began}, {ended} {run.latest}{pace}"]
+    lines = [f"{share}{planned}{said}", f"began {run.began}, {ended} {run.latest}{pace}{why}"]
     return lines + [f"failed: {printable(where)}: {printable(error, 300)}" for where, error in run.failed.items()]

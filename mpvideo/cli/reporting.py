@@ -15,10 +15,10 @@ from mpvideo.batch.names import literal
 from mpvideo.batch.plan import Planned, Unusable
 from mpvideo.batch.request import Request
 from mpvideo.cli.overviews import Shown
-from mpvideo.cli.progress import Ticker
+from mpvideo.cli.progress import Ticker, smaller_batch_warning
 from mpvideo.cli.streams import tell, write_result
 from mpvideo.config import DeviceName
-from mpvideo.errors import ExitCode, MPVideoError
+from mpvideo.errors import ExitCode, MPVideoError, OutputError
 from mpvideo.formats import STANDARD_OUTPUT
 from mpvideo.text import counted, printable
 
@@ -48,7 +48,7 @@ class Reporter:
 
     Attributes:
         counts: how many were made, found and failed.
-        codes: exit codes of the failures.
+        codes: exit codes of the failures, and of a journal that could not be written.
     """
 
     def __init__(
@@ -66,24 +66,17 @@ class Reporter:
         self._ticker, self._shown, self._journal, self._total = ticker, shown, journal, total
         self._quiet, self._as_json = quiet, as_json
         self._device_words = [] if device == "auto" else ["--device", device]
-        self.stopping, self.evaluated = stopping, ticker.advance
+        self.stopping, self.evaluated, self.smaller_batch = stopping, ticker.advance, smaller_batch_warning(ticker)
         self.counts: Counter[str] = Counter()
         self.codes: set[ExitCode] = set()
         self._first: MPVideoError | None = None
+        self._unwritten: MPVideoError | None = None
         self._latest = time.monotonic()
-
-    def smaller_batch(self, tried: int, size: int) -> None:
-        """See `mpvideo.batch.runner.Watcher`."""
-        self._ticker.say(f"warning: not enough memory for {tried} videos at once; going on with {size}")
 
     def made(self, video: "Video[Request]", record: "Record", size: tuple[int, int]) -> None:
         """Says that a file is there: its path or record to programs, and a summary to people."""
         request, (width, height) = video.job, size
         self.counts["made"] += 1
-        now = time.monotonic()
-        self._journal.write("made", path=str(request.path), seconds=round(now - self._latest, 3))
-        self._latest = now
-        self._shown.add(video)
         # Unlike the one in the file, this command names folders, and the device and the format if they were asked for.
         format_words = ["--format", str(request.encoding.format)] if request.path == STANDARD_OUTPUT else []
         again = video.model.recorder.command(
@@ -102,6 +95,10 @@ class Reporter:
                 f"{float(request.frames / rate):.1f} s\nagain (with another --out): {again}",
                 quiet=self._quiet,
             )
+        now = time.monotonic()
+        self.note("made", path=str(request.path), seconds=round(now - self._latest, 3))
+        self._latest = now
+        self._shown.add(video)
 
     def found(self, request: Request) -> None:
         """Says that a file is there already."""
@@ -135,13 +132,24 @@ class Reporter:
         self.counts["failed"] += 1
         self.codes.add(error.exit_code)
         self._first = self._first or error
-        self._journal.write("failed", **where, error=error.message, code=int(error.exit_code))
+        self.note("failed", **where, error=error.message, code=int(error.exit_code))
         if self._total == 1 or self.counts["failed"] > _TOLD:
             return  # it is what the program ends with; or the end says how many
         subject = printable(what)
         words = error.message if subject in error.message else f"{subject}: {error.message}"
         with self._ticker.paused():
             tell(f"error: {words}" + (f"\nhint: {error.hint}" if error.hint else ""))
+
+    def note(self, state: str, **about: Any) -> None:
+        """Appends a line to the journal; what fails in that is told once, and costs no video."""
+        try:
+            self._journal.write(state, **about)
+        except OutputError as error:
+            if self._unwritten is None:
+                self._unwritten = OutputError(f"the journal lacks lines: {error.message}", hint=error.hint)
+                self.codes.add(error.exit_code)
+                with self._ticker.paused():
+                    tell(f"warning: {self._unwritten.message}; the videos go on")
 
     def _result(self, path: Path, about: dict[str, Any]) -> None:
         """Writes the path of a file that is there to standard output, or what there is to say of it."""
@@ -156,8 +164,9 @@ class Reporter:
     @property
     def summary(self) -> str:
         """How many were made, there already, and failed, in words."""
-        said = (f"{self.counts[state]:,} {words}" for state, words in STATES.items() if self.counts[state])
-        return ", ".join(said) or "none made"
+        said = [f"{self.counts[state]:,} {words}" for state, words in STATES.items() if self.counts[state]]
+        lacking = "" if self._unwritten is None else "; the journal lacks lines"
+        return (", ".join(said) or "none made") + lacking
 
     def failure(self, planned: int | None) -> MPVideoError | None:
         """What the program ends with, if not all went well: the exit code that all failures share, or else 1.
@@ -166,7 +175,7 @@ class Reporter:
             planned: how many videos there are, all in all; None if that is not known.
         """
         if not self.counts["failed"]:
-            return None
+            return self._unwritten
         if planned == 1 and self._first is not None:
             return self._first
         of = "" if planned is None else f" of {planned:,}"

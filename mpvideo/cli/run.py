@@ -142,11 +142,15 @@ class Run:
                         reporter.failed(request, _too_late())
             else:
                 self._make(requests, placement, reporter)
+            if stopping and (left := self._left(reporter)) != 0:
+                reporter.note("stopped", left=left)
+            else:
+                reporter.note("end")
             self._meet(reporter, stopping)
             if stopping and self._left(reporter) != 0:
                 with self._ticker.paused():
-                    self._stop(reporter, journal, stopping)
-        self._end(reporter, journal, [*shown.errors.values()])
+                    self._stop(reporter, stopping)
+        self._end(reporter, [*shown.errors.values()])
 
     def _make(self, requests: Iterator[Request | None], placement: "Placement", reporter: Reporter) -> None:
         from mpvideo.batch.runner import make_videos
@@ -220,7 +224,6 @@ class Run:
             self._crew.add("evaluations to make", evaluations)
             self._crew.meet("planned all", stop=lambda: False)
             evaluations = self._crew.add("evaluations to make")
-            self._planned = self._crew.add("planned")
         return evaluations
 
     def _meet(self, reporter: Reporter, stopping: Stopping) -> None:
@@ -241,6 +244,7 @@ class Run:
 
         self._crew.meet("done", stop=stop, look=lambda: self._ticker.advance(0))
         self._ticker.advance(0)
+        self._planned = self._crew.add("planned")
         reporter.counts = Counter({state: self._crew.add(state) for state in STATES})
         reporter.codes = {code for code in ExitCode if self._crew.add(f"code {int(code)}")}
 
@@ -248,21 +252,19 @@ class Run:
         self._ticker.say("stopping after this step; once more ends at once")
 
     def _left(self, reporter: Reporter) -> int | None:
-        """How many videos nothing is known of yet; None if it is not known how many there are."""
+        """How many videos nothing is known of yet, here or, once they have met, in all processes; None if unknown."""
         return None if self._planned is None else self._planned - reporter.counts.total()
 
-    def _stop(self, reporter: Reporter, journal: Journal, stopping: Stopping) -> NoReturn:
+    def _stop(self, reporter: Reporter, stopping: Stopping) -> NoReturn:
         """Says what is left, and ends the program."""
         left = self._left(reporter)
-        journal.write("stopped", left=left)
         rest = "" if left is None else f", {counted(left, 'video')} left; the same command makes what is missing"
         if self._crew.first:
             tell(f"stopped after {self._seconds:.1f} s: {reporter.summary}{rest}")
         stopping.end()
 
-    def _end(self, reporter: Reporter, journal: Journal, lost: list[MPVideoError]) -> None:
+    def _end(self, reporter: Reporter, lost: list[MPVideoError]) -> None:
         """Says how it went; `lost` is what became of overviews that could not be made."""
-        journal.write("end")
         failure = reporter.failure(self._planned)
         if self._planned != 1:
             tell(f"done in {self._seconds:.1f} s: {reporter.summary}", quiet=self._options.quiet)

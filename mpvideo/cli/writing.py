@@ -108,7 +108,7 @@ JournalPath = Annotated[
     typer.Option(
         "--journal",
         metavar="FILE",
-        help="Append what becomes of every video to this file, as JSON lines.",
+        help="Append a JSON line to this file for every video that is made or fails.",
         rich_help_panel=RUN_PANEL,
     ),
 ]

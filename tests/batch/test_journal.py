@@ -1,14 +1,16 @@
 """The journal of a batch."""
 
+import errno
 import json
 import os
+from io import FileIO
 from pathlib import Path
 
 import pytest
 
 from mpvideo.batch.journal import Journal, journal_of, journals_of, read_journal
 from mpvideo.batch.share import Share
-from mpvideo.errors import ExitCode, MPVideoError
+from mpvideo.errors import DeviceError, ExitCode, MPVideoError, OutputError
 
 
 def write(path: Path, *lines: tuple[str, dict[str, object]]) -> None:
@@ -54,7 +56,42 @@ def test_every_line_is_on_the_disk_before_anything_else(tmp_path: Path, monkeypa
     with Journal(path) as journal:
         journal.write("begin")
         journal.write("end")
+        assert sizes.pop(0) == tmp_path.stat().st_size, "the folder, which has a new name in it"
         assert sizes == [len(path.read_text().splitlines(keepends=True)[0]), path.stat().st_size]
+
+
+def test_what_a_full_disk_left_of_a_line_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "j"
+
+    def half(file: FileIO, data: bytes) -> None:
+        file.write(data[: len(data) // 2])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with Journal(path) as journal:
+        journal.write("begin", planned=3, found=0)
+        for name in ("a", "b"):
+            with monkeypatch.context() as patch, pytest.raises(OutputError, match="the disk is full"):
+                patch.setattr("mpvideo.batch.journal.write_all", half)
+                journal.write("made", path=name)
+        journal.write("made", path="c")
+        journal.write("end")
+    run = read_journal(path)
+    assert (run.made, run.left, run.ended, run.error) == (1, 2, "end", None)
+
+
+@pytest.mark.parametrize(("error", "words"), [(DeviceError("no CUDA"), "no CUDA"), (SystemExit(130), None)])
+def test_a_run_that_fails_says_so(tmp_path: Path, error: BaseException, words: str | None) -> None:
+    path = tmp_path / "j"
+    with pytest.raises(type(error)), Journal(path) as journal:
+        journal.write("begin", planned=3, found=0)
+        raise error
+    run = read_journal(path)
+    assert (run.ended, run.error, run.left) == ("stopped", words, 3)
+    with pytest.raises(type(error)), Journal(path) as journal:
+        journal.write("begin", planned=3, found=0)
+        journal.write("end")
+        raise error
+    assert read_journal(path).ended == "end"
 
 
 def test_no_journal_writes_nothing() -> None:

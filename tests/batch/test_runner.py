@@ -3,6 +3,7 @@
 import dataclasses
 import gc
 import threading
+import time
 import weakref
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ from mpvideo.batch.sources import Sources
 from mpvideo.checkpoint import open_checkpoint
 from mpvideo.config import SamplingConfig
 from mpvideo.device import choose_placement
-from mpvideo.errors import CheckpointError, MPVideoError, OutOfMemoryError
+from mpvideo.errors import CheckpointError, MPVideoError, OutOfMemoryError, OutputError
 from mpvideo.formats import Encoding
 from mpvideo.generation import Video
 from mpvideo.job import Job
@@ -284,6 +285,20 @@ def test_an_end_at_once_leaves_nothing_half_written(
         run(requests, models, told)
     assert told.made_, "the one that was begun is finished"
     assert left(tmp_path) == [f"{index}.gif" for index in told.made_]
+
+
+def test_the_first_error_in_telling_is_the_one_that_is_told(models: dict[Sources, Model], tmp_path: Path) -> None:
+    class Failing(Told):
+        def made(self, video: Video[Request], record: Record, size: tuple[int, int]) -> None:
+            super().made(video, record, size)
+            while not (tmp_path / "1.gif").exists():
+                time.sleep(0.01)
+            raise OutputError(f"nobody listens to {video.job.index}")
+
+    told = Failing()
+    with pytest.raises(OutputError, match="nobody listens to 0"):
+        run([request(next(iter(models)), tmp_path, index) for index in range(2)], models, told)
+    assert told.made_ == [0, 1]
 
 
 def test_few_videos_wait_to_be_written(

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from mpvideo.errors import OutOfMemoryError
+from mpvideo.errors import DeviceError, OutOfMemoryError
 from mpvideo.generation import Job
 from mpvideo.video import read_frames
 from mpvideo.video.metadata import read_record
@@ -428,7 +428,7 @@ def test_a_full_disk(ckpt: Path, tmp_path: Path) -> None:
     lines[1] |= {"scale": 64, "out": "large.gif"}
     (tmp_path / "jobs.jsonl").write_text("\n".join(map(json.dumps, lines)))
     process = start(
-        "batch", "jobs.jsonl", "--quiet", cwd=tmp_path,
+        "batch", "jobs.jsonl", "--quiet", "--dtype", "float32", cwd=tmp_path,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (6_000, 6_000)),
     )  # fmt: skip
     stdout, stderr = process.communicate(timeout=60)
@@ -436,9 +436,51 @@ def test_a_full_disk(ckpt: Path, tmp_path: Path) -> None:
     assert stdout.split() == ["0.gif", "2.gif"]
     assert "error: large.gif could not be written" in stderr and "1 video of 3 could not be made" in stderr
     assert files(tmp_path) == ["0.gif", "2.gif"]
-    done = start("batch", "jobs.jsonl", "--quiet", cwd=tmp_path)
+    done = start("batch", "jobs.jsonl", "--quiet", "--dtype", "float32", cwd=tmp_path)
     assert done.communicate(timeout=60)[0].split() == ["0.gif", "large.gif", "2.gif"] or done.returncode == 0
     assert files(tmp_path) == ["0.gif", "2.gif", "large.gif"]
+
+
+def test_a_journal_that_cannot_be_written(ckpt: Path, tmp_path: Path) -> None:
+    """No file may grow beyond 6 kB, which the journal does: the videos are made and told of all the same."""
+    common = {"ckpt": str(ckpt), "steps": 1, "scale": 1, "class": 1}
+    (tmp_path / "jobs.jsonl").write_text(json.dumps({**common, "seed": "0-3", "out": "{seed}.gif"}))
+    (tmp_path / "j").write_text("x" * 5_750 + "\n")
+    run = ("batch", "jobs.jsonl", "--journal", "j", "--dtype", "float32")
+    process = start(
+        *run, cwd=tmp_path,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (6_000, 6_000)),
+    )  # fmt: skip
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 5, stderr
+    assert stdout.split() == ["0.gif", "1.gif", "2.gif", "3.gif"]
+    assert stderr.count("warning: the journal lacks lines: j could not be written: file too large") == 1
+    assert ": 4 made; the journal lacks lines\nerror: the journal lacks lines: j could not be written" in stderr
+    status = start(*run, "--status", cwd=tmp_path)
+    assert status.communicate(timeout=60)[0].startswith("4 videos: 1 made, 3 left\n")
+    again = start(*run, cwd=tmp_path)
+    assert again.communicate(timeout=60)[0].count(".gif") == 4 and again.returncode == 0
+    status = start(*run, "--status", cwd=tmp_path)
+    assert status.communicate(timeout=60)[0].startswith("4 videos: 4 there already\n")
+
+
+def test_the_status_of_runs_that_failed_and_of_shards_that_have_not_begun(
+    program: Program, ckpt: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs({"ckpt": str(ckpt), "steps": 1, "seed": "0-2", "out": "{seed}.gif"})
+
+    def no_device(*arguments: object, **options: object) -> None:
+        raise DeviceError("there is no CUDA here")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mpvideo.device.choose_placement", no_device)
+        assert program("batch", "jobs.jsonl", "--shard", "1/2").code == 4
+    Path("jobs.jsonl.2-of-2.journal").touch()
+    status = program("batch", "jobs.jsonl", "--status")
+    first, second = status.stdout.splitlines()
+    assert first == "shard 1/2: 2 videos: 2 left"
+    assert ", was stopped " in second and second.endswith(": there is no CUDA here")
+    assert status.stderr == "warning: jobs.jsonl.2-of-2.journal tells of no run\n"
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes to any folder")
