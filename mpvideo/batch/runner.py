@@ -65,6 +65,7 @@ def make_videos(
     overwrite: bool,
     watcher: Watcher,
     is_there: Callable[[Request], bool] = lambda request: False,
+    keep_frames: bool = False,
 ) -> None:
     """Makes videos and writes their files; what goes wrong with one does not touch the others.
 
@@ -77,8 +78,9 @@ def make_videos(
         watcher: is told what became of every request.
         is_there: whether a request is the very video that is there; asked when a name is taken meanwhile, as by another
             process that does the same.
+        keep_frames: whether it looks at `Video.frames` of what is made: they are then decoded as a whole, and once.
     """
-    files = _Files(watcher, limit=2 * batch_size, overwrite=overwrite, is_there=is_there)
+    files = _Files(watcher, limit=2 * batch_size, overwrite=overwrite, is_there=is_there, keep_frames=keep_frames)
     with files, suppress(_Stopped):
 
         def without_debts() -> Iterator[Request | None]:
@@ -193,11 +195,20 @@ class _Files:
         watcher: is told what became of them.
         limit: how many videos may wait here: so many are in memory, whatever the length of the batch.
         overwrite: whether existing files may be replaced.
-        is_there: see `make_videos`.
+        is_there, keep_frames: see `make_videos`.
     """
 
-    def __init__(self, watcher: Watcher, *, limit: int, overwrite: bool, is_there: Callable[[Request], bool]) -> None:
-        self._watcher, self._limit, self._overwrite, self._is_there = watcher, limit, overwrite, is_there
+    def __init__(
+        self,
+        watcher: Watcher,
+        *,
+        limit: int,
+        overwrite: bool,
+        is_there: Callable[[Request], bool],
+        keep_frames: bool,
+    ) -> None:
+        self._watcher, self._limit, self._overwrite, self._keep_frames = watcher, limit, overwrite, keep_frames
+        self._is_there = is_there
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="mpvideo-writer")
         self._pending: deque[tuple[Video[Request], Record, Future[tuple[int, int]]]] = deque()
         self._given_up = threading.Event()
@@ -272,7 +283,7 @@ class _Files:
         if request.makes_folders:
             make_folder(request.path.parent)
         with writer:
-            for frames in video.chunks():
+            for frames in (video.frames,) if self._keep_frames else video.chunks():
                 if self._given_up.is_set():
                     raise MPVideoError("interrupted")
                 writer.write(frames[:left])

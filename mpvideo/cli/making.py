@@ -46,7 +46,7 @@ def make(source: Iterable[Planned], options: Options, overviews: Overviews | Non
         for option, path in () if overviews is None else (("--grid", overviews.grid), ("--sheet", overviews.sheet)):
             if path is not None:
                 plan.checker.check_kept(option, path)
-        warnings = () if overviews is None else overviews.check(missing=missing)
+        warnings = () if overviews is None else overviews.check(missing=missing, taken=plan.checker.taken)
         for warning in dict.fromkeys([*survey.warnings(), *warnings]):
             tell(f"warning: {warning}", quiet=options.quiet)
         if options.dry_run:

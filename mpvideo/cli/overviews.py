@@ -17,7 +17,7 @@ from mpvideo.batch.names import FIELDS, Taken
 from mpvideo.cli.streams import write_result
 from mpvideo.errors import MPVideoError, UsageError, naming
 from mpvideo.formats import Encoding, warnings_about
-from mpvideo.text import printable
+from mpvideo.text import counted, printable
 
 if TYPE_CHECKING:
     from mpvideo.batch.request import Request
@@ -68,11 +68,12 @@ class Overviews:
     encoding: Encoding
     overwrite: bool
 
-    def check(self, *, missing: int) -> tuple[str, ...]:
+    def check(self, *, missing: int, taken: Taken) -> tuple[str, ...]:
         """Makes sure, before any work, that they can be written; returns warnings about what they will not show.
 
         Args:
             missing: how many of the videos are still to be made.
+            taken: the names that the videos have.
 
         Raises:
             UsageError: a wrong name, one that a video has, or too many videos.
@@ -91,10 +92,9 @@ class Overviews:
                     f"{printable(path)!r}",
                     hint="Fields are for --out.",
                 )
-        taken, count = Taken(), len(self.requests)
-        for path in (*(request.path for request in self.requests), *wanted):
             if not taken.take(path):
                 raise UsageError(f"--grid and --sheet must have names of their own, got {printable(path)}")
+        count = len(self.requests)
         if self.sheet is not None and self._is_due(self.sheet, missing):
             with naming("--sheet", self.sheet):
                 check_sheet(self.sheet, count, overwrite=self.overwrite)
@@ -109,7 +109,8 @@ class Overviews:
     def writing(self, *, missing: int, as_json: bool) -> Iterator["Shown"]:
         """What takes the videos; when the block ends well, the overviews are written and their paths told.
 
-        Those that cannot be written are in its `errors`.
+        Those that cannot be written are in its `errors`: all, if a video is missing, so that the same command makes
+        them once it can be made.
         """
         from mpvideo.video.contact_sheet import SheetWriter
         from mpvideo.video.grid import GridWriter
@@ -122,13 +123,15 @@ class Overviews:
         shown = Shown(writers)
         try:
             yield shown
-            shown.finish()
+            shown.finish(len(self.requests))
         except BaseException as error:
             shown.abandon(error)
             raise
+        if shown.videos < len(self.requests):
+            return
         for path in (self.grid, self.sheet):
-            if path is not None and path not in shown.errors and (shown.videos or not missing):
-                write_result(f"{json.dumps({'path': str(path), 'videos': len(self.requests)}) if as_json else path}\n")
+            if path is not None and path not in shown.errors:
+                write_result(f"{json.dumps({'path': str(path), 'videos': shown.videos}) if as_json else path}\n")
 
     def _is_due(self, path: Path, missing: int) -> bool:
         """Whether it has to be made: not where it is there, and so are all videos."""
@@ -145,7 +148,7 @@ class Shown:
 
     Attributes:
         errors: what went wrong, by file.
-        videos: how many were added.
+        videos: how many were there to be added.
     """
 
     def __init__(self, writers: Mapping[Path, "GridWriter | SheetWriter"]) -> None:
@@ -154,19 +157,31 @@ class Shown:
         self.errors: dict[Path, MPVideoError] = {}
         self.videos = 0
 
+    @property
+    def wanted(self) -> bool:
+        """Whether frames are looked at."""
+        return bool(self._writers)
+
     def add(self, video: "Video[Request]") -> None:
         """Adds a video, behind those with smaller numbers that were found."""
+        self.videos += 1
         if self._writers:
             self._add_found(before=video.job.index)
             self._add(video.job, lambda: video.frames[: video.job.frames])
 
     def add_found(self, request: "Request") -> None:
         """Adds a video whose file is there already: as it looks in that file."""
+        self.videos += 1
         if self._writers:
             self._found.append(request)
 
-    def finish(self) -> None:
-        """Adds what is still to be added, and writes them."""
+    def finish(self, total: int) -> None:
+        """Adds what is still to be added, and writes them if that makes `total` videos."""
+        if lacking := total - self.videos:
+            videos = counted(lacking, "video")
+            for path in [*self._writers]:
+                words = f"{printable(path)} is not written: it shows all videos, and {videos} could not be made"
+                self._give_up(path, MPVideoError(words))
         self._add_found(before=None)
         self._each(lambda writer: writer.__exit__(None, None, None))
 
@@ -182,7 +197,7 @@ class Shown:
             size = request.sources.checkpoint.config.pixel_size
             return next(sampled_videos((request.path,), size=size))
 
-        while self._found and (before is None or self._found[0].index < before):
+        while self._writers and self._found and (before is None or self._found[0].index < before):
             request = self._found.popleft()
             self._add(request, frames)
 
@@ -195,7 +210,6 @@ class Shown:
         caption = f"seed {request.seed}" if name is None else f"{name}, seed {request.seed}"
         video = cache(frames)
         self._each(lambda writer: writer.add(video(), caption))
-        self.videos += 1
 
     def _each(self, act: "Callable[[GridWriter | SheetWriter], None]") -> None:
         """Has each do something; one that fails is given up."""
@@ -203,9 +217,11 @@ class Shown:
             try:
                 act(writer)
             except MPVideoError as error:
-                del self._writers[path]
-                writer.__exit__(type(error), error, None)
-                self.errors[path] = error
+                self._give_up(path, error)
+
+    def _give_up(self, path: Path, error: MPVideoError) -> None:
+        self._writers.pop(path).__exit__(type(error), error, None)
+        self.errors[path] = error
 
 
 def overviews_of(

@@ -141,7 +141,7 @@ class Run:
                     if request is not None:
                         reporter.failed(request, _too_late())
             else:
-                self._make(requests, placement, reporter)
+                self._make(requests, placement, reporter, keep_frames=shown.wanted)
             if stopping and (left := self._left(reporter)) != 0:
                 reporter.note("stopped", left=left)
             else:
@@ -152,7 +152,9 @@ class Run:
                     self._stop(reporter, stopping)
         self._end(reporter, [*shown.errors.values()])
 
-    def _make(self, requests: Iterator[Request | None], placement: "Placement", reporter: Reporter) -> None:
+    def _make(
+        self, requests: Iterator[Request | None], placement: "Placement", reporter: Reporter, *, keep_frames: bool
+    ) -> None:
         from mpvideo.batch.runner import make_videos
 
         options = self._options
@@ -163,6 +165,7 @@ class Run:
             overwrite=options.overwrite,
             watcher=reporter,
             is_there=options.finished().__contains__,
+            keep_frames=keep_frames,
         )
 
     def _placement(self) -> "Placement":

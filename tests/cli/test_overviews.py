@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from mpvideo import generation
 from mpvideo.errors import OutputError
 from mpvideo.formats import Encoding
 from mpvideo.video import contact_sheet, grid, read_frames
@@ -108,3 +109,40 @@ def test_one_that_fails_takes_nothing_with_it(
     assert sorted(path.name for path in Path().iterdir()) == sorted(["0.gif", "1.gif", kept])
     again = program(*options)
     assert again.code == 0 and again.stdout.split() == ["0.gif", "1.gif", "g.gif", "s.png"]
+
+
+def test_there_is_none_while_a_video_is_missing(program: Program, ckpt: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And once it can be made, the same command makes it and them; every video is decoded once."""
+    options = ("sample", "--ckpt", ckpt, "--steps", 1, "--class", 1, "--dtype", "float32", "--out", "{seed}.npy")
+    options += ("--seed", "0-2", "--grid", "g.gif", "--sheet", "s.png", "--json", "--quiet")
+    decoded, decode = [], generation._decode
+    monkeypatch.setattr(generation, "_decode", lambda model, x: decoded.append(x) or decode(model, x))
+    Path("1.npy").mkdir()
+    done = program(*options)
+    assert (done.code, len(decoded)) == (5, 2)
+    assert [json.loads(line)["path"] for line in done.stdout.splitlines()] == ["0.npy", "2.npy"]
+    for name in ("g.gif", "s.png"):
+        assert f"error: {name} is not written: it shows all videos, and 1 video could not be made\n" in done.stderr
+        assert not Path(name).exists()
+    refused = program(*options)
+    assert refused.code == 5 and len(refused.stdout.splitlines()) == 2, "nothing is to be made"
+    Path("1.npy").rmdir()
+    done = program(*options)
+    assert (done.code, len(decoded)) == (0, 3), done.stderr
+    assert [json.loads(line) for line in done.stdout.splitlines()[-2:]] == [
+        {"path": "g.gif", "videos": 3}, {"path": "s.png", "videos": 3},
+    ]  # fmt: skip
+    assert program(*options).stdout.splitlines()[-2:] == done.stdout.splitlines()[-2:], "all is there"
+    resumed = Path("g.gif").read_bytes()
+    assert program(*options, "-y").code == 0 and Path("g.gif").read_bytes() == resumed
+    for name in ("0.npy", "1.npy", "2.npy", "g.gif"):
+        Path(name).unlink()
+    assert program(*options, "-y").code == 0 and Path("g.gif").read_bytes() == resumed
+
+
+def test_one_of_folders_of_frames_that_are_there(program: Program, ckpt: Path) -> None:
+    options = ("sample", "--ckpt", ckpt, "--steps", 1, "--class", 1, "--dtype", "float32", "--quiet")
+    options += ("--format", "png", "--seed", "0-1", "--out", "{seed}", "--grid")
+    assert program(*options, "g").code == 0
+    assert program(*options, "again").stdout.split() == ["0", "1", "again"]
+    assert (read_frames(Path("again"))[0] == read_frames(Path("g"))[0]).all()
