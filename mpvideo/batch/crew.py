@@ -20,6 +20,17 @@ _LOOK = 0.2
 """Seconds between two looks at whether the others have come here."""
 
 
+def launched() -> tuple[int, int]:
+    """The number of this process, and how many torchrun started: 0 and 1 without it. The others are not asked."""
+    if not _by_torchrun():
+        return 0, 1
+    return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+
+
+def _by_torchrun() -> bool:
+    return "TORCHELASTIC_RUN_ID" in os.environ  # what torch.distributed looks at, without importing it
+
+
 class Crew:
     """This process and those that work with it.
 
@@ -86,7 +97,7 @@ def join_crew() -> Iterator[Crew]:
     Raises:
         MPVideoError: another process ended too early.
     """
-    if "TORCHELASTIC_RUN_ID" not in os.environ:  # what torch.distributed looks at, without importing it
+    if not _by_torchrun():
         yield Crew()
         return
     from mpvideo.processes import join_processes  # noqa: PLC0415 - torch, which planning does without

@@ -56,10 +56,11 @@ def measure_pace(request: Request, placement: Placement, batch_size: int) -> Pac
     # The first evaluation makes ready; the median leaves out what else the machine was doing.
     rates = sorted((after - before) / (total - earlier) for (before, earlier), (after, total) in pairwise(moments))
     about = model.config
+    suffix = next(iter(request.encoding.format_for(request.path).suffixes), "")
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="mpvideo-") as folder:
         writer = VideoWriter(
-            Path(folder) / f"video{request.path.suffix}",
+            Path(folder) / f"video{suffix}",
             width=about.pixel_size,
             height=about.pixel_size,
             channels=about.video.pixel_channels,

@@ -58,7 +58,8 @@ def batch(
     A job is an object of options of `mpvideo sample`, such as {"seed": "0-3", "class": 207, "out": "{seed}.mp4"}. A
     file of jobs is made checkpoint after checkpoint, each loaded once; jobs that fit are sampled together. What is
     there already, made with the same settings and weights, is not made again: after a crash, the same command makes the
-    rest. What goes wrong with one job does not touch the others. The journal, JOBS.journal, says what failed.
+    rest. What goes wrong with one job does not touch the others. The journal, JOBS.journal, says what was made and what
+    failed.
 
     \b
     mpvideo batch jobs.jsonl

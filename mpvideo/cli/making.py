@@ -1,24 +1,26 @@
 """Makes what `sample` and `batch` were asked for."""
 
 import dataclasses
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mpvideo.batch.crew import Crew, join_crew
+from mpvideo.batch.crew import Crew, join_crew, launched
 from mpvideo.batch.journal import Journal
 from mpvideo.batch.plan import Fate, Plan, Planned, make_plan, stream_to_make
 from mpvideo.batch.request import Request
 from mpvideo.batch.share import Share, parse_share
 from mpvideo.cli.overviews import Overviews
-from mpvideo.cli.rehearsal import Rehearsal, tell_expected
+from mpvideo.cli.rehearsal import Expected, Rehearsal, tell_expected
 from mpvideo.cli.reporting import Reporter
 from mpvideo.cli.run import Options, Run
 from mpvideo.cli.streams import tell
 from mpvideo.cli.survey import Survey
 from mpvideo.errors import MPVideoError, UsageError
 from mpvideo.text import counted
+
+if TYPE_CHECKING:
+    from mpvideo.device import Placement
 
 
 def make(source: Iterable[Planned], options: Options, overviews: Overviews | None = None) -> None:
@@ -33,29 +35,43 @@ def make(source: Iterable[Planned], options: Options, overviews: Overviews | Non
         MPVideoError: something does not fit, which is found before any work; or some could not be made.
         SystemExit: a signal came.
     """
-    began, survey = time.monotonic(), Survey()
+    began = time.monotonic()
+    number, processes = launched()
+    if overviews is not None and options.share.count * processes > 1:
+        raise UsageError(
+            "--grid and --sheet show all videos, and cannot be divided among processes",
+            hint="When all are made, give them to the same command in one process: it makes nothing else.",
+        )
+    if options.dry_run:
+        if number == 0:  # for all processes
+            _rehearse(*_look(source, options, overviews), options, processes)
+        return
     with join_crew() as crew:
         options = options.of_one(crew)
-        if overviews is not None and options.share.count > 1:
-            raise UsageError(
-                "--grid and --sheet show all videos, and cannot be divided among processes",
-                hint="When all are made, give them to the same command in one process: it makes nothing else.",
-            )
-        plan = make_plan(source, options.checker(), on_look=survey.look)
-        missing = plan.count(Fate.MAKE)
-        for option, path in () if overviews is None else (("--grid", overviews.grid), ("--sheet", overviews.sheet)):
-            if path is not None:
-                plan.checker.check_kept(option, path)
-        warnings = () if overviews is None else overviews.check(missing=missing, taken=plan.checker.taken)
-        for warning in dict.fromkeys([*survey.warnings(), *warnings]):
-            tell(f"warning: {warning}", quiet=options.quiet)
-        if options.dry_run:
-            _rehearse(plan, survey, options)
-            return
-        run = Run(options, crew, survey, began=began, planned=plan.mine, missing=missing)
+        plan, survey = _look(source, options, overviews)
+        run = Run(options, crew, survey, began=began, planned=plan.mine, missing=plan.count(Fate.MAKE))
         with Journal(options.own_journal) as journal:
             journal.write("begin", share=str(options.share), planned=plan.mine, found=plan.count(Fate.FOUND))
             run.run(plan.to_make, journal, overviews)
+
+
+def _look(source: Iterable[Planned], options: Options, overviews: Overviews | None) -> tuple[Plan, Survey]:
+    """Looks at everything before any work, and warns of what the user should know.
+
+    Raises:
+        MPVideoError: something does not fit.
+    """
+    survey = Survey()
+    plan = make_plan(source, options.checker(), on_look=survey.look)
+    warnings = [*survey.warnings()]
+    if overviews is not None:
+        for option, path in (("--grid", overviews.grid), ("--sheet", overviews.sheet)):
+            if path is not None:
+                plan.checker.check_kept(option, path)
+        warnings += overviews.check(missing=plan.count(Fate.MAKE), taken=plan.checker.taken)
+    for warning in dict.fromkeys(warnings):
+        tell(f"warning: {warning}", quiet=options.quiet)
+    return plan, survey
 
 
 def options_of(params: Mapping[str, Any], **others: Any) -> Options:
@@ -84,8 +100,8 @@ def _share_of(shard: str | None) -> Share:
         ) from None
 
 
-def _rehearse(plan: Plan, survey: Survey, options: Options) -> None:
-    """Says what would be made, and how long it would take.
+def _rehearse(plan: Plan, survey: Survey, options: Options, processes: int) -> None:
+    """Says what would be made, and how long it would take so many processes.
 
     Raises:
         MPVideoError: some of it could not be made.
@@ -93,15 +109,21 @@ def _rehearse(plan: Plan, survey: Survey, options: Options) -> None:
     rehearsal = Rehearsal(as_json=options.as_json)
     for request in plan.to_make(rehearsal):
         rehearsal.to_make(request)
-    placement, paces = None, {}
+    placement: Placement | None = None
+    expected: list[Expected] = []
     if survey.samplings:
         from mpvideo.batch.estimate import measure_pace
         from mpvideo.device import choose_placement
 
         placement = choose_placement(options.device, options.dtype, compiled=options.compiled)
+        for warning in placement.warnings:
+            tell(f"warning: {warning}", quiet=options.quiet)
         for sources, first in survey.firsts.items():
-            paces[measure_pace(first, placement, options.at_once)] = survey.work(sources)
-    tell_expected(paces, placement, batch_size=options.at_once, as_json=options.as_json)
+            videos, evaluations = survey.work(sources)
+            at_once = min(options.at_once, -(-videos // processes))
+            pace = measure_pace(first, placement, at_once)
+            expected.append(Expected(pace=pace, videos=videos, evaluations=evaluations, at_once=at_once))
+    tell_expected(expected, placement, processes=processes, as_json=options.as_json, quiet=options.quiet)
     if rehearsal.refusals:
         raise MPVideoError(f"{counted(rehearsal.refusals, 'video')} of {plan.mine:,} could not be made")
 
@@ -115,7 +137,7 @@ def make_stream(source: Callable[[Callable[[], bool]], Iterator[Planned | None]]
 
     Raises: as `make`.
     """
-    if "TORCHELASTIC_RUN_ID" in os.environ:
+    if launched()[1] > 1:
         raise UsageError("standard input cannot be divided among processes", hint="Give the jobs in a file.")
     run = Run(options, Crew(), Survey(), began=time.monotonic(), planned=None, missing=None)
 

@@ -1,7 +1,8 @@
 """--dry-run: what would be made, how many, and how long it would take."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mpvideo.batch.plan import Planned, Unusable
@@ -60,36 +61,56 @@ class Rehearsal:
         write_result(f"{printable(name, 10_000)}: {', '.join(filter(None, (state, more.get('error'), settings)))}\n")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Expected:
+    """What is to be made with one checkpoint, and how fast that goes.
+
+    Attributes:
+        pace: as it was measured.
+        videos, evaluations: how many videos are to be made, and evaluations of the network for them.
+        at_once: how many videos are sampled at once.
+    """
+
+    pace: "Pace"
+    videos: int
+    evaluations: int
+    at_once: int
+
+
 def tell_expected(
-    paces: Mapping["Pace", tuple[int, int]], placement: "Placement | None", *, batch_size: int, as_json: bool
+    expected: Sequence[Expected], placement: "Placement | None", *, processes: int, as_json: bool, quiet: bool
 ) -> None:
     """Says how long a batch would take.
 
     Args:
-        paces: the pace of each checkpoint, with how many videos and evaluations of the network it is to make.
+        expected: of each checkpoint.
         placement: where it was measured; None if there is nothing to make.
-        batch_size: in batches of how many.
+        processes: how many would divide the work.
         as_json: one object.
+        quiet: nothing else.
     """
-    videos = sum(count for count, _ in paces.values())
-    evaluations = sum(number for _, number in paces.values())
-    loading = sum(pace.loading for pace in paces)
-    sampling = sum(pace.evaluation * number for pace, (_, number) in paces.items())
-    writing = sum(pace.writing * count for pace, (count, _) in paces.items())
+    videos = sum(each.videos for each in expected)
+    evaluations = sum(each.evaluations for each in expected)
+    loading = sum(each.pace.loading for each in expected)
+    sampling = sum(each.pace.evaluation * each.evaluations for each in expected)
+    writing = sum(each.pace.writing * each.videos for each in expected)
     # A GPU samples while the processor writes; a processor does both, one after the other at worst.
     on_cpu = placement is not None and placement.device_name == "cpu"
-    seconds = loading + (sampling + writing if on_cpu else max(sampling, writing))
+    seconds = loading + (sampling + writing if on_cpu else max(sampling, writing)) / processes
     if as_json:
         about = {"videos": videos, "evaluations": evaluations, "seconds": round(seconds, 3)}
         write_result(json.dumps({**about, "loading": loading, "sampling": sampling, "writing": writing}) + "\n")
         return
     said = f"{counted(videos, 'video')} to make, {counted(evaluations, 'evaluation')} of the network"
     if placement is None:
-        tell(said)
+        tell(said, quiet=quiet)
         return
+    batches = f"in batches of {max(each.at_once for each in expected)}"
+    divided = f", divided by {processes} processes" if processes > 1 else ""
     tell(
-        f"{said}\nexpected: {span(seconds)} on {placement.words}, measured just now in batches of {batch_size}: "
-        f"{span(loading)} loading, {span(sampling)} sampling, {span(writing)} writing beside it"
+        f"{said}\nexpected: {span(seconds)} on {placement.words}, measured just now {batches}: "
+        f"{span(loading)} loading, {span(sampling)} sampling, {span(writing)} writing beside it{divided}",
+        quiet=quiet,
     )
 
 

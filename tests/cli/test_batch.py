@@ -1,5 +1,6 @@
 """`mpvideo batch`, and what `sample` has in common with it: resuming, journals, signals, failures."""
 
+import dataclasses
 import json
 import os
 import resource
@@ -281,6 +282,31 @@ def test_a_dry_run_makes_nothing(program: Program, ckpt: Path) -> None:
     assert not Path("jobs.jsonl.journal").exists()
 
 
+def test_a_dry_run_measures_what_would_be_made(program: Program, ckpt: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many at once as there are, to standard output as well; what it warns of is told, unless it is to be quiet."""
+    from mpvideo.batch import estimate
+    from mpvideo.device import choose_placement
+
+    sizes, generate = [], estimate.generate
+
+    def note(model: Any, jobs: list[Job], **options: Any) -> Any:
+        sizes.append((len(jobs), options["batch_size"]))
+        return generate(model, jobs, **options)
+
+    def warning(*arguments: Any, **options: Any) -> Any:
+        return dataclasses.replace(choose_placement(*arguments, **options), warnings=("no GPU",))
+
+    monkeypatch.setattr(estimate, "generate", note)
+    monkeypatch.setattr("mpvideo.device.choose_placement", warning)
+    options = ("sample", "--ckpt", ckpt, "--steps", 2, "--dtype", "float32", "--dry-run")
+    done = program(*options, "--out", "-", "--format", "mp4")
+    assert (done.code, sizes) == (0, [(1, 1)]), done.stderr
+    assert "warning: no GPU\n" in done.stderr and "measured just now in batches of 1: " in done.stderr
+    quiet = program(*options, "--seed", "0-2", "--out", "{seed}", "--format", "png", "--quiet")
+    assert (quiet.code, quiet.stderr, sizes[1:]) == (0, "", [(3, 3)])
+    assert len(quiet.stdout.splitlines()) == 3 and list(Path().iterdir()) == []
+
+
 def test_shards_make_the_same_files_as_one_process(program: Program, ckpt: Path) -> None:
     jobs({"ckpt": str(ckpt), "seed": "0-6", "class": 1, "steps": 2, "out": "{seed}.gif"})
     assert program("batch", "jobs.jsonl", "--exact").code == 0
@@ -441,27 +467,24 @@ def test_a_full_disk(ckpt: Path, tmp_path: Path) -> None:
     assert files(tmp_path) == ["0.gif", "2.gif", "large.gif"]
 
 
-def test_a_journal_that_cannot_be_written(ckpt: Path, tmp_path: Path) -> None:
+def test_a_journal_that_cannot_be_written(program: Program, ckpt: Path) -> None:
     """No file may grow beyond 6 kB, which the journal does: the videos are made and told of all the same."""
-    common = {"ckpt": str(ckpt), "steps": 1, "scale": 1, "class": 1}
-    (tmp_path / "jobs.jsonl").write_text(json.dumps({**common, "seed": "0-3", "out": "{seed}.gif"}))
-    (tmp_path / "j").write_text("x" * 5_750 + "\n")
+    jobs({"ckpt": str(ckpt), "steps": 1, "scale": 1, "class": 1, "seed": "0-3", "out": "{seed}.gif"})
+    Path("j").write_text("x" * 5_750 + "\n")
     run = ("batch", "jobs.jsonl", "--journal", "j", "--dtype", "float32")
-    process = start(
-        *run, cwd=tmp_path,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (6_000, 6_000)),
-    )  # fmt: skip
-    stdout, stderr = process.communicate(timeout=60)
-    assert process.returncode == 5, stderr
-    assert stdout.split() == ["0.gif", "1.gif", "2.gif", "3.gif"]
-    assert stderr.count("warning: the journal lacks lines: j could not be written: file too large") == 1
-    assert ": 4 made; the journal lacks lines\nerror: the journal lacks lines: j could not be written" in stderr
-    status = start(*run, "--status", cwd=tmp_path)
-    assert status.communicate(timeout=60)[0].startswith("4 videos: 1 made, 3 left\n")
-    again = start(*run, cwd=tmp_path)
-    assert again.communicate(timeout=60)[0].count(".gif") == 4 and again.returncode == 0
-    status = start(*run, "--status", cwd=tmp_path)
-    assert status.communicate(timeout=60)[0].startswith("4 videos: 4 there already\n")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (6_000, limits[1]))
+    try:
+        done = program(*run)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (done.code, done.stdout.split()) == (5, ["0.gif", "1.gif", "2.gif", "3.gif"]), done.stderr
+    assert done.stderr.count("warning: the journal lacks lines: j could not be written: file too large") == 1
+    assert ": 4 made; the journal lacks lines\nerror: the journal lacks lines: j could not be written" in done.stderr
+    assert program(*run, "--status").stdout.startswith("4 videos: 1 made, 3 left\n")
+    again = program(*run)
+    assert (again.code, again.stdout.count(".gif")) == (0, 4)
+    assert program(*run, "--status").stdout.startswith("4 videos: 4 there already\n")
 
 
 def test_the_status_of_runs_that_failed_and_of_shards_that_have_not_begun(

@@ -143,6 +143,6 @@ def test_there_is_none_while_a_video_is_missing(program: Program, ckpt: Path, mo
 def test_one_of_folders_of_frames_that_are_there(program: Program, ckpt: Path) -> None:
     options = ("sample", "--ckpt", ckpt, "--steps", 1, "--class", 1, "--dtype", "float32", "--quiet")
     options += ("--format", "png", "--seed", "0-1", "--out", "{seed}", "--grid")
-    assert program(*options, "g").code == 0
-    assert program(*options, "again").stdout.split() == ["0", "1", "again"]
-    assert (read_frames(Path("again"))[0] == read_frames(Path("g"))[0]).all()
+    assert program(*options, "g.mkv").code == 0
+    assert program(*options, "again.mkv").stdout.split() == ["0", "1", "again.mkv"]
+    assert (read_frames(Path("again.mkv"))[0] == read_frames(Path("g.mkv"))[0]).all()
