@@ -6,6 +6,8 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,8 +17,13 @@ from tests.cli.conftest import Program
 ROOT = Path(__file__).parents[2]
 
 
-def torchrun(*arguments: object, cwd: Path, program: tuple[str, ...] = ("-m", "mpvideo")) -> tuple[int, str, str]:
-    """Runs it in two processes; returns exit code, standard output and standard error."""
+def torchrun(
+    *arguments: object,
+    cwd: Path,
+    program: tuple[str, ...] = ("-m", "mpvideo"),
+    stop: Callable[[], bool] | None = None,
+) -> tuple[int, str, str]:
+    """Runs it in two processes, and stops them when `stop` says so; returns exit code and both outputs."""
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     process = subprocess.Popen(
         [sys.executable, *launch, *program, *map(str, arguments)],
@@ -25,6 +32,11 @@ def torchrun(*arguments: object, cwd: Path, program: tuple[str, ...] = ("-m", "m
         start_new_session=True,  # so that none of them outlives a failure
     )  # fmt: skip
     try:
+        while stop is not None and process.poll() is None:
+            if stop():
+                process.send_signal(signal.SIGTERM)
+                break
+            time.sleep(0.01)
         stdout, stderr = process.communicate(timeout=110)
     finally:
         with contextlib.suppress(ProcessLookupError):
@@ -105,3 +117,29 @@ def test_what_cannot_be_divided(ckpt: Path, tmp_path: Path) -> None:
     code, _, stderr = torchrun("sample", "--ckpt", ckpt, "--out", "a.gif", "--grid", "g.gif", cwd=tmp_path)
     assert code != 0
     assert "error: --grid and --sheet show all videos, and cannot be divided among processes\n" in stderr
+
+
+def test_a_signal_stops_all_shards_of_a_shard(ckpt: Path, tmp_path: Path) -> None:
+    options = ("sample", "--ckpt", ckpt, "--class", 1, "--seed", "0-399", "--steps", 40, "--batch-size", 1)
+    options += ("--dtype", "float32", "--shard", "2/2", "--journal", "j", "--out", "{seed}.gif")
+    code, stdout, stderr = torchrun(*options, cwd=tmp_path, stop=lambda: len(files(tmp_path)) > 3)
+    made = files(tmp_path)
+    assert code != 0 and all(int(name[:-4]) % 2 for name in made), stderr
+    assert sorted(stdout.split()) == sorted(made), "each is told of, and whole"
+    assert all(data[-1:] == b";" for data in made.values())
+    assert stderr.count("stopping after this step; once more ends at once\n") == 1
+    assert stderr.count(f": {len(made)} made, {200 - len(made)} videos left; the same command makes ") == 1
+    assert not list(tmp_path.glob(".*"))
+    for number in (2, 4):
+        begun, *middle, stopped = map(json.loads, (tmp_path / f"j.{number}-of-4").read_text().splitlines())
+        assert (begun["share"], begun["planned"], stopped["state"]) == (f"{number}/4", 100, "stopped")
+        assert stopped["left"] == 100 - len(middle), "of its own"
+
+
+def test_a_dry_run_is_told_of_once(ckpt: Path, tmp_path: Path) -> None:
+    options = ("sample", "--ckpt", ckpt, "--seed", "0-2", "--steps", 1, "--dtype", "float32", "--out", "{seed}.gif")
+    code, stdout, stderr = torchrun(*options, "--dry-run", cwd=tmp_path)
+    assert code == 0, stderr
+    assert [line.partition(":")[0] for line in stdout.splitlines()] == ["0.gif", "1.gif", "2.gif"]
+    assert stderr.count("3 videos to make, ") == 1 and "in batches of 2: " in stderr
+    assert stderr.count(", divided by 2 processes\n") == 1
