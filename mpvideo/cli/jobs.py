@@ -167,8 +167,8 @@ class JobFile:
                     yield planned
                     index += 1
             while before is not None and index < first + before:
-                error = UsageError(f"{entry.where} asks for other videos than before: it, or a checkpoint, has changed")
-                yield Unusable(index=index, where=entry.where, error=error)
+                words = f"{entry.where} asks for other videos than before: it, or a checkpoint, has changed"
+                yield Unusable(index=index, where=f"number {index}", error=entry.error or UsageError(words))
                 index += 1
             counts.append(index - first)
         self._seen = self._seen or (counts, hashes)
