@@ -9,6 +9,7 @@ from pathlib import Path
 from mpvideo.batch.request import Request
 from mpvideo.blend import Blend
 from mpvideo.errors import UsageError
+from mpvideo.formats import STANDARD_OUTPUT
 from mpvideo.text import printable
 
 FIELDS = ("class", "class_name", "seed", "index", "guidance", "steps", "sampler", "ckpt")
@@ -50,25 +51,29 @@ class Names:
                 hint="Write {{ and }} for braces in a name.",
             ) from None
         used = {name for name, _ in fields}
-        folders = string.Formatter().parse(str(template.parent))
-        self.makes_folders = any(name is not None for _, name, _, _ in folders)
         for name, form in fields:
             if name not in FIELDS:
                 known = ", ".join(f"{{{field}}}" for field in FIELDS)
                 raise UsageError(f"--out may have the fields {known}, got {{{printable(name)}}}")
+            if form.endswith("c"):
+                raise self._misfit("c makes characters of numbers, which need not fit a name; d, 06d and x make digits")
+            if {os.sep, os.altsep} & {*form}:
+                raise self._misfit("a format has no folders")
             if "{" in form:
                 raise self._misfit("a format has no fields of its own")
             if re.search(r"\d{4}", form):  # such a name would be too long for any system, and perhaps for the memory
                 raise self._misfit("a width has at most 3 digits")
             if lacking and name in lacking:
                 raise UsageError(f"--out cannot contain {{{name}}}: {lacking[name]}")
+        folders = string.Formatter().parse(str(template.parent))
+        self.makes_folders = any(name is not None for _, name, _, _ in folders)
         for name in several:
             fitting = _FIELDS_OF.get(name, (name,))
             if not used & {*fitting, "index"}:
                 raise UsageError(
                     f"--out must contain {{{fitting[0]}}} or {{index}} for several --{name}, or the videos would "
                     f"replace each other; got {printable(template)!r}",
-                    hint=f"For example {printable(template.stem)}-{{{fitting[0]}}}{printable(template.suffix)}.",
+                    hint=f"For example {_example(template, fitting[0])}.",
                 )
 
     def path(self, **values: object) -> Path:
@@ -90,6 +95,12 @@ class Names:
 
     def _misfit(self, why: str) -> UsageError:
         return UsageError(f"--out has a format that does not fit, got {printable(self.template)!r}: {printable(why)}")
+
+
+def _example(template: Path, field: str) -> str:
+    if template == STANDARD_OUTPUT:  # it takes one video
+        return f"{{{field}}}.mp4"
+    return f"{printable(template.stem)}-{{{field}}}{printable(template.suffix)}"
 
 
 def safe(text: str) -> str:

@@ -82,6 +82,8 @@ def batch(
     elif dry_run:
         raise UsageError("--dry-run must have a file of jobs, got standard input")
     else:
+        if sys.stdin is None:
+            raise UsageError("standard input, which is to have the jobs, is closed")
         make_stream(requests_from(sys.stdin.fileno(), reader), options)
 
 

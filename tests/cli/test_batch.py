@@ -354,6 +354,12 @@ def test_jobs_come_in_through_a_pipe(ckpt: Path, tmp_path: Path) -> None:
     assert [line["state"] for line in journal(tmp_path / "j")] == ["begin", *["made"] * 3, "failed", "failed", "end"]
 
 
+def test_a_standard_input_that_is_closed(tmp_path: Path) -> None:
+    process = start("batch", "-", cwd=tmp_path, preexec_fn=lambda: os.close(0))
+    _, stderr = process.communicate(timeout=60)
+    assert (process.returncode, stderr) == (2, "error: standard input, which is to have the jobs, is closed\n")
+
+
 def test_a_pipe_that_is_silent_can_be_interrupted(tmp_path: Path) -> None:
     process = start("batch", "-", cwd=tmp_path, stdin=subprocess.PIPE)
     time.sleep(4)
