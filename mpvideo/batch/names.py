@@ -145,13 +145,13 @@ def check_distinct(requests: Iterable[Request]) -> None:
 def same_file(requests: Iterable[Request], second: Request) -> UsageError:
     """The error for a request whose file belongs to an earlier one."""
     file = os.path.realpath(second.path)
-    first = next(request for request in requests if os.path.realpath(request.path) == file)
+    first = next((_words(request) for request in requests if os.path.realpath(request.path) == file), "an earlier one")
     return UsageError(
-        f"--out must give every video a file of its own; {_words(first)} and {_words(second)} both give "
+        f"--out must give every video a file of its own; {first} and {_words(second)} both give "
         f"{printable(second.path)!r}",
         hint="{index} by itself is different for each.",
     )
 
 
 def _words(request: Request) -> str:
-    return f"number {request.index} (seed {request.seed})"
+    return f"{request.where or f'number {request.index}'} (seed {request.seed})"

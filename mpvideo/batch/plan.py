@@ -61,7 +61,7 @@ class Checker:
         self._kept = {} if journal is None else {_key(journal): "--journal"}
         self._inputs: tuple[tuple[str, Path], ...] = ()
         self.taken = Taken()
-        self._folders: dict[int, MPVideoError | None] = {}
+        self._good_folders: set[int] = set()
 
     def fate(self, request: Request) -> Fate:
         """Whether a request is to be made or its file is there; its name is not looked at.
@@ -105,16 +105,16 @@ class Checker:
             )
 
     def _check_place(self, request: Request) -> None:
-        """Makes sure that the file can be written: of those that are not there, once for each folder."""
+        """Makes sure that the file can be written: of those that are not there, once for each good folder."""
         if os.path.lexists(request.path):
             if (error := _place_error(request)) is not None:
                 raise error
             return
         key = hash((request.path.parent, request.path.suffix, request.encoding.format, request.makes_folders))
-        if key not in self._folders:
-            self._folders[key] = _place_error(request)
-        if (error := self._folders[key]) is not None:
-            raise error
+        if key not in self._good_folders:
+            if (error := _place_error(request)) is not None:
+                raise error
+            self._good_folders.add(key)
 
 
 def _key(path: Path) -> int:

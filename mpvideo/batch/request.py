@@ -31,6 +31,7 @@ class Request(Job):
         makes_folders: whether the folders of the file are made if they are missing.
         check_model: called with the model; raises an MPVideoError if it is not the one that was meant.
         inputs: files that it is made from, each behind the option that gives it: no video replaces them.
+        where: where its job is written, for messages; None if that is a command line.
     """
 
     index: int
@@ -44,4 +45,5 @@ class Request(Job):
     metadata: bool = True
     makes_folders: bool = False
     inputs: tuple[tuple[str, Path], ...] = ()
+    where: str | None = None
     check_model: "Callable[[Model], None] | None" = field(default=None, compare=False, repr=False)

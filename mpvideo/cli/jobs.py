@@ -11,7 +11,7 @@ from mpvideo.batch.plan import Planned, Unusable
 from mpvideo.cli.like import Original
 from mpvideo.cli.options import OUTPUT_PANEL
 from mpvideo.cli.overviews import OVERVIEW_PANEL
-from mpvideo.cli.refusals import check_paths, misfit
+from mpvideo.cli.refusals import check_paths, is_path, misfit
 from mpvideo.cli.requests import open_sources, requests_of
 from mpvideo.cli.sampling import COMPUTE_PANEL
 from mpvideo.cli.writing import RUN_PANEL
@@ -51,7 +51,8 @@ class JobReader:
         try:
             if entry.error is not None:
                 raise entry.error
-            for request in requests_of(self._options(entry.values), first=first, opened=self._opened):
+            options = self._options(entry.values)
+            for request in requests_of(options, first=first, where=entry.where, opened=self._opened):
                 index = request.index + 1
                 yield request
         except MPVideoError as error:
@@ -111,6 +112,8 @@ class JobReader:
             return found
         if parameter.multiple:
             return _settings(name, value)
+        if isinstance(value, list) and is_path(self._context.command, parameter):
+            raise UsageError(f"{name} must be one path, got a list of {len(value)}")
         text = ",".join(_word(name, item) for item in value) if isinstance(value, list) else _word(name, value)
         check_paths(self._context.command, {parameter.name: text})
         try:

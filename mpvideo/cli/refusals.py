@@ -59,20 +59,24 @@ def misfit(command: Any, parameter: Any, value: Any) -> UsageError:
 
 
 def check_paths(command: Any, given: Mapping[str, Any]) -> None:
-    """Makes sure that no path is empty: it would mean the current folder.
+    """Makes sure that no path is empty, which would mean the current folder, or has NUL characters.
 
     Raises:
         UsageError: one is.
     """
     for parameter in command.params:
         value = given.get(parameter.name)
-        if "" in (value if isinstance(value, tuple) else (value,)) and _is_path(command, parameter):
+        values = value if isinstance(value, tuple) else (value,)
+        if "" in values and is_path(command, parameter):
             raise UsageError(
                 f"{_name(parameter)} must be a path, got ''", hint="Is a variable in the command line empty?"
             )
+        if any("\0" in str(each) for each in values) and is_path(command, parameter):
+            raise UsageError(f"{_name(parameter)} must be a path, which has no NUL characters, got {printable(value)}")
 
 
-def _is_path(command: Any, parameter: Any) -> bool:
+def is_path(command: Any, parameter: Any) -> bool:
+    """Whether a parameter of a command is a path."""
     return Path in (kind := _kind(command, parameter), *get_args(kind)) or parameter.metavar in _OF_FILES
 
 

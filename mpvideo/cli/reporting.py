@@ -18,7 +18,7 @@ from mpvideo.cli.overviews import Shown
 from mpvideo.cli.progress import Ticker, smaller_batch_warning
 from mpvideo.cli.streams import tell, write_result
 from mpvideo.config import DeviceName
-from mpvideo.errors import ExitCode, MPVideoError, OutputError
+from mpvideo.errors import ExitCode, MPVideoError, OutputError, UsageError
 from mpvideo.formats import STANDARD_OUTPUT
 from mpvideo.text import counted, printable
 
@@ -119,7 +119,9 @@ class Reporter:
 
     def failed(self, request: Request, error: MPVideoError) -> None:
         """Says what could not be made, and why."""
-        self._failed(request.path, error, path=str(request.path))
+        # What is asked for wrongly is to be put right where it is written.
+        wrong = request.where if isinstance(error, UsageError) else None
+        self._failed(wrong or request.path, error, path=str(request.path))
 
     def refused(self, planned: Planned, error: MPVideoError) -> None:
         """Says what cannot be made, and why."""

@@ -54,7 +54,7 @@ class Requests:
         seeds: their seeds.
         clamp, frames, encoding, exact, metadata: see `Request`.
         names: of the files.
-        check_model, inputs: see `Request`.
+        check_model, inputs, where: see `Request`.
         first: index of the first.
     """
 
@@ -71,6 +71,7 @@ class Requests:
     check_model: "Callable[[Model], None] | None" = None
     inputs: tuple[tuple[str, Path], ...] = ()
     first: int = 0
+    where: str | None = None
 
     def __len__(self) -> int:
         return len(self.samplings) * (1 if self.classes is None else len(self.classes)) * len(self.seeds)
@@ -125,15 +126,19 @@ class Requests:
             makes_folders=self.names.makes_folders,
             check_model=self.check_model,
             inputs=self.inputs,
+            where=self.where,
         )
 
 
-def requests_of(options: Mapping[str, Any], *, first: int = 0, opened: "Opener | None" = None) -> Requests:
+def requests_of(
+    options: Mapping[str, Any], *, first: int = 0, where: str | None = None, opened: "Opener | None" = None
+) -> Requests:
     """The requests that options of `sample` make.
 
     Args:
         options: values by the names of the command's parameters; --like is an `Original`.
         first: index of the first request.
+        where: see `Request`.
         opened: opens what they ask for; a cache around `open_sources` where many ask for the same.
 
     Raises:
@@ -167,6 +172,7 @@ def requests_of(options: Mapping[str, Any], *, first: int = 0, opened: "Opener |
         check_model=None if original is None else partial(original.check_model, options["dtype"]),
         inputs=_inputs(sources, original),
         first=first,
+        where=where,
     )
     if len(requests) > MAX_REQUESTS:
         raise UsageError(

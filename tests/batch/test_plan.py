@@ -251,7 +251,11 @@ def test_checkpoint_after_checkpoint(sources: Sources, tmp_path: Path) -> None:
 def test_a_folder_that_is_missing_or_to_be_made(sources: Sources, tmp_path: Path) -> None:
     wanted = requests(sources, tmp_path / "no", 2)
     errors = outcome(wanted, checker())[2]
-    assert errors[0].exit_code == ExitCode.OUTPUT and "must exist" in errors[0].message
+    for seed in range(2):
+        assert errors[seed].exit_code == ExitCode.OUTPUT
+        assert errors[seed].message.startswith(f"the folder of {seed}.gif must exist"), (
+            "each is told of by its own name"
+        )
     assert outcome([dataclasses.replace(request, makes_folders=True) for request in wanted], checker())[0] == [0, 1]
     assert not (tmp_path / "no").exists(), "looking makes nothing"
     (tmp_path / "0.gif").mkdir()  # above the folder that is to be made

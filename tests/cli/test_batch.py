@@ -156,6 +156,9 @@ def test_one_bad_job_among_good_ones(program: Program, ckpt: Path, monkeypatch: 
         {**common, "seed": 8, "device": "cpu", "out": "8.gif"},
         {**common, "seed": 9},
         {**common, "seed": 10, "out": "10.gif"},
+        {**common, "out": "11.txt"},
+        {**common, "out": ["a.gif", "b.gif"]},
+        {**common, "out": "a\0.gif"},
         {**common, "seed": 666, "out": "666.gif"},
         {**common, "seed": 12, "out": "12.gif"},
     )
@@ -180,16 +183,19 @@ def test_one_bad_job_among_good_ones(program: Program, ckpt: Path, monkeypatch: 
         "jobs.jsonl, line 8: --ckpt missing.safetensors does not exist",
         "jobs.jsonl, line 9: device is for the whole batch",
         "jobs.jsonl, line 10: a job must have out, the name of its file",
+        "error: jobs.jsonl, line 12: a video's name must end in .mp4, .webm, .gif",
+        "error: jobs.jsonl, line 13: out must be one path, got a list of 2\n",
+        "error: jobs.jsonl, line 14: --out must be a path, which has no NUL characters, got a\\x00.gif\n",
         "666.gif: not enough memory for one video",
-        "10 videos of 13 could not be made",
+        "13 videos of 16 could not be made",
     ):
         assert words in done.stderr, words
     assert "Traceback" not in done.stderr
     told = journal()
-    assert [line["state"] for line in told].count("failed") == 10
+    assert [line["state"] for line in told].count("failed") == 13
     assert {line["code"] for line in told if line["state"] == "failed"} == {2, 3, 4, 5}
     status = program("batch", "jobs.jsonl", "--status").stdout
-    assert status.startswith("13 videos: 3 made, 10 failed\n")
+    assert status.startswith("16 videos: 3 made, 13 failed\n")
     assert "failed: 666.gif: not enough memory for one video\n" in status
     (line,) = program("batch", "jobs.jsonl", "--status", "--json").stdout.splitlines()
     assert (json.loads(line)["made"], json.loads(line)["left"], json.loads(line)["ended"]) == (3, 0, "end")
@@ -240,7 +246,7 @@ def test_two_jobs_of_one_name_are_refused_before_any_work(program: Program, ckpt
     jobs({**job, "seed": "0-2", "out": "{seed}.gif"}, {**job, "seed": 9, "out": "./1.gif"})
     refused = program("batch", "jobs.jsonl")
     assert (refused.code, files()) == (2, [])
-    assert "number 1 (seed 1) and number 3 (seed 9) both give '1.gif'" in refused.stderr
+    assert "jobs.jsonl, line 1 (seed 1) and jobs.jsonl, line 2 (seed 9) both give '1.gif'" in refused.stderr
 
 
 @pytest.mark.parametrize(
