@@ -26,11 +26,18 @@ from types import TracebackType
 from typing import Any, Self
 
 from mpvideo.batch.share import Share
-from mpvideo.errors import MPVideoError, OutputError, naming
+from mpvideo.errors import MPVideoError, OutputError, UsageError, naming
 from mpvideo.files import reason, sync, write_all, write_error
+from mpvideo.formats import STANDARD_OUTPUT
 from mpvideo.text import printable
 
 _LONGEST = 1 << 20  # characters of a line
+
+_START = b'{"time": "'
+"""What every line starts with."""
+
+_MOST = 10**12
+"""The greatest number in a line that is believed; of seconds, too."""
 
 _ENDS = ("end", "stopped")
 """States after which nothing comes."""
@@ -45,6 +52,7 @@ class Journal:
     Leaving it with an exception says that the run was stopped, unless its end was written before.
 
     Raises:
+        UsageError: on entering: the file is there, and is no journal.
         OutputError: on entering and on writing: the system refused.
     """
 
@@ -56,6 +64,7 @@ class Journal:
     def __enter__(self) -> Self:
         if self._path is not None:
             try:
+                _check_is_journal(self._path)
                 self._file = self._path.open("ab+", buffering=0)
                 if size := self._file.seek(0, os.SEEK_END):
                     self._file.seek(size - 1)
@@ -99,6 +108,27 @@ class Journal:
         self._running = state not in _ENDS
 
 
+def _check_is_journal(path: Path) -> None:
+    """Makes sure that a file that is there may be appended to."""
+    if path == STANDARD_OUTPUT:
+        raise UsageError("--journal must be a file, got -", hint="For example --journal made.jsonl.")
+    if path.exists():
+        _check_is_regular(path, "--journal ")
+        with path.open("rb") as file:
+            start = file.read(64).lstrip(b"\n")[: len(_START)]
+        if not _START.startswith(start):
+            raise UsageError(
+                f"--journal {printable(path)} is there, and is no journal: nothing is appended to it",
+                hint="Choose another name.",
+            )
+
+
+def _check_is_regular(path: Path, option: str = "") -> None:
+    if path.exists() and not path.is_file():
+        kind = "a folder" if path.is_dir() else "a pipe, socket or device"
+        raise UsageError(f"{option}{printable(path)} must be a regular file, but is {kind}")
+
+
 def _words(error: Exception) -> str:
     return printable(str(error) or type(error).__name__, 300)
 
@@ -134,20 +164,24 @@ class Run:
     @property
     def left(self) -> int | None:
         """How many are neither there nor failed; None where it is not known how many there are."""
-        return None if self.planned is None else self.planned - self.found - self.made - len(self.failed)
+        if self.planned is None:
+            return None
+        return max(0, self.planned - self.found - self.made - len(self.failed))
 
 
 def read_journal(path: Path) -> Run:
-    """The last run that a journal tells of.
+    """The last run that a journal tells of; what is out of any range in it, as in a forged one, is passed over.
 
     Raises:
+        UsageError: it is no regular file.
         MPVideoError: the file cannot be read, or tells of no run.
     """
     run: Run | None = None
     try:
+        _check_is_regular(path)
         for line in _lines(path):
             if line.get("state") == "begin":
-                run = Run(path, share=str(line.get("share", "1/1")), began=str(line.get("time", "")))
+                run = Run(path, share=_text(line.get("share", "1/1")), began=_text(line.get("time")))
             if run is not None:
                 _note(run, line)
     except OSError as error:
@@ -158,21 +192,25 @@ def read_journal(path: Path) -> Run:
 
 
 def _note(run: Run, line: dict[str, Any]) -> None:
-    state, where = line.get("state"), str(line.get("path", line.get("where")))
-    run.latest = str(line.get("time", ""))
+    state = line.get("state")
+    run.latest = _text(line.get("time"))
     if state == "begin":
         planned, found = line.get("planned"), line.get("found")
-        run.planned = planned if isinstance(planned, int) else None
-        run.found = found if isinstance(found, int) else 0
+        run.planned = planned if isinstance(planned, int) and 0 <= planned < _MOST else None
+        run.found = found if isinstance(found, int) and 0 <= found < _MOST else 0
     elif state == "made":
         run.made += 1
         seconds = line.get("seconds")
-        run.seconds += seconds if isinstance(seconds, int | float) else 0.0
+        run.seconds += seconds if isinstance(seconds, int | float) and 0 <= seconds < _MOST else 0.0
     elif state == "failed":
-        run.failed[where] = str(line.get("error"))
+        run.failed[_text(line.get("path", line.get("where")))] = _text(line.get("error"))
     elif state in _ENDS:
         run.ended = str(state)
-        run.error = str(line["error"]) if "error" in line else None
+        run.error = _text(line["error"]) if "error" in line else None
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:

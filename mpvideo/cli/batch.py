@@ -130,8 +130,8 @@ def _status_lines(run: Run) -> list[str]:
     said = ", ".join(f"{count:,} {words}" for count, words in counts if count) or "nothing to do"
     ended = {"end": "ended", "stopped": "was stopped", None: "is running or was killed"}[run.ended]
     why = f": {printable(run.error, 300)}" if run.error else ""
-    share = "" if run.share == "1/1" else f"shard {run.share}: "
+    share = "" if run.share == "1/1" else f"shard {printable(run.share)}: "
     pace = f", {run.seconds / run.made:.2f} s a video" if run.made else ""
     planned = "" if run.planned is None else f"{run.planned:,} videos: "
-    lines = [f"{share}{planned}{said}", f"began {run.began}, {ended} {run.latest}{pace}{why}"]
+    lines = [f"{share}{planned}{said}", f"began {printable(run.began)}, {ended} {printable(run.latest)}{pace}{why}"]
     return lines + [f"failed: {printable(where)}: {printable(error, 300)}" for where, error in run.failed.items()]

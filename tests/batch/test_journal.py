@@ -10,7 +10,7 @@ import pytest
 
 from mpvideo.batch.journal import Journal, journal_of, journals_of, read_journal
 from mpvideo.batch.share import Share
-from mpvideo.errors import DeviceError, ExitCode, MPVideoError, OutputError
+from mpvideo.errors import DeviceError, ExitCode, MPVideoError, OutputError, UsageError
 
 
 def write(path: Path, *lines: tuple[str, dict[str, object]]) -> None:
@@ -108,6 +108,46 @@ def test_what_cannot_be(tmp_path: Path) -> None:
     with pytest.raises(MPVideoError, match="could not be written") as caught, Journal(tmp_path / "no" / "j"):
         pass
     assert caught.value.exit_code == ExitCode.OUTPUT
+
+
+@pytest.mark.timeout(10)
+def test_what_is_no_journal_is_not_appended_to(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "jobs.jsonl").write_text('{"seed": 3}\n')
+    (tmp_path / "video.mp4").write_bytes(bytes(100))
+    for path, words in (
+        (Path("-"), "--journal must be a file, got -"),
+        (Path("/dev/null"), "--journal /dev/null must be a regular file, but is a pipe, socket or device"),
+        (tmp_path / "pipe", "must be a regular file, but is a pipe, socket or device"),
+        (tmp_path / "folder", "must be a regular file, but is a folder"),
+        (tmp_path / "jobs.jsonl", "is no journal: nothing is appended to it"),
+        (tmp_path / "video.mp4", "is no journal: nothing is appended to it"),
+    ):
+        before = path.read_bytes() if path.is_file() else b""
+        with pytest.raises(UsageError, match=words), Journal(path):
+            pass
+        assert (path.read_bytes() if path.is_file() else b"") == before
+    for start in ("", "\n", '{"ti', '\n{"time": "2026", "sta'):
+        (tmp_path / "j").write_text(start)
+        write(tmp_path / "j", ("begin", {"planned": 1}))
+        assert read_journal(tmp_path / "j").planned == 1
+
+
+@pytest.mark.timeout(10)
+def test_a_forged_journal_is_not_believed(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    forged: list[dict[str, object]] = [{"planned": -3, "found": 10**400}, {"planned": 2, "found": -1}, {"planned": "2"}]
+    for about in forged:
+        write(path, ("begin", {"share": ["\x1b[2J"], **about}))
+        for seconds in (10**400, -1, "x", float("inf"), float("nan"), 1):
+            write(path, ("made", {"path": "a", "seconds": seconds}))
+        write(path, ("failed", {"path": [], "error": {}}))
+        run = read_journal(path)
+        assert (run.share, run.found, run.made, run.seconds, run.failed) == ("", 0, 6, 1.0, {"": ""})
+        assert run.left == (0 if run.planned == 2 else None)
+    with pytest.raises(UsageError, match="must be a regular file"):
+        read_journal(Path("/dev/zero"))
 
 
 def test_shares_have_journals_of_their_own(tmp_path: Path) -> None:

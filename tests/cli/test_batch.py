@@ -259,6 +259,8 @@ def test_two_jobs_of_one_name_are_refused_before_any_work(program: Program, ckpt
         (["jobs.jsonl", "--batch-size", "0"], "--batch-size must be at least 1, got 0"),
         (["-", "--dry-run"], "--dry-run must have a file of jobs"),
         (["jobs.jsonl", "--status"], "there is no journal jobs.jsonl.journal"),
+        (["jobs.jsonl", "--journal", "jobs.jsonl"], "--journal jobs.jsonl is there, and is no journal"),
+        (["jobs.jsonl", "--status", "--journal", "/dev/zero"], "/dev/zero must be a regular file"),
         (["jobs.jsonl", "--journal", "no/journal"], "no/journal could not be written"),
     ],
 )
@@ -311,6 +313,12 @@ def test_a_dry_run_measures_what_would_be_made(program: Program, ckpt: Path, mon
     quiet = program(*options, "--seed", "0-2", "--out", "{seed}", "--format", "png", "--quiet")
     assert (quiet.code, quiet.stderr, sizes[1:]) == (0, "", [(3, 3)])
     assert len(quiet.stdout.splitlines()) == 3 and list(Path().iterdir()) == []
+
+
+def test_a_forged_journal_cannot_write_to_the_terminal(program: Program) -> None:
+    line = {"time": "\x1b[2J", "state": "begin", "share": "\x1b]0;x\x07/2", "planned": 1}
+    Path("jobs.jsonl.journal").write_text(json.dumps(line))
+    assert "\x1b" not in program("batch", "jobs.jsonl", "--status").stdout
 
 
 def test_shards_make_the_same_files_as_one_process(program: Program, ckpt: Path) -> None:
@@ -482,7 +490,7 @@ def test_a_full_disk(ckpt: Path, tmp_path: Path) -> None:
 def test_a_journal_that_cannot_be_written(program: Program, ckpt: Path) -> None:
     """No file may grow beyond 6 kB, which the journal does: the videos are made and told of all the same."""
     jobs({"ckpt": str(ckpt), "steps": 1, "scale": 1, "class": 1, "seed": "0-3", "out": "{seed}.gif"})
-    Path("j").write_text("x" * 5_750 + "\n")
+    Path("j").write_text('{"time": "' + "x" * 5_740 + "\n")
     run = ("batch", "jobs.jsonl", "--journal", "j", "--dtype", "float32")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (6_000, limits[1]))
