@@ -1,5 +1,6 @@
 """From a job as a file has it to the options of `sample`, read and checked as on the command line."""
 
+import json
 from array import array
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
@@ -131,9 +132,12 @@ def _word(name: str, value: Any) -> str:
 
 
 def _settings(name: str, value: Any) -> list[str]:
-    """--set: an object of keys with dots, a list of KEY=VALUE, or one of them."""
+    """--set: an object of keys with dots, whose values are of the types they have, a list of KEY=VALUE, or one."""
     if isinstance(value, Mapping):
-        return [f"{key}={_word(name, item)}" for key, item in value.items()]
+        try:
+            return [f"{key}={json.dumps(item)}" for key, item in value.items()]
+        except TypeError:  # TOML has dates
+            raise UsageError(f"{name} must have values as JSON has them, got {printable(value)}") from None
     return [_word(name, item) for item in (value if isinstance(value, list) else [value])]
 
 
