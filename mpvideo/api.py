@@ -1,5 +1,6 @@
 """The front door for Python: from a checkpoint and jobs to videos with their records, by the program's own road."""
 
+import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from mpvideo.config import DeviceName, DtypeName
 from mpvideo.device import choose_placement
 from mpvideo.generation import AnyJob, OnEvaluation, OnFailure, OnSmallerBatch, Video
 from mpvideo.generation import generate as generate_by
+from mpvideo.job import BATCH_SIZE
 from mpvideo.model import Model, load_model
 
 
@@ -18,7 +20,7 @@ def generate(
     guide: str | Path | Checkpoint | None = None,
     device: DeviceName = "auto",
     dtype: DtypeName = "auto",
-    batch_size: int = 4,
+    batch_size: int = BATCH_SIZE,
     on_evaluation: OnEvaluation | None = None,
     on_smaller_batch: OnSmallerBatch | None = None,
     on_failure: OnFailure[AnyJob] | None = None,
@@ -33,7 +35,8 @@ def generate(
             your own; a model that is loaded already, for another call; or None for the weights that come with mpvideo.
         jobs: what to make, any iterable; see `Job`, and `mpvideo.generation.generate` for None among them.
         guide: the checkpoint of a second network to guide it with; not with a loaded model, which has its own.
-        device, dtype: see `mpvideo.device.choose_placement`; of a loaded model they are settled.
+        device, dtype: see `mpvideo.device.choose_placement`, whose warnings are given as a UserWarning each; not with
+            a loaded model, whose are settled.
         batch_size: how many videos are sampled at once; fewer where memory does not suffice. With 1, a video does not
             depend in its last bits on those beside it.
         on_evaluation, on_smaller_batch, on_failure: are told how it goes, see `mpvideo.generation.generate`. In all,
@@ -44,21 +47,25 @@ def generate(
         `record()`, how it was made, with the command that makes it again; `job`, the very object.
 
     Raises:
-        ValueError: batch_size is out of range; guide is given with a loaded model.
+        ValueError: batch_size is out of range; guide, device or dtype is given with a loaded model.
         CheckpointError, DeviceError: the checkpoint cannot be read, or the device cannot be used.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    if not isinstance(checkpoint, Model):
-        model = load_model(
-            _opened(bundled_checkpoint() if checkpoint is None else checkpoint),
-            choose_placement(device, dtype),
-            guide=None if guide is None else _opened(guide),
-        )
-    elif guide is None:
+    if isinstance(checkpoint, Model):
+        for name, value, settled in (("guide", guide, None), ("device", device, "auto"), ("dtype", dtype, "auto")):
+            if value != settled:
+                raise ValueError(
+                    f"{name} must be {settled} for a model that is loaded already, got {value!r}: it was settled by "
+                    "load_model"
+                )
         model = checkpoint
     else:
-        raise ValueError("guide must be None for a model that is loaded already: give it to load_model")
+        opened = _opened(bundled_checkpoint() if checkpoint is None else checkpoint)
+        placement = choose_placement(device, dtype)
+        for warning in placement.warnings:
+            warnings.warn(warning, stacklevel=2)
+        model = load_model(opened, placement, guide=None if guide is None else _opened(guide))
     return generate_by(
         model,
         jobs,

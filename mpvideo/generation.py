@@ -34,7 +34,7 @@ from mpvideo.diffusion import (
 )
 from mpvideo.errors import MPVideoError, OutOfMemoryError
 from mpvideo.formats import Encoding
-from mpvideo.job import Job
+from mpvideo.job import BATCH_SIZE, Job
 from mpvideo.model import Model
 from mpvideo.nn import InferenceUnet3D
 from mpvideo.record import Record
@@ -146,7 +146,7 @@ def generate(
     model: Model,
     jobs: Iterable[AnyJob | None],
     *,
-    batch_size: int = 1,
+    batch_size: int = BATCH_SIZE,
     on_evaluation: OnEvaluation | None = None,
     on_smaller_batch: OnSmallerBatch | None = None,
     on_failure: OnFailure[AnyJob] | None = None,

@@ -9,6 +9,9 @@ from mpvideo.config import MAX_SEED, CheckpointConfig, SamplingConfig
 
 Number = TypeVar("Number")
 
+BATCH_SIZE = 4
+"""Videos that are sampled at once where nobody says how many."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Job:

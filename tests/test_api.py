@@ -1,5 +1,6 @@
 """The package from Python."""
 
+import dataclasses
 import itertools
 import subprocess
 import sys
@@ -59,10 +60,17 @@ def test_checkpoints_of_every_kind(ckpt: Path) -> None:
     opened = open_checkpoint(ckpt)
     model = load_model(opened, choose_placement("cpu", "float32"))
     jobs = [mpvideo.Job(seed=1, sampling=SAMPLING)]
-    first, *others = (
-        next(mpvideo.generate(source, jobs, dtype="float32")).frames for source in (ckpt, str(ckpt), opened, model)
-    )
-    assert all((first == other).all() for other in others)
+    first = next(mpvideo.generate(model, jobs)).frames
+    for source in (ckpt, str(ckpt), opened):
+        assert (next(mpvideo.generate(source, jobs, dtype="float32")).frames == first).all()
+
+
+def test_what_speaks_against_a_device_is_passed_on(ckpt: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    placement = dataclasses.replace(choose_placement("cpu", "float32"), warnings=("CUDA is not used: it is wrong",))
+    monkeypatch.setattr("mpvideo.api.choose_placement", lambda device, dtype: placement)
+    with pytest.warns(UserWarning, match="CUDA is not used: it is wrong") as told:
+        mpvideo.generate(ckpt, [])
+    assert told[0].filename == __file__
 
 
 def test_what_is_wrong_is_said_before_the_first_video(ckpt: Path) -> None:
@@ -73,6 +81,10 @@ def test_what_is_wrong_is_said_before_the_first_video(ckpt: Path) -> None:
     model = load_model(open_checkpoint(ckpt), choose_placement("cpu", "float32"))
     with pytest.raises(ValueError, match="guide must be None for a model that is loaded already"):
         mpvideo.generate(model, [], guide=ckpt)
+    with pytest.raises(ValueError, match="device must be auto for a model that is loaded already, got 'cuda'"):
+        mpvideo.generate(model, [], device="cuda")
+    with pytest.raises(ValueError, match="dtype must be auto for a model that is loaded already, got 'float32'"):
+        mpvideo.generate(model, [], dtype="float32")
     with pytest.raises(AttributeError, match="module 'mpvideo' has no attribute 'nonsense'"):
         _ = mpvideo.nonsense
 

@@ -202,7 +202,7 @@ def test_a_walk_of_seeds(model: Model) -> None:
 
 def test_videos_are_yielded_as_they_are_made(model: Model) -> None:
     seen: list[int] = []
-    videos = generate(model, asked([Job(seed=0), Job(seed=1)]), on_evaluation=seen.append)
+    videos = generate(model, asked([Job(seed=0), Job(seed=1)]), batch_size=1, on_evaluation=seen.append)
     next(videos)
     assert len(seen) == HEUN.num_evaluations
 
@@ -404,7 +404,7 @@ def test_jobs_share_a_batch_when_seed_class_and_guidance_differ(model: Model, mo
         for seed in range(4)
     ]
     raw = dataclasses.replace(model, codec=Untouched())
-    alone = np.stack([video.frames for video in generate(raw, guided)])
+    alone = np.stack([video.frames for video in generate(raw, guided, batch_size=1)])
     batches = counted_batches(monkeypatch)
     together = np.stack([video.frames for video in generate(raw, guided, batch_size=4)])
     assert batches == [[0, 1, 2, 3]]

@@ -15,6 +15,7 @@ from mpvideo.cli.sampling import VIDEO_PANEL, BatchSize, Compile, Device, Dtype,
 from mpvideo.cli.streams import tell, write_result
 from mpvideo.cli.writing import DryRun, JournalPath, Overwrite, Shard
 from mpvideo.errors import MPVideoError, UsageError
+from mpvideo.job import BATCH_SIZE
 from mpvideo.text import printable
 
 PIPE = Path("-")
@@ -44,7 +45,7 @@ def batch(
     device: Device = "auto",
     dtype: Dtype = "auto",
     compiled: Compile = False,
-    batch_size: BatchSize = 4,
+    batch_size: BatchSize = BATCH_SIZE,
     exact: Exact = False,
     status: Annotated[
         bool,

@@ -63,6 +63,7 @@ from mpvideo.cli.streams import tell, write_result
 from mpvideo.config import MAX_SEED
 from mpvideo.errors import UsageError, naming
 from mpvideo.files import atomic_path, check_writable
+from mpvideo.job import BATCH_SIZE
 from mpvideo.text import printable
 
 if TYPE_CHECKING:
@@ -154,7 +155,7 @@ def evaluate(
     device: Device = "auto",
     dtype: Dtype = "auto",
     compiled: Compile = False,
-    batch_size: BatchSize = 4,
+    batch_size: BatchSize = BATCH_SIZE,
     config: ConfigFile = None,
     settings: Settings = None,
     out: Annotated[

@@ -55,6 +55,7 @@ from mpvideo.cli.writing import (
 )
 from mpvideo.errors import UsageError
 from mpvideo.formats import STANDARD_OUTPUT
+from mpvideo.job import BATCH_SIZE
 from mpvideo.sampling_config import Sampler
 
 
@@ -161,7 +162,7 @@ def sample(
     device: Device = "auto",
     dtype: Dtype = "auto",
     compiled: Compile = False,
-    batch_size: BatchSize = 4,
+    batch_size: BatchSize = BATCH_SIZE,
     exact: Exact = False,
     config: ConfigFile = None,
     settings: Settings = None,
