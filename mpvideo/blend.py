@@ -81,6 +81,11 @@ def one_blend(text: str) -> str:
     return "+".join(entries) if len(entries) > 1 and alone else text
 
 
+def to_json(value: int | Blend | None) -> int | list[list[float]] | None:
+    """A class or seed as JSON has it."""
+    return value.to_list() if isinstance(value, Blend) else value
+
+
 def parse_blends(name: str, entry: str, find: Callable[[str], int], *, keep_ends: bool) -> list[int | Blend] | None:
     """What an entry of a list means, if it is a blend or a walk; None if it is neither.
 

@@ -18,7 +18,8 @@ from mpvideo.sampling_config import SPACING
 if TYPE_CHECKING:
     from mpvideo.record import Record
 
-_PARTS = ("model", "video", "edm")
+CONFIG_PARTS = ("model", "video", "edm")
+"""The parts of a checkpoint's config that a video depends on."""
 
 
 def command_line(
@@ -104,7 +105,7 @@ def _settings(record: "Record") -> Iterator[tuple[str, Any]]:
 def _config_fields(config: CheckpointConfig) -> dict[str, Any]:
     """The fields of a config that a video depends on, by dotted keys; None where one is left out."""
     flat: dict[str, Any] = {}
-    for part in _PARTS:
+    for part in CONFIG_PARTS:
         for name, value in asdict(getattr(config, part)).items():
             inner = value if isinstance(value, dict) else {}
             flat |= {f"{part}.{name}.{key}": item for key, item in inner.items()} or {f"{part}.{name}": value}

@@ -35,11 +35,11 @@ from pathlib import Path
 from typing import Any, Self, get_args
 
 from mpvideo import __version__
-from mpvideo.blend import Blend
+from mpvideo.blend import Blend, to_json
 from mpvideo.checkpoint import Checkpoint, bundled_checkpoint, resolve_config
 from mpvideo.checkpoint.header import is_bare_name
 from mpvideo.checks import build, check_bool, check_choice, check_int
-from mpvideo.command import command_line, trusted_command
+from mpvideo.command import CONFIG_PARTS, command_line, trusted_command
 from mpvideo.config import FORMAT as CONFIG_FORMAT
 from mpvideo.config import MAX_SEED, CheckpointConfig, DeviceName, DtypeName, SamplingConfig
 from mpvideo.errors import CheckpointError, MPVideoError
@@ -53,7 +53,6 @@ FORMAT = 1
 MAX_NAME = 1_000
 """Longest name of a class or checkpoint, in characters."""
 
-_CONFIG_PARTS = ("model", "video", "edm")
 _NOT_SETTINGS = frozenset(
     {"format", "mpvideo", "torch", "command", "checkpoint.name", "guide.name", "class_name", "device", "compiled"}
 )
@@ -166,10 +165,10 @@ class Record:
             "command": self.command,
             "checkpoint": dataclasses.asdict(self.checkpoint),
             "guide": None if self.guide is None else dataclasses.asdict(self.guide),
-            "config": {key: config[key] for key in _CONFIG_PARTS},
-            "class": self.class_index.to_list() if isinstance(self.class_index, Blend) else self.class_index,
+            "config": {key: config[key] for key in CONFIG_PARTS},
+            "class": to_json(self.class_index),
             "class_name": self.class_name,
-            "seed": self.seed.to_list() if isinstance(self.seed, Blend) else self.seed,
+            "seed": to_json(self.seed),
             "frames": self.frames,
             "sampling": dataclasses.asdict(self.sampling),
             "clamp": self.clamp,
@@ -372,8 +371,8 @@ def _parts(data: Mapping[str, Any], where: str) -> dict[str, Any]:
             parts[key] = build(part, value, f"{where}: {key}")
     if "config" in parts:
         config = parts["config"]
-        if not isinstance(config, Mapping) or set(config) != set(_CONFIG_PARTS):
-            raise MPVideoError(f"{where}: config must be an object of {', '.join(_CONFIG_PARTS)}")
+        if not isinstance(config, Mapping) or set(config) != set(CONFIG_PARTS):
+            raise MPVideoError(f"{where}: config must be an object of {', '.join(CONFIG_PARTS)}")
         parts["config"] = CheckpointConfig.from_dict({"format": CONFIG_FORMAT, **config}, f"{where}: config")
     return parts
 

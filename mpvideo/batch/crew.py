@@ -22,12 +22,13 @@ _LOOK = 0.2
 
 def launched() -> tuple[int, int]:
     """The number of this process, and how many torchrun started: 0 and 1 without it. The others are not asked."""
-    if not _by_torchrun():
+    if not under_torchrun():
         return 0, 1
     return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
 
 
-def _by_torchrun() -> bool:
+def under_torchrun() -> bool:
+    """Whether torchrun started this process."""
     return "TORCHELASTIC_RUN_ID" in os.environ  # what torch.distributed looks at, without importing it
 
 
@@ -97,7 +98,7 @@ def join_crew() -> Iterator[Crew]:
     Raises:
         MPVideoError: another process ended too early.
     """
-    if not _by_torchrun():
+    if not under_torchrun():
         yield Crew()
         return
     from mpvideo.processes import join_processes  # noqa: PLC0415 - torch, which planning does without

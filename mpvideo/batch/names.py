@@ -114,7 +114,7 @@ def literal(path: Path) -> str:
 
 
 class Taken:
-    """The names of files that are given away already, as numbers of a few bytes each."""
+    """The names of files that are given away already, as numbers: about 100 bytes each, however long the names."""
 
     def __init__(self) -> None:
         self._hashes: set[int] = set()
@@ -125,21 +125,6 @@ class Taken:
         free = file not in self._hashes
         self._hashes.add(file)
         return free
-
-
-def check_distinct(requests: Iterable[Request]) -> None:
-    """Makes sure that every request has a file of its own.
-
-    Args:
-        requests: may be gone through twice.
-
-    Raises:
-        UsageError: two have the same.
-    """
-    taken = Taken()
-    for request in requests:
-        if not taken.take(request.path):
-            raise same_file(requests, request)
 
 
 def same_file(requests: Iterable[Request], second: Request) -> UsageError:

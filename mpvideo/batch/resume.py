@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from mpvideo.batch.request import Request
 from mpvideo.batch.sources import Sources
+from mpvideo.blend import to_json
 from mpvideo.errors import MPVideoError, OutputError
 from mpvideo.formats import STANDARD_OUTPUT
 from mpvideo.text import first_ten, printable
@@ -60,7 +61,7 @@ class Finished:
         if shared != self._shared:
             self._wanted = self._settings(request)
             self._shared = shared
-        wanted = {**self._wanted, "seed": _json(request.seed), "class": _json(request.class_index)}
+        wanted = {**self._wanted, "seed": to_json(request.seed), "class": to_json(request.class_index)}
         if self._dtype is None:
             wanted["dtype"] = found.get("dtype")
         return found == wanted
@@ -119,10 +120,6 @@ class Finished:
 
 def _short(value: object) -> str:
     return printable(str(value), 16)
-
-
-def _json(value: Any) -> Any:
-    return value.to_list() if hasattr(value, "to_list") else value
 
 
 def _other(request: Request, words: str) -> OutputError:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mpvideo.batch.plan import Planned, Unusable
 from mpvideo.batch.request import Request
+from mpvideo.blend import to_json
 from mpvideo.cli.streams import tell, write_result
 from mpvideo.errors import MPVideoError
 from mpvideo.text import counted, printable
@@ -46,8 +47,8 @@ class Rehearsal:
         else:
             about = {
                 "path": str(planned.path),
-                "class": _json(planned.class_index),
-                "seed": _json(planned.seed),
+                "class": to_json(planned.class_index),
+                "seed": to_json(planned.seed),
                 "guidance": planned.sampling.guidance,
                 "sampler": planned.sampling.sampler,
                 "steps": planned.sampling.steps,
@@ -122,7 +123,3 @@ def span(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} min {rest} s"
     return f"{minutes // 60} h {minutes % 60} min"
-
-
-def _json(value: Any) -> Any:
-    return value.to_list() if hasattr(value, "to_list") else value

@@ -1,6 +1,5 @@
 """Ctrl-C and its kin as a wish to end: the first is noted, a later one ends the program."""
 
-import os
 import signal
 import time
 from collections.abc import Callable
@@ -8,6 +7,7 @@ from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import NoReturn, Self
 
+from mpvideo.batch.crew import under_torchrun
 from mpvideo.errors import ExitCode
 
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
@@ -30,7 +30,7 @@ class Stopping:
     def __init__(self, say: Callable[[], None]) -> None:
         self.signals: list[int] = []
         self._say = say
-        self._patience = _SAME_KEY if "TORCHELASTIC_RUN_ID" in os.environ else 0.0
+        self._patience = _SAME_KEY if under_torchrun() else 0.0
         self._before: dict[int, object] = {}
         self._first_came = 0.0
 
