@@ -2,17 +2,22 @@
 
 import json
 import os
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from mpvideo.batch.request import Request
 from mpvideo.batch.sources import Sources
 from mpvideo.blend import to_json
+from mpvideo.config import SamplingConfig
 from mpvideo.errors import MPVideoError, OutputError
-from mpvideo.formats import STANDARD_OUTPUT
+from mpvideo.formats import STANDARD_OUTPUT, Encoding
 from mpvideo.text import first_ten, printable
 
 if TYPE_CHECKING:
-    from mpvideo.record import Record, Weights
+    from mpvideo.record import Record, Recorder, Weights
+
+_KEPT = 64
+"""Settings, and checkpoints, of which it is kept what their files say."""
 
 
 class Finished:
@@ -24,9 +29,9 @@ class Finished:
 
     def __init__(self, dtype: str | None) -> None:
         self._dtype = dtype
-        self._shared: object = None
-        self._wanted: dict[str, Any] = {}
         self._weights: dict[bytes, tuple[Weights, Weights | None]] = {}
+        self._recorder = lru_cache(maxsize=_KEPT)(self._recorder_of)
+        self._wanted = lru_cache(maxsize=_KEPT)(self._wanted_of)
 
     def __contains__(self, request: Request) -> bool:
         """Whether the file that is asked for is there: the same settings with the same weights.
@@ -57,36 +62,45 @@ class Finished:
 
     def _is_wanted(self, found: dict[str, Any], request: Request) -> bool:
         # Most requests differ in seed and class alone: what the others have in common is written once.
-        shared = (request.sources, request.sampling, request.clamp, request.frames, request.encoding, request.exact)
-        if shared != self._shared:
-            self._wanted = self._settings(request)
-            self._shared = shared
-        wanted = {**self._wanted, "seed": to_json(request.seed), "class": to_json(request.class_index)}
+        shared = self._wanted(
+            request.sources, request.sampling, request.clamp, request.frames, request.encoding, request.exact
+        )
+        wanted = {**shared, "seed": to_json(request.seed), "class": to_json(request.class_index)}
         if self._dtype is None:
             wanted["dtype"] = found.get("dtype")
         return found == wanted
 
-    def _settings(self, request: Request) -> dict[str, Any]:
+    def _wanted_of(
+        self, sources: Sources, sampling: SamplingConfig, clamp: bool, frames: int, encoding: Encoding, exact: bool
+    ) -> dict[str, Any]:
+        """What the file of a request says of its settings, whatever seed and class it has."""
         from mpvideo.record import settings_in  # noqa: PLC0415
 
+        record = self._recorder(sources).record(
+            seed=0,
+            class_index=None if sources.checkpoint.config.model.num_classes is None else 0,
+            frames=frames,
+            sampling=sampling,
+            clamp=clamp,
+            encoding=encoding,
+            exact=exact,
+        )
         # By way of JSON, as the found ones: it has no tuples.
-        settings: dict[str, Any] = json.loads(json.dumps(settings_in(self._record(request).to_dict())))
+        settings: dict[str, Any] = json.loads(json.dumps(settings_in(record.to_dict())))
         return settings
 
-    def _record(self, request: Request) -> "Record":
-        own, guide = self._weights_of(request.sources)
+    def _recorder_of(self, sources: Sources) -> "Recorder":
         from mpvideo.record import Recorder  # noqa: PLC0415
 
-        # Device and version are no settings: any will do.
-        recorder = Recorder(
-            request.sources.checkpoint,
-            sha256=own.sha256,
-            dtype=self._dtype or "float32",
-            device="cpu",
-            torch="0",
-            guide=guide,
-        )
-        return recorder.record(
+        # The weights are read once, however often their checkpoint is opened. Device and version are no settings.
+        if sources.key not in self._weights:
+            self._weights[sources.key] = sources.weights()
+        own, guide = self._weights[sources.key]
+        dtype = self._dtype or "float32"
+        return Recorder(sources.checkpoint, sha256=own.sha256, dtype=dtype, device="cpu", torch="0", guide=guide)
+
+    def _record(self, request: Request) -> "Record":
+        return self._recorder(request.sources).record(
             seed=request.seed,
             class_index=request.class_index,
             frames=request.frames,
@@ -95,12 +109,6 @@ class Finished:
             encoding=request.encoding,
             exact=request.exact,
         )
-
-    def _weights_of(self, sources: Sources) -> "tuple[Weights, Weights | None]":
-        """The hashes of weights, which are read once, however often their checkpoint is opened."""
-        if sources.key not in self._weights:
-            self._weights[sources.key] = sources.weights()
-        return self._weights[sources.key]
 
     def _check_differences(self, request: Request) -> None:
         """Compares strictly and slowly: a record of an older version may lack what has a default since."""

@@ -4,6 +4,7 @@ import dataclasses
 import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from mpvideo.checkpoint import open_checkpoint
 from mpvideo.config import SamplingConfig
 from mpvideo.errors import ExitCode, MPVideoError, OutputError, UsageError
 from mpvideo.formats import Encoding
-from mpvideo.record import Recorder
+from mpvideo.record import Record, Recorder
 from mpvideo.video import VideoWriter
 from tests.checkpoints import save_tiny, tiny_config
 
@@ -119,6 +120,25 @@ def test_another_video_under_the_name(sources: Sources, tmp_path: Path, changes:
     assert words in errors[0].message
     assert "-y" in (errors[0].hint or "")
     assert outcome(other, checker(overwrite=True)) == ([0], [], {})
+
+
+def test_settings_that_take_turns_are_written_once(
+    sources: Sources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = [SamplingConfig(steps=3), SamplingConfig(steps=4)]
+    wanted = [dataclasses.replace(each, sampling=settings[each.index % 2]) for each in requests(sources, tmp_path, 6)]
+    for each in wanted:
+        write(each)
+    written: list[SamplingConfig] = []
+    record = Recorder.record
+
+    def note(recorder: Recorder, **of: Any) -> Record:
+        written.append(of["sampling"])
+        return record(recorder, **of)
+
+    monkeypatch.setattr(Recorder, "record", note)
+    plan = make_plan(wanted, checker())
+    assert (plan.count(Fate.FOUND), written) == (6, settings)
 
 
 def test_other_weights_under_the_name(sources: Sources, tmp_path: Path) -> None:
