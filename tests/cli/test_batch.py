@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime
+import gc
 import json
 import os
 import resource
@@ -585,8 +586,14 @@ def test_a_checkpoint_is_loaded_once_for_all_its_jobs(
 ) -> None:
     from mpvideo import model
 
-    loads, load = [], model.load_tensors
-    monkeypatch.setattr(model, "load_tensors", lambda header: loads.append(header.path) or load(header))
+    loads, load_tensors = [], model.load_tensors
+
+    def load(header: Any) -> Any:
+        assert not [each for each in gc.get_objects() if type(each) is model.Model], "one at a time is in memory"
+        loads.append(header.path)
+        return load_tensors(header)
+
+    monkeypatch.setattr(model, "load_tensors", load)
     those = [ckpt, Path("second.safetensors"), Path("third.safetensors")]
     for other in those[1:]:
         other.write_bytes(ckpt.read_bytes())
