@@ -134,7 +134,7 @@ def _words(error: Exception) -> str:
 
 
 @dataclass
-class Run:
+class PastRun:
     """The last run that a journal tells of.
 
     Attributes:
@@ -169,19 +169,19 @@ class Run:
         return max(0, self.planned - self.found - self.made - len(self.failed))
 
 
-def read_journal(path: Path) -> Run:
+def read_journal(path: Path) -> PastRun:
     """The last run that a journal tells of; what is out of any range in it, as in a forged one, is passed over.
 
     Raises:
         UsageError: it is no regular file.
         MPVideoError: the file cannot be read, or tells of no run.
     """
-    run: Run | None = None
+    run: PastRun | None = None
     try:
         _check_is_regular(path)
         for line in _lines(path):
             if line.get("state") == "begin":
-                run = Run(path, share=_text(line.get("share", "1/1")), began=_text(line.get("time")))
+                run = PastRun(path, share=_text(line.get("share", "1/1")), began=_text(line.get("time")))
             if run is not None:
                 _note(run, line)
     except OSError as error:
@@ -191,7 +191,7 @@ def read_journal(path: Path) -> Run:
     return run
 
 
-def _note(run: Run, line: dict[str, Any]) -> None:
+def _note(run: PastRun, line: dict[str, Any]) -> None:
     state = line.get("state")
     run.latest = _text(line.get("time"))
     if state == "begin":

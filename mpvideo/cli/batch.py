@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from mpvideo.batch.journal import Run, journals_of, read_journal
+from mpvideo.batch.journal import PastRun, journals_of, read_journal
 from mpvideo.cli.options import OUTPUT_PANEL, AsJson, Quiet
 from mpvideo.cli.sampling import VIDEO_PANEL, BatchSize, Compile, Device, Dtype, Exact
 from mpvideo.cli.streams import tell, write_result
@@ -126,7 +126,7 @@ def _beside(jobs: Path) -> Path:
     return jobs.with_name(f"{jobs.name}.journal")
 
 
-def _status_lines(run: Run) -> list[str]:
+def _status_lines(run: PastRun) -> list[str]:
     counts = [(run.made, "made"), (run.found, "there already"), (len(run.failed), "failed"), (run.left or 0, "left")]
     said = ", ".join(f"{count:,} {words}" for count, words in counts if count) or "nothing to do"
     ended = {"end": "ended", "stopped": "was stopped", None: "is running or was killed"}[run.ended]
