@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 class Sources:
     """The checkpoint that makes a video, and the one that guides it, if there is one.
 
-    Two are equal if one model does for both. How to sample makes no difference: requests say it themselves.
+    Two are equal if one model does for both. How to sample makes no difference: requests say it themselves, and what
+    depends on it must not be kept by sources alone.
 
     Attributes:
         checkpoint, guide: the checkpoints.

@@ -620,6 +620,27 @@ def test_a_checkpoint_is_loaded_once_for_all_its_jobs(
     assert rhos["33.gif"] == 5 != rhos["30.gif"], "one model, not one way to sample"
 
 
+def test_what_sources_have_in_common_is_no_way_to_sample(program: Program, ckpt: Path) -> None:
+    """One checkpoint, three ways to sample it by default: one model does for all, and each job has its own."""
+    import typer.main
+
+    from mpvideo.batch.request import Request
+    from mpvideo.cli.app import app
+    from mpvideo.cli.jobs import JobFile, JobReader
+
+    wanted = [5.0, 6.0, 5.0, 7.0]
+    path = jobs(
+        *(
+            {"ckpt": str(ckpt), "set": {"sampling.rho": rho}, "seed": seed, "out": f"{seed}.gif"}
+            for seed, rho in enumerate(wanted)
+        )
+    )
+    sample = typer.main.get_command(app).commands["sample"]  # type: ignore[attr-defined]
+    made = [each for each in JobFile(path, JobReader(sample, None)) if isinstance(each, Request)]
+    assert [each.sampling.rho for each in made] == wanted
+    assert len({each.sources for each in made}) == 1
+
+
 def test_weights_are_hashed_once_however_many_there_are(
     program: Program, ckpt: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
