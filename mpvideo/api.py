@@ -77,4 +77,4 @@ def generate(
 
 
 def _opened(checkpoint: str | Path | Checkpoint) -> Checkpoint:
-    return checkpoint if isinstance(checkpoint, Checkpoint) else open_checkpoint(Path(checkpoint))
+    return checkpoint if isinstance(checkpoint, Checkpoint) else open_checkpoint(checkpoint)

@@ -205,12 +205,13 @@ class Encoding:
         """Frames per second as files get them."""
         return Fraction(self.fps).limit_denominator(_MAX_DENOMINATOR)
 
-    def format_for(self, path: Path) -> Format:
+    def format_for(self, path: str | Path) -> Format:
         """The format of a file at `path`, able to do what this asks for.
 
         Raises:
             UsageError: the name does not say which, says another one, or the format has no such setting.
         """
+        path = Path(path)
         kind = format_of(path, self.format)
         if self.lossless and kind.exact == "never":
             exact = [other.name for other in _ALL if other.exact != "never"]
@@ -227,7 +228,7 @@ class Encoding:
         return kind
 
 
-def format_of(path: Path, name: str | None = None) -> Format:
+def format_of(path: str | Path, name: str | None = None) -> Format:
     """The format of a video at `path`.
 
     Args:
@@ -237,6 +238,7 @@ def format_of(path: Path, name: str | None = None) -> Format:
     Raises:
         UsageError: the path ends in no suffix of a kind, or not in one of this kind.
     """
+    path = Path(path)
     suffix = path.suffix.lower()
     if name is None:
         if path == STANDARD_OUTPUT:
@@ -270,13 +272,14 @@ def _example(path: Path, suffix: str) -> Path:
     return path / f"video{suffix}" if path.is_dir() else path.with_suffix(suffix)
 
 
-def enlargement(path: Path, *, width: int, height: int, encoding: Encoding) -> int:
+def enlargement(path: str | Path, *, width: int, height: int, encoding: Encoding) -> int:
     """By how much a video of `width` x `height` pixels is enlarged in the file at `path`.
 
     Raises:
         UsageError: no such kind, or the result would have an odd side where colours have half the resolution, or
             would be too large.
     """
+    path = Path(path)
     kind = encoding.format_for(path)
     step = 2 if kind.even and not encoding.lossless and (width % 2 or height % 2) else 1
     scale = encoding.scale
@@ -297,12 +300,13 @@ def enlargement(path: Path, *, width: int, height: int, encoding: Encoding) -> i
     return scale
 
 
-def warnings_about(path: Path, *, channels: int, encoding: Encoding) -> tuple[str, ...]:
+def warnings_about(path: str | Path, *, channels: int, encoding: Encoding) -> tuple[str, ...]:
     """What the file at `path` will not show as asked, one sentence each; for the caller to pass on.
 
     Raises:
         UsageError: no such kind, or one that cannot keep transparency without loss as asked.
     """
+    path = Path(path)
     kind, name, found = encoding.format_for(path), printable(path.name), []
     if channels == 4:
         if kind.name == "webm" and encoding.lossless:

@@ -317,7 +317,7 @@ def class_name(class_index: int | Blend | None, names: Sequence[str] | None) -> 
     return "+".join(f"{names[index]}:{weight:.4g}" for index, weight in class_index.parts)[:MAX_NAME]
 
 
-def load_record(path: Path) -> Record:
+def load_record(path: str | Path) -> Record:
     """Reads how a video was made.
 
     Args:
@@ -327,6 +327,7 @@ def load_record(path: Path) -> Record:
         UsageError: its name does not end like a video's.
         MPVideoError: it is missing, damaged, carries no record, or one that `Record.from_dict` refuses.
     """
+    path = Path(path)
     data = read_record(path)
     if data is None or "mpvideo" not in data:
         raise MPVideoError(

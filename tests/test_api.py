@@ -10,10 +10,24 @@ import numpy as np
 import pytest
 
 import mpvideo
-from mpvideo.checkpoint import open_checkpoint
+from mpvideo.checkpoint import open_checkpoint, read_header
+from mpvideo.checkpoint.load import load_tensors
+from mpvideo.checkpoint.save import save_checkpoint
 from mpvideo.device import choose_placement
 from mpvideo.errors import CheckpointError
 from mpvideo.model import load_model
+from mpvideo.video import (
+    Encoding,
+    GridWriter,
+    SheetWriter,
+    VideoWriter,
+    check_destination,
+    enlargement,
+    read_frames,
+    read_index,
+    read_record,
+    warnings_about,
+)
 from tests.checkpoints import save_tiny, tiny_config
 
 SAMPLING = mpvideo.SamplingConfig(sampler="euler", steps=2)
@@ -71,6 +85,31 @@ def test_what_speaks_against_a_device_is_passed_on(ckpt: Path, monkeypatch: pyte
     with pytest.warns(UserWarning, match="CUDA is not used: it is wrong") as told:
         mpvideo.generate(ckpt, [])
     assert told[0].filename == __file__
+
+
+def test_paths_may_be_strings(ckpt: Path, tmp_path: Path) -> None:
+    frames = np.zeros((2, 8, 8, 3), np.uint8)
+    path, folder = str(tmp_path / "a.npy"), str(tmp_path)
+    check_destination(path, overwrite=False)
+    encoding = Encoding(8.0)
+    with (
+        VideoWriter(path, width=8, height=8, channels=3, encoding=encoding) as file,
+        GridWriter(f"{folder}/grid.npy", encoding=encoding) as grid,
+        SheetWriter(f"{folder}/sheet.png") as sheet,
+    ):
+        file.write(frames)
+        grid.add(frames, "one")
+        sheet.add(frames, "one")
+    assert (read_frames(path)[0] == frames).all()
+    assert (read_index(path).frames, read_record(path)) == (2, None)
+    assert enlargement("a.mp4", width=8, height=8, encoding=encoding) == 32
+    assert warnings_about("a.mp4", channels=3, encoding=encoding) == ()
+    checkpoint = open_checkpoint(str(ckpt))
+    (tmp_path / "more.json").write_text('{"format": 1}')
+    assert open_checkpoint(str(ckpt), config_file=f"{folder}/more.json").config == checkpoint.config
+    assert read_header(str(ckpt)).tensors == checkpoint.header.tensors
+    save_checkpoint(f"{folder}/b.safetensors", load_tensors(checkpoint.header)[0], checkpoint.config)
+    assert open_checkpoint(f"{folder}/b.safetensors").config == checkpoint.config
 
 
 def test_what_is_wrong_is_said_before_the_first_video(ckpt: Path) -> None:

@@ -60,10 +60,14 @@ def test_exit_codes() -> None:
     assert table == {int(code) for code in ExitCode}
 
 
-def test_the_python_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    (example,) = (block for kind, block in BLOCKS if kind == "python")
-    exec(compile(example, "README.md", "exec"), {})
-    assert capsys.readouterr().out == 3 * "(32, 64, 64, 3) golden dog trots\n"
+def test_the_python_examples_run(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    for example in (block for kind, block in BLOCKS if kind == "python"):  # each goes on where the last one ended
+        exec(compile(example, "README.md", "exec"), names)
+    assert capsys.readouterr().out == 3 * "(32, 64, 64, 3) golden dog trots\n" + "2 (32, 256, 256, 3)\n"
 
 
 def test_the_example_config_is_one() -> None:

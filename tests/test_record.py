@@ -179,10 +179,11 @@ def test_differences_are_those_that_change_the_video() -> None:
     assert record.differences(dataclasses.replace(record, encoding=None))["encoding.fps"] == (8.0, None)
 
 
+@pytest.mark.parametrize("kind", [str, Path])
 @pytest.mark.parametrize("suffix", [".mp4", ".gif"])
-def test_it_is_read_from_a_file(tmp_path: Path, suffix: str) -> None:
+def test_it_is_read_from_a_file(tmp_path: Path, suffix: str, kind: type) -> None:
     record = a_record()
-    found = load_record(save(tmp_path / f"a{suffix}", colourful(1, 16), record=record.to_dict()))
+    found = load_record(kind(save(tmp_path / f"a{suffix}", colourful(1, 16), record=record.to_dict())))
     assert found.differences(record) == {}
     other = save(tmp_path / f"b{suffix}", colourful(1, 16), record={"made": "by another program"})
     with pytest.raises(MPVideoError, match=f"b{suffix} does not say how it was made"):

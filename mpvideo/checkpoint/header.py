@@ -70,7 +70,7 @@ class Header:
         return parse_object(self.metadata[CONFIG_KEY], f"{printable(self.path)}: header key {CONFIG_KEY}")
 
 
-def read_header(path: Path, *, strict: bool = True) -> Header:
+def read_header(path: str | Path, *, strict: bool = True) -> Header:
     """Reads what a checkpoint says of itself.
 
     Args:

@@ -41,7 +41,7 @@ class Checkpoint:
 
 
 def open_checkpoint(
-    path: Path, *, config_file: Path | None = None, overrides: Mapping[str, Any] | None = None
+    path: str | Path, *, config_file: str | Path | None = None, overrides: Mapping[str, Any] | None = None
 ) -> Checkpoint:
     """Reads and checks everything about a checkpoint except its weights.
 

@@ -52,7 +52,7 @@ class Resolution:
 
 
 def resolve_config(
-    header: Header, *, config_file: Path | None = None, overrides: Mapping[str, Any] | None = None
+    header: Header, *, config_file: str | Path | None = None, overrides: Mapping[str, Any] | None = None
 ) -> CheckpointConfig:
     """Puts a checkpoint's config together: overrides > config file > header > what the tensors tell.
 
@@ -70,7 +70,7 @@ def resolve_config(
 
 
 def config_layers(
-    header: Header | None, *, config_file: Path | None = None, overrides: Mapping[str, Any] | None = None
+    header: Header | None, *, config_file: str | Path | None = None, overrides: Mapping[str, Any] | None = None
 ) -> tuple[Layer, ...]:
     """What is said about a checkpoint's config, the lowest first.
 
@@ -87,7 +87,7 @@ def config_layers(
     if header is not None and (own := header.config) is not None:
         layers.append(Layer("header", printable(header.path), own))
     if config_file is not None:
-        layers.append(Layer("config file", printable(config_file), read_json(config_file)))
+        layers.append(Layer("config file", printable(Path(config_file)), read_json(Path(config_file))))
     elif header is not None and header.sidecar is not None and _is_ours(beside := read_json(header.sidecar)):
         layers.append(Layer("config file", printable(header.sidecar), beside))
     for layer in layers:

@@ -22,7 +22,7 @@ _WORDS: dict[torch.dtype, str] = {getattr(torch, name): word for word, name in W
 
 
 def save_checkpoint(
-    path: Path,
+    path: str | Path,
     tensors: Mapping[str, Tensor],
     config: CheckpointConfig,
     *,
@@ -44,6 +44,7 @@ def save_checkpoint(
         CheckpointError: weights are not finite; such a file could not be loaded again.
         OutputError: the file exists or cannot be written; nothing half written is left behind.
     """
+    path = Path(path)
     _check_fit(tensors, config)
     broken = [name for name, tensor in tensors.items() if not is_finite(tensor)]
     if broken:

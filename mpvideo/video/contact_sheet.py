@@ -129,7 +129,8 @@ class SheetWriter:
         OutputError: an impossible path; and on leaving: the file cannot be written.
     """
 
-    def __init__(self, path: Path, *, overwrite: bool = False) -> None:
+    def __init__(self, path: str | Path, *, overwrite: bool = False) -> None:
+        path = Path(path)
         _check_name(path)
         self._file = PendingFile(path, overwrite=overwrite)
         self._sheet = ContactSheet()

@@ -40,7 +40,7 @@ READERS: Mapping[str, Callable[[Path], VideoIndex]] = {
 """Each raises OSError where the file cannot be read, and ValueError where it is not what its name says."""
 
 
-def read_index(path: Path) -> VideoIndex:
+def read_index(path: str | Path) -> VideoIndex:
     """Reads what a video says of itself, without decoding it.
 
     Args:
@@ -50,6 +50,7 @@ def read_index(path: Path) -> VideoIndex:
         UsageError: the name ends in anything else.
         MPVideoError: it is missing, unreadable or damaged.
     """
+    path = Path(path)
     try:
         if is_frames_folder(path):
             return read_folder(path)

@@ -16,7 +16,7 @@ from mpvideo.video.folder import is_frame_name
 _AT_ONCE = 1 << 20  # bytes
 
 
-def check_destination(path: Path, *, overwrite: bool, format_name: str | None = None) -> None:
+def check_destination(path: str | Path, *, overwrite: bool, format_name: str | None = None) -> None:
     """Makes sure, before any work, that a video can be written to `path`, by way of an empty file beside it.
 
     Args:
@@ -29,6 +29,7 @@ def check_destination(path: Path, *, overwrite: bool, format_name: str | None = 
         OutputError: no such folder, not writable, a folder or a device in the place, or a file that is not to be lost.
         MPVideoError: there is no ffmpeg where one is needed.
     """
+    path = Path(path)
     wanted = format_of(path, format_name)
     if wanted.needs_ffmpeg:
         ffmpeg_program()

@@ -64,7 +64,7 @@ class VideoWriter:
 
     def __init__(
         self,
-        path: Path,
+        path: str | Path,
         *,
         width: int,
         height: int,
@@ -77,6 +77,7 @@ class VideoWriter:
             raise ValueError(f"a frame must have at least one pixel, got {width}x{height}")
         if channels not in (1, 3, 4):
             raise ValueError(f"channels must be 1 (gray), 3 (RGB) or 4 (RGBA), got {channels}")
+        path = Path(path)
         self._format = encoding.format_for(path)
         self._scale = enlargement(path, width=width, height=height, encoding=encoding)
         self._frame_shape = (height, width, channels)

@@ -125,8 +125,8 @@ class GridWriter:
         UsageError: on leaving: see `grid_layout`.
     """
 
-    def __init__(self, path: Path, *, encoding: Encoding, overwrite: bool = False) -> None:
-        self._path, self._encoding, self._overwrite = path, encoding, overwrite
+    def __init__(self, path: str | Path, *, encoding: Encoding, overwrite: bool = False) -> None:
+        self._path, self._encoding, self._overwrite = Path(path), encoding, overwrite
         self._captions: list[str] = []
         self._lengths: list[int] = []
         self._size: tuple[int, int] | None = None

@@ -34,7 +34,7 @@ def ffmetadata(comment: str | None) -> str:
     return f"{head}comment={escaped}\n"
 
 
-def read_record(path: Path) -> dict[str, Any] | None:
+def read_record(path: str | Path) -> dict[str, Any] | None:
     """Reads back how a video was made.
 
     Args:
@@ -47,6 +47,7 @@ def read_record(path: Path) -> dict[str, Any] | None:
         UsageError: the name ends in anything else.
         MPVideoError: the file is missing, unreadable or damaged.
     """
+    path = Path(path)
     comment = read_index(path).comment or ""
     if sum(map(comment.count, "{[,")) > MAX_VALUES:
         raise unreadable(path, ValueError(f"its record must hold at most {MAX_VALUES:,} values"))

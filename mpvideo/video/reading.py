@@ -18,7 +18,7 @@ from mpvideo.video.index import VideoIndex, unreadable
 from mpvideo.video.matroska import Matroska
 
 
-def read_frames(path: Path) -> tuple[Frames, Fraction]:
+def read_frames(path: str | Path) -> tuple[Frames, Fraction]:
     """Decodes a whole video of one of the formats that `VideoWriter` writes.
 
     Args:
@@ -34,6 +34,7 @@ def read_frames(path: Path) -> tuple[Frames, Fraction]:
         UsageError: the name ends in anything else.
         MPVideoError: the file is missing, unreadable, damaged or cut short.
     """
+    path = Path(path)
     index = read_index(path)
     try:
         frames = _decoded(path, index)
