@@ -114,17 +114,17 @@ class PendingFile:
             self.discard()
 
     def _check_folder(self) -> None:
-        name, folder = printable(self.path.name), self._target.parent
+        folder = self._target.parent
         # lstat, unlike exists(), tells "is not there" from "may not look" and from "name too long".
         if _mode(folder) is None:
             command = f"mkdir -p {shlex.quote(str(folder))}"
             raise OutputError(
-                f"the folder of {name} must exist, got {printable(folder)}",
+                f"the folder {printable(folder)} does not exist",
                 hint=f"Run `{command}` first." if command.isprintable() else "Make that folder first.",
             )
         if not folder.is_dir():
             raise OutputError(
-                f"the folder of {name} must be a folder, got {printable(folder)}", hint="Choose another folder."
+                f"{printable(folder)} must be a folder, and is none", hint="Choose another folder."
             )
 
     def _check_target(self) -> None:

@@ -32,7 +32,8 @@ class Names:
         lacking: fields that cannot be used, and why.
 
     Attributes:
-        makes_folders: whether the names of folders have fields, too, so that the folders have to be made.
+        makes_folders: whether its folders are made: those of a name with fields are, the folder of a plain name must be
+            there.
 
     Raises:
         UsageError: unknown fields, stray braces, or names that cannot differ.
@@ -51,6 +52,7 @@ class Names:
                 hint="Write {{ and }} for braces in a name.",
             ) from None
         used = {name for name, _ in fields}
+        self.makes_folders = bool(used)
         for name, form in fields:
             if name not in FIELDS:
                 known = ", ".join(f"{{{field}}}" for field in FIELDS)
@@ -65,8 +67,6 @@ class Names:
                 raise self._misfit("a width has at most 3 digits")
             if lacking and name in lacking:
                 raise UsageError(f"--out cannot contain {{{name}}}: {lacking[name]}")
-        folders = string.Formatter().parse(str(template.parent))
-        self.makes_folders = any(name is not None for _, name, _, _ in folders)
         for name in several:
             fitting = _FIELDS_OF.get(name, (name,))
             if not used & {*fitting, "index"}:

@@ -89,7 +89,8 @@ def test_a_list_has_to_be_told_apart() -> None:
 
 def test_folders_named_by_fields_have_to_be_made() -> None:
     assert Names(Path("runs/{class}/{seed}.mp4")).makes_folders
-    assert not Names(Path("runs/{{class}}/{seed}.mp4")).makes_folders
+    assert Names(Path("runs/{seed}.mp4")).makes_folders
+    assert not Names(Path("runs/{{class}}/0.mp4")).makes_folders
 
 
 def test_a_file_is_given_away_once(tmp_path: Path) -> None:

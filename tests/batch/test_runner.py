@@ -248,7 +248,7 @@ def test_one_that_fails_does_not_touch_the_others(
     assert {index: str(error) for index, error in told.failed_.items() if index in (2, 3)} == {
         2: "class_index must be at most 2, got 3", 3: "damaged",
     }  # fmt: skip
-    assert "exists already" in str(told.failed_[1]) and "must exist" in str(told.failed_[4])
+    assert "exists already" in str(told.failed_[1]) and "does not exist" in str(told.failed_[4])
     assert left(tmp_path) == ["0.gif", "1.gif", "5.gif"]
     assert (tmp_path / "1.gif").read_text() == "in the way"
 

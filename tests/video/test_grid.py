@@ -146,7 +146,7 @@ def test_checks_before_any_work(tmp_path: Path) -> None:
     (tmp_path / "b.mp4").write_bytes(b"precious")
     with pytest.raises(OutputError, match="exists already"):
         check(tmp_path / "b.mp4")
-    with pytest.raises(OutputError, match="must exist"):
+    with pytest.raises(OutputError, match="does not exist"):
         check(tmp_path / "no" / "a.mp4")
     with pytest.raises(UsageError, match="must be at most 16384 pixels"):
         check(tmp_path / "a.mp4", 100_000)
