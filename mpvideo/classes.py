@@ -36,7 +36,7 @@ def find_class(text: str, num_classes: int, names: tuple[str, ...] | None) -> in
     if not words or not found:
         raise UsageError(
             f"--class fits none of the {num_classes} classes, got {printable(text)!r}",
-            hint=_near_hint(words, names) or _list_hint(names),
+            hint=_near_hint(folded.split(), names) or _list_hint(names),
         )
     if len(found) > 1:
         raise UsageError(
@@ -46,11 +46,15 @@ def find_class(text: str, num_classes: int, names: tuple[str, ...] | None) -> in
     return found[0]
 
 
-def _near_hint(words: set[str], names: tuple[str, ...]) -> str | None:
-    """What may have been meant by words that no name has."""
-    known = {word for name in names for word in name.casefold().split()}
-    near = [match for word in sorted(words - known) if (match := nearest(word, sorted(known)))]
-    return f"Did you mean {' '.join(map(printable, near))}?" if near else None
+def _near_hint(words: list[str], names: tuple[str, ...]) -> str | None:
+    """What may have been meant by words of which some are in no name: all of them, put right, if a name has them."""
+    words_of = [set(name.casefold().split()) for name in names]
+    known = sorted(set().union(*words_of))
+    meant = {word: word if word in known else nearest(word, known) for word in words}
+    near = [right for word, right in meant.items() if right and right != word]
+    whole = [right for right in meant.values() if right]
+    said = whole if any(set(whole) <= each for each in words_of) else near
+    return f"Did you mean {' '.join(map(printable, said))}?" if near else None
 
 
 def _list_hint(names: tuple[str, ...] | None) -> str | None:

@@ -75,8 +75,18 @@ def test_nothing_fits(text):
     assert error.hint == "`mpvideo inspect --classes` lists them."
 
 
-def test_a_word_nearly_right():
-    assert refused("red cats").hint == "Did you mean cat?"
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("red cats", "red cat"),
+        ("Hops Cats", "hops cat"),  # which fits two, and says so in its turn
+        ("hott dogg house", "hot dog house"),
+        ("hot cats", "cat"),  # no name has both
+        ("red cats zebra", "red cat"),
+    ],
+)
+def test_a_word_nearly_right(text, meant):
+    assert refused(text).hint == f"Did you mean {meant}?"
 
 
 def test_words_without_names():

@@ -18,7 +18,7 @@ from mpvideo.cli.sampling import COMPUTE_PANEL
 from mpvideo.cli.writing import RUN_PANEL
 from mpvideo.config import DtypeName
 from mpvideo.errors import MPVideoError, UsageError
-from mpvideo.text import printable
+from mpvideo.text import nearest, printable
 
 _OF_THE_RUN = (COMPUTE_PANEL, OUTPUT_PANEL, OVERVIEW_PANEL, RUN_PANEL)
 """Options of these panels are about the machine, or about all jobs: a job has none of them."""
@@ -68,9 +68,10 @@ class JobReader:
         name = key.strip().replace("_", "-")
         parameter = self._parameters.get(name)
         if parameter is None:
+            near = nearest(name, [*self._parameters])
             raise UsageError(
                 f"a job has options of `mpvideo sample`, got {printable(key)!r}",
-                hint="`mpvideo sample --help` lists them.",
+                hint=f"Did you mean {near}?" if near else "`mpvideo sample --help` lists them.",
             )
         if parameter.rich_help_panel == OVERVIEW_PANEL:
             raise UsageError(f"a job has no {printable(key)}: `mpvideo sample` alone makes one video of many")
