@@ -249,6 +249,8 @@ def _check_inputs(ckpt: Path | None, videos: Path | None, features: Path | None,
         if folder is not None and not folder.is_dir():
             raise UsageError(f"{option} must be a folder of videos, got {printable(folder)}")
     if features is not None and not features.is_file():
+        if not features.exists():
+            raise UsageError(f"--features {printable(features)} does not exist", hint="Check the path.")
         raise UsageError(f"--features must be a TorchScript file, got {printable(features)}")
 
 
