@@ -21,6 +21,8 @@ CONFIG_KEY = "mpvideo"
 WEIGHTS_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 CONFIG_FILE = "config.json"
+RUN_FILE = "run.json"
+"""What the folder of a training run has from the beginning."""
 
 _WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
 
@@ -113,6 +115,12 @@ def _in_folder(folder: Path) -> Path:
         others = sorted(entry.name for entry in folder.iterdir() if entry.suffix in _WEIGHT_SUFFIXES)
     except OSError as error:
         raise CheckpointError(f"{printable(folder)} cannot be read: {reason(error)}") from None
+    if exists(folder / RUN_FILE):
+        raise CheckpointError(
+            f"the training run {printable(folder)} has no checkpoint yet: the first comes with its network's first "
+            "snapshot",
+            hint="`mpvideo train` with the same data, --out and other options goes on with it.",
+        )
     raise CheckpointError(
         f"the folder {printable(folder)} must hold {WEIGHTS_FILE} or {INDEX_FILE}, it has neither",
         hint=f"Give one of its files instead: {first_ten(others)}." if others else "Give the file with the weights.",

@@ -19,10 +19,11 @@ a value is null.
 from pathlib import Path
 from typing import Any
 
+from mpvideo.checkpoint.header import RUN_FILE
 from mpvideo.checkpoint.reading import exists, open_regular, read_json
 from mpvideo.training.log import read_log
 
-RECORD_FILE, LOG_FILE = "run.json", "log.jsonl"
+LOG_FILE = "log.jsonl"
 
 
 def is_run(path: Path) -> bool:
@@ -31,7 +32,7 @@ def is_run(path: Path) -> bool:
     Raises:
         CheckpointError: the folder may not be entered.
     """
-    return path.is_dir() and exists(path / RECORD_FILE)
+    return path.is_dir() and exists(path / RUN_FILE)
 
 
 def summarize_run(folder: Path) -> dict[str, Any]:
@@ -41,7 +42,7 @@ def summarize_run(folder: Path) -> dict[str, Any]:
         CheckpointError: one of them cannot be read, or run.json is no JSON object.
         MPVideoError: the log cannot be read.
     """
-    begun = read_json(folder / RECORD_FILE)
+    begun = read_json(folder / RUN_FILE)
     log = folder / LOG_FILE
     if exists(log):
         open_regular(log).close()  # reading a pipe would wait for ever

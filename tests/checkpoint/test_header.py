@@ -171,6 +171,10 @@ def test_pipes_and_devices_are_refused_at_once(tmp_path: Path) -> None:
 
 def test_folder(tmp_path: Path) -> None:
     assert "it has neither" in refused(tmp_path).message
+    (tmp_path / "run.json").touch()
+    assert "has no checkpoint yet" in (error := refused(tmp_path)).message
+    assert error.hint == "`mpvideo train` with the same data, --out and other options goes on with it."
+    (tmp_path / "run.json").unlink()
     put(tmp_path / "dog.safetensors", GOOD)
     assert "dog.safetensors" in (refused(tmp_path).hint or "")
     put(tmp_path / "config.json", b"{}")
