@@ -68,7 +68,8 @@ def find_preset(name: str) -> Preset:
     if not exists(path):
         raise UsageError(
             f"--preset must be one of {', '.join(PRESETS)} or a JSON file, got {printable(name)!r}",
-            hint='`mpvideo tune` writes such files: {"format": 1, "sampling": {"sampler": "unipc", "steps": 9}}.',
+            hint="Such a file holds settings of the sampler, as `mpvideo tune` writes them: "
+            '{"format": 1, "sampling": {"sampler": "unipc", "steps": 9}}.',
         )
     with naming("--preset", path):
         data = read_json(path)

@@ -71,3 +71,5 @@ def test_an_unknown_name() -> None:
         find_preset("fastest")
     expected = "--preset must be one of edm, edm2, package, fast or a JSON file, got 'fastest'"
     assert caught.value.message == expected
+    assert caught.value.hint is not None
+    assert caught.value.hint.startswith("Such a file holds settings of the sampler, as `mpvideo tune` writes them: {")

@@ -165,7 +165,10 @@ def _show_curve(snapshots: "list[EMASnapshot]", *, as_json: bool) -> None:
         about = {"step": snapshots[-1].step, "snapshots": len(snapshots), "curve": curve}
         write_result(f"{json.dumps(about)}\n")
         return
-    tell(_of_what(snapshots))
+    tell(
+        f"{_of_what(snapshots)}; the smaller the error, the nearer an average to its width: up to {GOOD_ERROR:.0e} is "
+        "good, and --std writes it"
+    )
     lines = [f"{width:.2f}  {error:.1e}" for width, error in errors.items()]
     write_result("\n".join(["std   error of the profile", *lines]) + "\n")
 

@@ -130,7 +130,12 @@ def _show_values(console: Console, values: dict[str, float | None]) -> None:
     console.print(Text(f"\nValues: {counted(len(apart), 'tensor')} differ, {same:,} are the same", style="bold"))
     rows = table("<tensor difference")
     for name, value in list(apart.items())[:_SHOWN_VALUES]:
-        rows.add_row("", Text(printable(name)), "NaN" if value is None else f"{100 * value:.3g}%")
+        rows.add_row("", Text(printable(name)), "NaN" if value is None else _percent(value))
     if len(apart) > _SHOWN_VALUES:
         rows.add_row("", f"{len(apart) - _SHOWN_VALUES:,} more", "less")
     console.print(rows)
+
+
+def _percent(share: float) -> str:
+    """A share with three digits, zeros at the end too: 2.60%."""
+    return f"{100 * share:#.3g}".rstrip(".") + "%"

@@ -4,7 +4,7 @@ import dataclasses
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -121,7 +121,8 @@ class Run:
             shown = Shown({})
             if overviews is not None:
                 shown = stack.enter_context(overviews.writing(as_json=options.as_json, missing=self._missing or 0))
-            placement = self._placement() if evaluations != 0 else None
+            with self._telling_what_is_left():
+                placement = self._placement() if evaluations != 0 else None
             bar = progress("sampling", evaluations, "evaluations", quiet=options.quiet or evaluations == 0)
             self._ticker = shared_ticker(stack.enter_context(bar), self._crew)
             stopping = stack.enter_context(Stopping(self._say_stopping))
@@ -250,6 +251,17 @@ class Run:
         self._planned = self._crew.add("planned")
         reporter.counts = Counter({state: self._crew.add(state) for state in STATES})
         reporter.codes = {code for code in ExitCode if self._crew.add(f"code {int(code)}")}
+
+    @contextmanager
+    def _telling_what_is_left(self) -> Iterator[None]:
+        """Says it where a signal ends the program before the first step."""
+        try:
+            yield
+        except (KeyboardInterrupt, SystemExit):
+            if self._planned and self._missing and self._crew.first:
+                left = counted(self._missing, "video")
+                tell(f"stopped before the first step, {left} left; the same command makes what is missing")
+            raise
 
     def _say_stopping(self) -> None:
         self._ticker.say("stopping after this step; once more ends at once")

@@ -142,7 +142,9 @@ def test_an_earlier_step_for_scripts(factored, tmp_path):
 
 def test_the_curve(factored):
     run, _ = factored
-    lines = run_ema(run).stdout.splitlines()
+    done = run_ema(run)
+    assert "up to 1e-02 is good" in done.stderr
+    lines = done.stdout.splitlines()
     assert lines[0] == "std   error of the profile"
     table = dict(line.split() for line in lines[1:])
     assert list(table) == [f"{percent / 100:.2f}" for percent in range(5, 21)]

@@ -393,6 +393,19 @@ def test_interrupted(ckpt: Path, tmp_path: Path, number: signal.Signals) -> None
     assert files(tmp_path) == []
 
 
+def test_interrupted_before_the_first_step(program: Program, ckpt: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mpvideo.device.choose_placement", interrupted)
+    done = program("sample", "--ckpt", ckpt, "--seed", "0-2", "--out", "{seed}.gif")
+    assert done.code == ExitCode.INTERRUPTED
+    assert done.stderr.splitlines()[-2:] == [
+        "stopped before the first step, 3 videos left; the same command makes what is missing",
+        "error: interrupted; nothing was left half written",
+    ]
+
+
 def on_a_terminal(*arguments: object, cwd: Path, columns: int, stdout: bool) -> tuple[str, str]:
     """What a terminal shows of a run, escapes removed; and standard output, unless that is the terminal too."""
     ours, theirs = pty.openpty()
