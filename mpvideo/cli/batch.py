@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -119,6 +120,8 @@ def tell_status(jobs: Path, journal: Path | None, *, as_json: bool) -> None:
             write_result(json.dumps({**asdict(run), "path": os.fspath(run.path), "left": run.left}) + "\n")
         else:
             write_result("\n".join(_status_lines(run)) + "\n")
+    if len(latest) > 1 and not as_json:
+        write_result(_total_line(latest, shards=divided) + "\n")
 
 
 def _beside(jobs: Path) -> Path:
@@ -126,13 +129,32 @@ def _beside(jobs: Path) -> Path:
     return jobs.with_name(f"{jobs.name}.journal")
 
 
+def _counts(runs: Sequence[PastRun]) -> str:
+    """What became of the videos of some runs, in words."""
+    numbers = {
+        "made": sum(run.made for run in runs),
+        "there already": sum(run.found for run in runs),
+        "failed": sum(len(run.failed) for run in runs),
+        "left": sum(run.left or 0 for run in runs),
+    }
+    return ", ".join(f"{count:,} {words}" for words, count in numbers.items() if count) or "nothing to do"
+
+
+def _total_line(runs: Sequence[PastRun], *, shards: str) -> str:
+    """The sum of all shards."""
+    planned = f"{sum(run.planned or 0 for run in runs):,} videos: "
+    begun = "" if str(len(runs)) == shards else f"; {len(runs)} of {printable(shards)} have begun"
+    return f"all shards: {planned}{_counts(runs)}{begun}"
+
+
 def _status_lines(run: PastRun) -> list[str]:
-    counts = [(run.made, "made"), (run.found, "there already"), (len(run.failed), "failed"), (run.left or 0, "left")]
-    said = ", ".join(f"{count:,} {words}" for count, words in counts if count) or "nothing to do"
     ended = {"end": "ended", "stopped": "was stopped", None: "is running or was killed"}[run.ended]
     why = f": {printable(run.error, 300)}" if run.error else ""
     share = "" if run.share == "1/1" else f"shard {printable(run.share)}: "
     pace = f", {run.seconds / run.made:.2f} s a video" if run.made else ""
     planned = "" if run.planned is None else f"{run.planned:,} videos: "
-    lines = [f"{share}{planned}{said}", f"began {printable(run.began)}, {ended} {printable(run.latest)}{pace}{why}"]
+    lines = [
+        f"{share}{planned}{_counts([run])}",
+        f"began {printable(run.began)}, {ended} {printable(run.latest)}{pace}{why}",
+    ]
     return lines + [f"failed: {printable(where)}: {printable(error, 300)}" for where, error in run.failed.items()]

@@ -192,7 +192,7 @@ def test_one_bad_job_among_good_ones(program: Program, ckpt: Path, monkeypatch: 
         "jobs.jsonl, line 2: --class fits none of the 3 classes, got 'zebra'",
         "jobs.jsonl, line 3: a job must be a JSON object on one line",
         "missing/3.gif: the folder ",
-        "jobs.jsonl, line 5: a job has options of `mpvideo sample`, got 'sead'",
+        "jobs.jsonl, line 5: a job has options of `mpvideo sample`, got 'sead'\nhint: Did you mean seed?\n",
         "jobs.jsonl, line 6: --frames must be a whole number, got 'many'",
         "taken.gif exists already",
         "jobs.jsonl, line 8: --ckpt missing.safetensors does not exist",
@@ -347,7 +347,10 @@ def test_shards_make_the_same_files_as_one_process(program: Program, ckpt: Path)
     assert {name: Path(name).read_bytes() for name in files()} == whole
     status = program("batch", "jobs.jsonl", "--status").stdout
     assert "shard 1/3: 3 videos: 3 made\n" in status and "shard 3/3: 2 videos: 2 made\n" in status
-    assert "7 videos" not in status, "of the run before, which had no shards"
+    assert status.endswith("\nall shards: 7 videos: 7 made\n") and status.count("7 videos") == 1
+    Path("jobs.jsonl.2-of-3.journal").unlink()
+    status = program("batch", "jobs.jsonl", "--status").stdout
+    assert status.endswith("\nall shards: 5 videos: 5 made; 2 of 3 have begun\n")
 
 
 def test_exact_is_recorded_and_counts(program: Program, ckpt: Path) -> None:
