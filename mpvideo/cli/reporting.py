@@ -70,6 +70,7 @@ class Reporter:
         self.counts: Counter[str] = Counter()
         self.codes: set[ExitCode] = set()
         self._first: MPVideoError | None = None
+        self._hints: set[str] = set()
         self._unwritten: MPVideoError | None = None
         self._latest = time.monotonic()
 
@@ -90,11 +91,15 @@ class Reporter:
         with self._ticker.paused():
             about = {"width": width, "height": height, "fps": float(rate), **record.to_dict(), "command": again}
             self._result(request.path, about)
+            # On a terminal the path stands above, as a result.
+            above = sys.stdout.isatty() and sys.stderr.isatty() and not self._as_json
             tell(
-                f"{printable(request.path)}: {name}{counted(request.frames, 'frame')} of {width}x{height}, "
-                f"{float(request.frames / rate):.1f} s\nagain (with another --out): {again}",
+                f"{'  ' if above else f'{printable(request.path)}: '}{name}{counted(request.frames, 'frame')} of "
+                f"{width}x{height}, {float(request.frames / rate):.1f} s",
                 quiet=self._quiet,
             )
+            if self._total == 1:  # of many, this would be most of what is told; each file has its own
+                tell(f"command: {again}", quiet=self._quiet)
         now = time.monotonic()
         self.note("made", path=str(request.path), seconds=round(now - self._latest, 3))
         self._latest = now
@@ -140,7 +145,10 @@ class Reporter:
         subject = printable(what)
         words = error.message if subject in error.message else f"{subject}: {error.message}"
         with self._ticker.paused():
-            tell(f"error: {words}" + (f"\nhint: {error.hint}" if error.hint else ""))
+            tell(f"error: {words}")
+            if error.hint and error.hint not in self._hints:  # once will do
+                self._hints.add(error.hint)
+                tell(f"hint: {error.hint}")
 
     def note(self, state: str, **about: Any) -> None:
         """Appends a line to the journal; what fails in that is told once, and costs no video."""

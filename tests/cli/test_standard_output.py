@@ -26,7 +26,7 @@ def test_it_is_the_file(tmp_path: Path, ckpt: Path, name: str) -> None:
         assert process.returncode == 0, stderr.decode()
     assert stdout == path.read_bytes()
     assert b"4 frames" in stderr
-    again = stderr.decode().split("--out): ")[1].splitlines()[0].replace("mpvideo", f"{sys.executable} -m mpvideo", 1)
+    again = stderr.decode().split("command: ")[1].splitlines()[0].replace("mpvideo", f"{sys.executable} -m mpvideo", 1)
     assert subprocess.run(again, shell=True, cwd=tmp_path, capture_output=True, check=True).stdout == stdout
     assert list(tmp_path.iterdir()) == [path]
 
