@@ -1,8 +1,9 @@
 """RUN/run.json, which says what a run was begun with, and the lock that keeps a second call out of its folder."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,36 @@ import mpvideo
 from mpvideo.errors import MPVideoError, UsageError, naming
 from mpvideo.files import atomic_path, make_folder, reason, remove_abandoned, write_error
 from mpvideo.text import printable
+from mpvideo.training.recipe import PRESETS, PresetName, Recipe
 
 try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
+
+
+_OPTIONS = {
+    "source.data": "DATA",
+    **{f"source.{name}": f"--{name}" for name in ("size", "frames", "stride", "init")},
+    "video.codec": "--codec",
+    "model.self_condition": "--self-condition",
+    **{f"recipe.{field.name}": f"--{field.name.replace('_', '-')}" for field in fields(Recipe)},
+    "recipe.P_mean": "--p-mean",
+    "recipe.P_std": "--p-std",
+    "recipe.peak_rate": "--rate",
+    "recipe.warmup_steps": "--warmup",
+    "recipe.decay_steps": "--decay",
+}
+"""What of a run's record options of `mpvideo train` give."""
+
+_SIZES = ("dim", "dim_max", "num_blocks_per_stage", "attn_dim_head")
+"""Of the network, which a preset gives and no option."""
+
+_CUTTING = ("source.data", "source.size", "source.frames", "source.stride", "video.codec", "recipe.seed")
+"""What else than other videos changes the fingerprint of a folder's clips."""
+
+_SHOWN = 5
+"""Differences that a message names."""
 
 
 @contextmanager
@@ -71,22 +97,63 @@ def check_record(folder: Path, now: dict[str, Any]) -> None:
         return
     try:
         before = json.loads(text)
-        changed = [
-            f"{group}.{name} is {printable(now[group].get(name))}, was {printable(before[group].get(name))}"
-            for group in now
-            for name in {**before[group], **now[group]}
-            if before[group].get(name) != now[group].get(name)
-        ]
+        changed = _in_options(
+            {
+                f"{group}.{name}": (before[group].get(name), now[group].get(name))
+                for group in now
+                for name in {**before[group], **now[group]}
+                if before[group].get(name) != now[group].get(name)
+            }
+        )
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise UsageError(
             f"{printable(path)} is not the record of a run", hint="Give --out a new folder, or put the file back."
         ) from error
     if changed:
         raise UsageError(
-            f"{printable(folder)} was begun with other settings: {'; '.join(changed[:3])}",
-            hint="Give the settings and the data that it was begun with; or --out another folder, and --init this one "
+            f"{printable(folder)} was begun with other settings: {'; '.join(changed[:_SHOWN])}",
+            hint="Give the options and the data that it was begun with; or --out another folder, and --init this one "
             "to begin with its weights.",
         )
+
+
+def _in_options(changed: dict[str, tuple[Any, Any]]) -> list[str]:
+    """Differences in the words of whoever gives options, without those that only follow from others.
+
+    Args:
+        changed: values before and now, by group and name.
+    """
+    said = []
+    explained = any(name in changed for name in _CUTTING)
+    if (preset := _preset_of(changed)) is not None:
+        said.append(f"--preset was {preset}")
+        own = {"source.size": PRESETS[preset].size, "source.frames": PRESETS[preset].frames}
+        own |= {f"recipe.{name}": value for name, value in asdict(Recipe(**PRESETS[preset].recipe)).items()}
+        # What the preset itself gives comes with its name.
+        changed = {name: values for name, values in changed.items() if name not in own or own[name] != values[0]}
+    if "video.codec" in changed:
+        changed = {name: values for name, values in changed.items() if name != "recipe.autoencoder_steps"}
+    for name, (was, now) in changed.items():
+        if (option := _OPTIONS.get(name)) is not None:
+            said.append(f"{option} is {_word(now)}, was {_word(was)}")
+    if "source.fingerprint" in changed and not explained:
+        said.append("DATA has other videos or classes than then")
+    # What no option names: another version may have chosen otherwise.
+    return said or [f"{name} is {printable(now)}, was {printable(was)}" for name, (was, now) in changed.items()]
+
+
+def _preset_of(changed: Mapping[str, tuple[Any, Any]]) -> PresetName | None:
+    """The preset that a run was begun with, if it is another one now."""
+    if not any(f"model.{size}" in changed for size in _SIZES):
+        return None
+    for name, preset in PRESETS.items():
+        if all(changed[f"model.{size}"][0] == getattr(preset, size) for size in _SIZES if f"model.{size}" in changed):
+            return name
+    return None
+
+
+def _word(value: object) -> str:
+    return "not given" if value is None else printable(value)
 
 
 def recorded_dtype(folder: Path) -> str | None:
