@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-import time
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -117,7 +117,11 @@ def train(
     minutes: Annotated[
         float | None,
         typer.Option(
-            "--minutes", metavar="X", help="End this call after X minutes, if not done.", rich_help_panel=LENGTH_PANEL
+            "--minutes",
+            metavar="X",
+            help="End this call after X minutes of training, if not done. There is a checkpoint when the autoencoder "
+            "is trained and the network has begun.",
+            rich_help_panel=LENGTH_PANEL,
         ),
     ] = None,
     snapshot_minutes: Annotated[
@@ -287,7 +291,6 @@ def train(
     from mpvideo.training.record import recorded_dtype
     from mpvideo.training.run import Rhythm, Run
 
-    began = time.monotonic()
     keep_freed_memory()
     placement = choose_placement(device, "float32")  # the dtype is measured below, on the network itself
     with (
@@ -313,16 +316,16 @@ def train(
             dtype = "bfloat16" if processes.agree(processes.first and known == "bfloat16") else "float32"
         plan = dataclasses.replace(plan, recipe=dataclasses.replace(plan.recipe, dtype=dtype))
         if dry_run or (told and not (out / "snapshot.pt").exists()):
-            _tell_costs(plan, preset_name, place, say, processes=processes.count, others=dry_run)
+            before = _tell_costs(plan, preset_name, place, say, processes=processes.count, others=dry_run)
+            if minutes is not None and told:
+                _warn_of_minutes(minutes, before, _autoencoder_steps_left(out, plan.recipe), plan.recipe, say)
         if dry_run:
             return
         rhythm = Rhythm(
             snapshot=60 * snapshot_minutes, sheet=60 * sheet_minutes, limit=None if minutes is None else 60 * minutes
         )
         with TerminalWatcher(quiet=not told) as watcher:
-            run = Run(
-                plan, out, watcher=watcher, rhythm=rhythm, began=began, processes=processes, device=place, init=init
-            )
+            run = Run(plan, out, watcher=watcher, rhythm=rhythm, processes=processes, device=place, init=init)
             done = run.train()
         if processes.first:
             _report(out, plan, done=done, as_json=as_json, quiet=quiet)
@@ -442,8 +445,12 @@ def _clips_fit(recipe: Recipe, model: ModelConfig) -> bool:
 
 def _tell_costs(
     plan: "Plan", preset: PresetName, place: "torch.device", say: "Say", *, processes: int, others: bool
-) -> None:
-    """Says what the training costs, measured here; for the other presets too, on request."""
+) -> float:
+    """Says what the training costs, measured here; for the other presets too, on request.
+
+    Returns:
+        Seconds that a step of the autoencoder takes; 0 if none is to be trained.
+    """
     from mpvideo.training.autoencoder import IMAGES_PER_STEP
     from mpvideo.training.cost import (
         autoencoder_seconds_per_step,
@@ -455,7 +462,7 @@ def _tell_costs(
 
     model, recipe = plan.model, plan.recipe
     seconds = seconds_per_step(model, recipe, place) / processes
-    flops = step_flops(model, recipe)
+    flops, each = step_flops(model, recipe), 0.0
     say(f"{plan.description}; {model.frames} frames, {plan.video.codec}, on {place.type} in {recipe.dtype}")
     if (shape := plan.video.autoencoder) is not None and recipe.autoencoder_steps:
         each = autoencoder_seconds_per_step(shape, plan.video.pixel_size(model.image_size), recipe.dtype, place)
@@ -465,9 +472,7 @@ def _tell_costs(
             f"{_duration(each * recipe.autoencoder_steps)}"
         )
     say(_cost_line(preset, num_parameters(model), flops, seconds, recipe.batch_size, plan.steps))
-    if not others:
-        return
-    for name, other in PRESETS.items():
+    for name, other in PRESETS.items() if others else ():
         if name == preset:
             continue
         sized = other.model(
@@ -482,6 +487,36 @@ def _tell_costs(
         # Not measured: a step of base can take a minute on a CPU.
         guess = seconds * operations / flops
         say(_cost_line(name, num_parameters(sized), operations, guess, other_recipe.batch_size, other.steps))
+    return each
+
+
+def _warn_of_minutes(minutes: float, each: float, left: int, recipe: Recipe, say: "Say") -> None:
+    """Says so if a call ends before there can be a checkpoint.
+
+    Args:
+        minutes: after which it ends.
+        each: seconds that a step of the autoencoder takes.
+        left: how many of these are to be taken.
+    """
+    if 60 * minutes > each * left:
+        return
+    enough = math.ceil(1.5 * each * left / 60 + 1)
+    say(
+        f"warning: --minutes {minutes:g} ends this call before there is a checkpoint: the autoencoder comes first, and "
+        f"its {left:,} steps take about {_duration(each * left)}; give --minutes {enough} or more, a smaller --size, "
+        f"or fewer --autoencoder-steps than {recipe.autoencoder_steps:,}"
+    )
+
+
+def _autoencoder_steps_left(out: Path, recipe: Recipe) -> int:
+    """How many steps of a run's autoencoder are to be taken before those of the network."""
+    from mpvideo.training.snapshot import load_snapshot
+
+    if (out / "autoencoder.safetensors").exists():
+        return 0
+    snapshot = out / "autoencoder.pt"
+    done = load_snapshot(snapshot).get("step") if snapshot.exists() else 0
+    return recipe.autoencoder_steps - (done if isinstance(done, int) else 0)
 
 
 def _cost_line(name: str, parameters: int, flops: int, seconds: float, batch: int, steps: int) -> str:
@@ -506,6 +541,8 @@ def _report(out: Path, plan: "Plan", *, done: bool, as_json: bool, quiet: bool) 
     elif made:
         write_result(f"{path}\n")
     if not made:
-        tell(f"{printable(out)} has no checkpoint yet; the same command goes on", quiet=quiet)
+        left = _autoencoder_steps_left(out, plan.recipe)
+        reason = f": {left:,} of the autoencoder's {plan.recipe.autoencoder_steps:,} steps are left" if left else ""
+        tell(f"{printable(out)} has no checkpoint yet{reason}; the same command goes on", quiet=quiet)
     else:
         tell("done" if done else f"not all {plan.steps:,} steps yet; the same command goes on", quiet=quiet)

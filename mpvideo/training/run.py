@@ -100,7 +100,7 @@ class Rhythm:
         snapshot: between snapshots.
         sheet: between contact sheets.
         log: between records of the loss.
-        limit: after which this call ends, or None.
+        limit: after which this call ends, or None; counted from when there is a `Run`.
     """
 
     snapshot: float = 300.0
@@ -119,7 +119,6 @@ class Run:
         folder: RUN.
         watcher: is told how it goes.
         rhythm: how often to write what.
-        began: when the call began, by `time.monotonic`; now if left out.
         processes: those that train together.
         device: where to train.
         init: a checkpoint whose weights a new run begins with.
@@ -132,7 +131,6 @@ class Run:
         *,
         watcher: Watcher,
         rhythm: Rhythm,
-        began: float | None = None,
         processes: Processes = ALONE,
         device: torch.device | str = "cpu",
         init: Path | None = None,
@@ -141,7 +139,7 @@ class Run:
         self.rhythm, self.processes = rhythm, processes
         self.device = torch.device(device)
         self.init = init
-        self.began = time.monotonic() if began is None else began
+        self.began = time.monotonic()
         self.codec: Codec = PixelCodec()
         self.autoencoder: Autoencoder | None = None
 

@@ -15,11 +15,13 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from mpvideo.checkpoint import open_checkpoint
+from mpvideo.cli.train import _warn_of_minutes
 from mpvideo.device import choose_placement
 from mpvideo.errors import ExitCode
 from mpvideo.generation import generate
 from mpvideo.job import Job
 from mpvideo.model import load_model
+from mpvideo.training.recipe import Recipe
 
 SMALL = ("--codec", "rgb", "--size", "8", "--frames", "4", "--batch-size", "4", "--dtype", "float32")
 
@@ -193,17 +195,17 @@ def test_the_disk_is_full(data: Path, whole: Path, tmp_path: Path):
 def test_another_recipe_is_refused(data: Path, whole: Path, tmp_path: Path):
     before = (whole / "snapshot.pt").read_bytes()
     done = train(tmp_path, data, "--out", whole, *SMALL, "--rate", 0.5, code=ExitCode.USAGE)
-    assert "was begun with other settings: recipe.peak_rate is 0.5, was 0.01" in done.stderr
+    assert "was begun with other settings: --rate is 0.5, was 0.01\n" in done.stderr
     assert (whole / "snapshot.pt").read_bytes() == before
 
 
-def test_other_videos_are_refused(whole: Path, tmp_path: Path):
+def test_other_videos_are_refused(data: Path, whole: Path, tmp_path: Path):
     """A run does not go on with other data unnoticed."""
+    there = data
     data = clips(tmp_path / "data")
     (data / "red" / "more.gif").write_bytes((data / "red" / "0.gif").read_bytes())
     done = train(tmp_path, data, "--out", whole, *SMALL, "--steps", 30, code=ExitCode.USAGE)
-    assert "was begun with other settings: source.data is data, was " in done.stderr
-    assert "source.videos is 9, was 8" in done.stderr
+    assert f"was begun with other settings: DATA is data, was {there.name}\n" in done.stderr
 
 
 def test_weights_of_another_network_to_begin_with(data: Path, whole: Path, tmp_path: Path):
@@ -245,6 +247,10 @@ def test_dry_run_writes_nothing(data: Path, tmp_path: Path):
 def test_the_menagerie_in_latents(tmp_path: Path):
     run = tmp_path / "run"
     options = ("menagerie", "--out", run, "--autoencoder-steps", 2, "--batch-size", 2, "--dtype", "float32")
+    done = train(tmp_path, *options, "--minutes", 1e-6)
+    assert "warning: --minutes 1e-06 ends this call before there is a checkpoint: " in done.stderr
+    assert "has no checkpoint yet: 2 of the autoencoder's 2 steps are left; the same command goes on" in done.stderr
+    assert done.stdout == ""
     train(tmp_path, *options, "--steps", 2)
     about = open_checkpoint(run).config
     assert about.model.num_classes == 1000
@@ -260,6 +266,18 @@ def test_the_menagerie_in_latents(tmp_path: Path):
         )  # fmt: skip
         codec = {name: tensor for name, tensor in weights(run).items() if name.startswith("codec.")}
         assert all(torch.equal(tensor, weights(other)[name]) for name, tensor in codec.items()) is kept
+
+
+def test_minutes_that_cannot_suffice():
+    said: list[str] = []
+    for minutes, left in ((14, 400), (13, 400), (2, 60), (3, 0)):
+        _warn_of_minutes(minutes, 2.0, left, Recipe(autoencoder_steps=400), said.append)
+    assert said == [
+        "warning: --minutes 13 ends this call before there is a checkpoint: the autoencoder comes first, and its 400 "
+        "steps take about 13 min; give --minutes 21 or more, a smaller --size, or fewer --autoencoder-steps than 400",
+        "warning: --minutes 2 ends this call before there is a checkpoint: the autoencoder comes first, and its 60 "
+        "steps take about 2 min; give --minutes 4 or more, a smaller --size, or fewer --autoencoder-steps than 400",
+    ]
 
 
 @pytest.mark.parametrize(
