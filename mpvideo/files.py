@@ -123,9 +123,7 @@ class PendingFile:
                 hint=f"Run `{command}` first." if command.isprintable() else "Make that folder first.",
             )
         if not folder.is_dir():
-            raise OutputError(
-                f"{printable(folder)} must be a folder, and is none", hint="Choose another folder."
-            )
+            raise OutputError(f"{printable(folder)} must be a folder, and is none", hint="Choose another folder.")
 
     def _check_target(self) -> None:
         mode, shown = _mode(self._target), printable(self.path)

@@ -36,7 +36,8 @@ GridPath = Annotated[
     typer.Option(
         "--grid",
         metavar="FILE",
-        help="Also write one video of all, side by side with their classes and seeds: .mp4, .webm, .gif, ...",
+        help="Also write one video of all, side by side with their classes and seeds: .mp4, .webm, .gif, ... Each is "
+        "enlarged to 128 pixels if it is smaller, or by --scale.",
         rich_help_panel=OVERVIEW_PANEL,
     ),
 ]

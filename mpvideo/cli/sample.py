@@ -67,9 +67,10 @@ def sample(
             "--out",
             "-o",
             metavar="FILE",
-            help="The video to write: .mp4, .webm, .gif, .apng or .png (animated PNG), .mkv, .npy or .safetensors; - for "
-            "standard output, with --format. In its path {class}, {class_name}, {seed}, {index}, {guidance}, {steps}, {sampler} and {ckpt} stand for what "
-            "it was made with; {seed:06d} pads with zeros. The folders of such a name are made, that of a plain one must exist.",
+            help="The video to write: .mp4, .webm, .gif, .apng or .png (animated PNG), .mkv, .npy or .safetensors; - "
+            "for standard output, with --format. In its path {class}, {class_name}, {seed}, {index}, {guidance}, "
+            "{steps}, {sampler} and {ckpt} stand for what it was made with; {seed:06d} pads with zeros. The folders of "
+            "such a path are made; that of a plain one must exist.",
             rich_help_panel=VIDEO_PANEL,
         ),
     ],
