@@ -7,7 +7,7 @@ Every line is an object with `time` (UTC, ISO 8601) and `state`:
     made        a file is complete: `path`, `seconds` since the one before
     failed      a video could not be made: `path` or `where`, `error`, `code` (exit code)
     stopped     the run was stopped, by a signal with so many `left`, or by an `error`
-    end         the run is over
+    end         the run is over; so many were `found` finished by then
 
 Videos that were found have no lines of their own. A run that ends without `stopped` or `end` was killed, or is going
 on. The file is appended to and never rewritten: what a full disk left of a line stays, and is passed over.
@@ -195,9 +195,7 @@ def _note(run: PastRun, line: dict[str, Any]) -> None:
     state = line.get("state")
     run.latest = _text(line.get("time"))
     if state == "begin":
-        planned, found = line.get("planned"), line.get("found")
-        run.planned = planned if isinstance(planned, int) and 0 <= planned < _MOST else None
-        run.found = found if isinstance(found, int) and 0 <= found < _MOST else 0
+        run.planned, run.found = _number(line.get("planned")), _number(line.get("found")) or 0
     elif state == "made":
         run.made += 1
         seconds = line.get("seconds")
@@ -206,7 +204,12 @@ def _note(run: PastRun, line: dict[str, Any]) -> None:
         run.failed[_text(line.get("path", line.get("where")))] = _text(line.get("error"))
     elif state in _ENDS:
         run.ended = str(state)
+        run.found = max(run.found, _number(line.get("found")) or 0)
         run.error = _text(line["error"]) if "error" in line else None
+
+
+def _number(value: object) -> int | None:
+    return value if isinstance(value, int) and 0 <= value < _MOST else None
 
 
 def _text(value: object) -> str:

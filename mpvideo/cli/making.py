@@ -49,9 +49,10 @@ def make(source: Iterable[Planned], options: Options, overviews: Overviews | Non
     with join_crew() as crew:
         options = options.of_one(crew)
         plan, survey = _look(source, options, overviews)
-        run = Run(options, crew, survey, began=began, planned=plan.mine, missing=plan.count(Fate.MAKE))
+        missing, found = plan.count(Fate.MAKE), plan.count(Fate.FOUND)
+        run = Run(options, crew, survey, began=began, planned=plan.mine, missing=missing, found=found)
         with Journal(options.own_journal) as journal:
-            journal.write("begin", share=str(options.share), planned=plan.mine, found=plan.count(Fate.FOUND))
+            journal.write("begin", share=str(options.share), planned=plan.mine, found=found)
             run.run(plan.to_make, journal, overviews)
 
 
@@ -139,7 +140,7 @@ def make_stream(source: Callable[[Callable[[], bool]], Iterator[Planned | None]]
     """
     if launched()[1] > 1:
         raise UsageError("standard input cannot be divided among processes", hint="Give the jobs in a file.")
-    run = Run(options, Crew(), Survey(), began=time.monotonic(), planned=None, missing=None)
+    run = Run(options, Crew(), Survey(), began=time.monotonic(), planned=None, missing=None, found=0)
 
     def to_make(watcher: Reporter) -> Iterator[Request | None]:
         return stream_to_make(source(watcher.stopping), options.checker(), watcher)

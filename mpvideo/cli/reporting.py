@@ -159,7 +159,7 @@ class Reporter:
                 self._unwritten = OutputError(f"the journal lacks lines: {error.message}", hint=error.hint)
                 self.codes.add(error.exit_code)
                 with self._ticker.paused():
-                    tell(f"warning: {self._unwritten.message}; the videos go on")
+                    tell(f"error: {self._unwritten.message}; the videos go on")
 
     def _result(self, path: Path, about: dict[str, Any]) -> None:
         """Writes the path of a file that is there to standard output, or what there is to say of it."""

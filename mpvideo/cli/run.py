@@ -98,13 +98,22 @@ class Run:
         began: when, by `time.monotonic`.
         planned: how many videos fall to it; None if that is not known.
         missing: how many of these are to be made.
+        found: how many were there at the first look.
     """
 
     def __init__(
-        self, options: Options, crew: Crew, survey: Survey, *, began: float, planned: int | None, missing: int | None
+        self,
+        options: Options,
+        crew: Crew,
+        survey: Survey,
+        *,
+        began: float,
+        planned: int | None,
+        missing: int | None,
+        found: int,
     ) -> None:
         self._options, self._crew, self._survey = options, crew, survey
-        self._planned, self._missing = planned, missing
+        self._planned, self._missing, self._found = planned, missing, found
         self._began = began
         self._models: dict[Sources, Model] = {}
         self._ticker = Ticker()
@@ -146,7 +155,7 @@ class Run:
             if stopping and (left := self._left(reporter)) != 0:
                 reporter.note("stopped", left=left)
             else:
-                reporter.note("end")
+                reporter.note("end", found=reporter.counts["found"])
             self._meet(reporter, stopping)
             if stopping and self._left(reporter) != 0:
                 with self._ticker.paused():
@@ -225,6 +234,7 @@ class Run:
         evaluations = self._survey.work()[1] if self._missing else 0
         if self._crew.count > 1:
             self._crew.add("planned", self._planned)
+            self._crew.add("found at first", self._found)
             self._crew.add("evaluations to make", evaluations)
             self._crew.meet("planned all", stop=lambda: False)
             evaluations = self._crew.add("evaluations to make")
@@ -248,7 +258,7 @@ class Run:
 
         self._crew.meet("done", stop=stop, look=lambda: self._ticker.advance(0))
         self._ticker.advance(0)
-        self._planned = self._crew.add("planned")
+        self._planned, self._found = self._crew.add("planned"), self._crew.add("found at first")
         reporter.counts = Counter({state: self._crew.add(state) for state in STATES})
         reporter.codes = {code for code in ExitCode if self._crew.add(f"code {int(code)}")}
 
@@ -267,8 +277,12 @@ class Run:
         self._ticker.say("stopping after this step; once more ends at once")
 
     def _left(self, reporter: Reporter) -> int | None:
-        """How many videos nothing is known of yet, here or, once they have met, in all processes; None if unknown."""
-        return None if self._planned is None else self._planned - reporter.counts.total()
+        """How many are neither there nor failed: of this process or, once they have met, of all; None if not known."""
+        if self._planned is None:
+            return None
+        counts = reporter.counts
+        # Those that were there at the first look are told of in their turn, which may not have come.
+        return self._planned - counts["made"] - counts["failed"] - max(self._found, counts["found"])
 
     def _stop(self, reporter: Reporter, stopping: Stopping) -> NoReturn:
         """Says what is left, and ends the program."""

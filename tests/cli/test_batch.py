@@ -518,7 +518,7 @@ def test_a_journal_that_cannot_be_written(program: Program, ckpt: Path) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert (done.code, done.stdout.split()) == (5, ["0.gif", "1.gif", "2.gif", "3.gif"]), done.stderr
-    assert done.stderr.count("warning: the journal lacks lines: j could not be written: file too large") == 1
+    assert done.stderr.count("error: the journal lacks lines: j could not be written: file too large; the videos ") == 1
     assert ": 4 made; the journal lacks lines\nerror: the journal lacks lines: j could not be written" in done.stderr
     assert program(*run, "--status").stdout.startswith("4 videos: 1 made, 3 left\n")
     again = program(*run)
@@ -754,3 +754,19 @@ def test_what_could_not_be_made_at_the_first_look_is_not_lost(
     done = program("sample", "--ckpt", ckpt, "--out", "0.gif", "--steps", 1)
     assert (done.code, done.stdout) == (1, "")
     assert "could not be made at the first look, but could be now\nhint: The same command makes it.\n" in done.stderr
+
+
+def test_what_is_there_is_never_left(program: Program, ckpt: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even if its turn has not come when the run is stopped; and what another process made meanwhile is found."""
+    from mpvideo.cli.stopping import Stopping
+
+    options = ("sample", "--ckpt", ckpt, "--class", 1, "--dtype", "float32", "--steps", 1, "--out", "{seed}.gif")
+    assert program(*options, "--seed", "2-5").code == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(Stopping, "__bool__", lambda wish: bool(wish.signals))
+        patch.setattr(Stopping, "__enter__", lambda wish: wish.signals.append(signal.SIGINT) or wish)
+        done = program(*options, "--seed", "0-5", "--journal", "j", "--batch-size", 1)
+    assert done.code == 130 and ", 2 videos left; the same command makes what is missing" in done.stderr
+    assert journal("j")[-1]["left"] == 2
+    assert program(*options, "--seed", "0-5", "--journal", "j").code == 0
+    assert journal("j")[-1]["found"] == 4
