@@ -168,12 +168,14 @@ class Plan:
         turns: at which turn it becomes that: every checkpoint has one, and what is not to be made comes in the first;
             -1 for what another process makes.
         checker: what looked.
+        streamed: whether the video goes to standard output; then it is the only one.
     """
 
     source: Iterable[Planned]
     fates: bytearray
     turns: "array[int]"
     checker: Checker
+    streamed: bool = False
 
     def count(self, fate: Fate) -> int:
         """How many have this fate."""
@@ -218,13 +220,15 @@ def make_plan(
         on_look: told of each that falls to this process.
 
     Raises:
-        UsageError: two requests have one file.
+        UsageError: two requests have one file, or one among others goes to standard output.
     """
+    streamed = False
     fates, turns, checkpoints = bytearray(), array("i"), dict[bytes, int]()
     for planned in source:
         if isinstance(planned, Unusable):
             fate = Fate.REFUSED if planned.index in checker.share else Fate.ELSEWHERE
         else:
+            streamed = streamed or planned.path == STANDARD_OUTPUT
             if planned.path != STANDARD_OUTPUT and not checker.taken.take(planned.path):
                 raise _same_file(source, planned)
             try:
@@ -238,7 +242,12 @@ def make_plan(
         turns.append(-1 if fate == Fate.ELSEWHERE else turn)
         if on_look is not None and fate != Fate.ELSEWHERE:
             on_look(planned, fate)
-    return Plan(source, fates, turns, checker)
+    if streamed and len(fates) > 1:
+        raise UsageError(
+            f"standard output can have one video and nothing else, got {len(fates):,} videos, with --out - among them",
+            hint="Give each the name of a file.",
+        )
+    return Plan(source, fates, turns, checker, streamed)
 
 
 def stream_to_make(
@@ -264,7 +273,9 @@ def _to_make(planned: Planned, checker: Checker, watcher: PlanWatcher, fate: Fat
         watcher.refused(planned, planned.error)
         return
     try:
-        if fate is None and planned.path != STANDARD_OUTPUT and not checker.taken.take(planned.path):
+        if fate is None and planned.path == STANDARD_OUTPUT:
+            raise UsageError("a job of a pipe must have a file's name as out, got -: standard output has the paths")
+        if fate is None and not checker.taken.take(planned.path):
             raise UsageError(f"{printable(planned.path)} is the file of an earlier job already")
         if fate is None or fate == Fate.REFUSED:  # what was wrong may have been put right meanwhile
             fate = checker.fate(planned)

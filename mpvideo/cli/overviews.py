@@ -16,7 +16,7 @@ import typer
 from mpvideo.batch.names import FIELDS, Taken
 from mpvideo.cli.streams import write_result
 from mpvideo.errors import MPVideoError, UsageError, naming
-from mpvideo.formats import Encoding, warnings_about
+from mpvideo.formats import STANDARD_OUTPUT, Encoding, warnings_about
 from mpvideo.text import counted, printable
 
 if TYPE_CHECKING:
@@ -108,7 +108,8 @@ class Overviews:
 
     @contextmanager
     def writing(self, *, missing: int, as_json: bool) -> Iterator["Shown"]:
-        """What takes the videos; when the block ends well, the overviews are written and their paths told.
+        """What takes the videos; when the block ends well, the overviews are written and their paths told, unless
+        standard output has the video.
 
         Those that cannot be written are in its `errors`: all, if a video is missing, so that the same command makes
         them once it can be made.
@@ -128,7 +129,7 @@ class Overviews:
         except BaseException as error:
             shown.abandon(error)
             raise
-        if shown.videos < len(self.requests):
+        if shown.videos < len(self.requests) or self.requests.names.template == str(STANDARD_OUTPUT):
             return
         for path in (self.grid, self.sheet):
             if path is not None and path not in shown.errors:

@@ -48,7 +48,7 @@ class Reporter:
 
     Attributes:
         counts: how many were made, found and failed.
-        codes: exit codes of the failures, and of a journal that could not be written.
+        codes: exit codes of the failures, and of a journal or results that could not be written.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Reporter:
         self.codes: set[ExitCode] = set()
         self._first: MPVideoError | None = None
         self._hints: set[str] = set()
-        self._unwritten: MPVideoError | None = None
+        self._unwritten: dict[str, OutputError] = {}
         self._latest = time.monotonic()
 
     def made(self, video: "Video[Request]", record: "Record", size: tuple[int, int]) -> None:
@@ -107,7 +107,8 @@ class Reporter:
 
     def found(self, request: Request) -> None:
         """Says that a file is there already."""
-        from mpvideo.video import read_index, read_record
+        from mpvideo.record import load_record
+        from mpvideo.video import read_index
 
         self.counts["found"] += 1
         self._shown.add_found(request)
@@ -116,7 +117,7 @@ class Reporter:
             with suppress(MPVideoError):  # it was there a moment ago
                 index = read_index(request.path)
                 size = {"width": index.width, "height": index.height, "fps": float(request.encoding.rate)}
-                about = {**size, **(read_record(request.path) or {})}
+                about = {**size, **load_record(request.path).to_dict()}
         with self._ticker.paused():
             self._result(request.path, about)
             if self._total == 1:
@@ -155,28 +156,34 @@ class Reporter:
         try:
             self._journal.write(state, **about)
         except OutputError as error:
-            if self._unwritten is None:
-                self._unwritten = OutputError(f"the journal lacks lines: {error.message}", hint=error.hint)
-                self.codes.add(error.exit_code)
-                with self._ticker.paused():
-                    tell(f"error: {self._unwritten.message}; the videos go on")
+            with self._ticker.paused():
+                self._lost("the journal", error, hint=error.hint)
+
+    def _lost(self, what: str, error: OutputError, *, hint: str | None) -> None:
+        if what not in self._unwritten:
+            self._unwritten[what] = OutputError(f"{what} lacks lines: {error.message}", hint=hint)
+            self.codes.add(error.exit_code)
+            tell(f"error: {self._unwritten[what].message}; the videos go on")
 
     def _result(self, path: Path, about: dict[str, Any]) -> None:
-        """Writes the path of a file that is there to standard output, or what there is to say of it."""
+        """Writes the path of a file that is there to standard output, or what there is to say of it.
+
+        What fails in that is told once, and costs no video.
+        """
         if path == STANDARD_OUTPUT:
             return  # that has the video
-        if self._as_json:
-            write_result(json.dumps({"path": str(path), **about}) + "\n")
-        else:
-            # A terminal gets no control characters, a program the name as it is.
-            write_result(f"{printable(path, 10_000) if sys.stdout.isatty() else path}\n")
+        # A terminal gets no control characters, a program the name as it is.
+        plain = printable(path, 10_000) if sys.stdout.isatty() else str(path)
+        try:
+            write_result((json.dumps({"path": str(path), **about}) if self._as_json else plain) + "\n")
+        except OutputError as error:
+            self._lost("standard output", error, hint="The files are whole: the same command tells of them again.")
 
     @property
     def summary(self) -> str:
         """How many were made, there already, and failed, in words."""
         said = [f"{self.counts[state]:,} {words}" for state, words in STATES.items() if self.counts[state]]
-        lacking = "" if self._unwritten is None else "; the journal lacks lines"
-        return (", ".join(said) or "none made") + lacking
+        return (", ".join(said) or "none made") + "".join(f"; {what} lacks lines" for what in self._unwritten)
 
     def failure(self, planned: int | None) -> MPVideoError | None:
         """What the program ends with, if not all went well: the exit code that all failures share, or else 1.
@@ -185,7 +192,7 @@ class Reporter:
             planned: how many videos there are, all in all; None if that is not known.
         """
         if not self.counts["failed"]:
-            return self._unwritten
+            return next(iter(self._unwritten.values()), None)
         if planned == 1 and self._first is not None:
             return self._first
         of = "" if planned is None else f" of {planned:,}"

@@ -53,8 +53,6 @@ from mpvideo.cli.writing import (
     Scale,
     Shard,
 )
-from mpvideo.errors import UsageError
-from mpvideo.formats import STANDARD_OUTPUT
 from mpvideo.job import BATCH_SIZE
 from mpvideo.sampling_config import Sampler
 
@@ -185,7 +183,5 @@ def sample(
     """
     from mpvideo.cli.making import make, options_of
 
-    if as_json and out == STANDARD_OUTPUT:
-        raise UsageError("--json cannot be given together with --out -: standard output has the video")
     requests = requests_of(context.params)
     make(requests, options_of(context.params), overviews_of(requests, grid, sheet, out=out, overwrite=overwrite))

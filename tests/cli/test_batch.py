@@ -336,6 +336,50 @@ def test_a_forged_journal_cannot_write_to_the_terminal(program: Program) -> None
     assert "\x1b" not in program("batch", "jobs.jsonl", "--status").stdout
 
 
+def test_standard_output_has_one_video_and_nothing_else(program: Program, ckpt: Path) -> None:
+    job = {"ckpt": str(ckpt), "steps": 1, "format": "gif"}
+    jobs({**job, "out": "-"}, {**job, "out": "a.gif", "seed": 2})
+    done = program("batch", "jobs.jsonl")
+    assert (done.code, done.stdout, files()) == (2, "", [])
+    assert "standard output can have one video and nothing else, got 2 videos, with --out - among them" in done.stderr
+    jobs({**job, "out": "-"})
+    done = program("batch", "jobs.jsonl", "--json")
+    assert (done.code, done.stdout) == (2, "")
+    assert "--json cannot be given together with --out -" in done.stderr
+    process = start("batch", "-", stdin=subprocess.PIPE)
+    assert process.communicate(json.dumps({**job, "out": "-"}), timeout=60)[0] == ""
+    assert process.returncode == 2
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full device")
+def test_results_that_cannot_be_written_cost_no_video(ckpt: Path, tmp_path: Path) -> None:
+    options = ("sample", "--ckpt", ckpt, "--class", 1, "--seed", "0-2", "--out", "{seed}.gif", *PLAIN[:-1])
+    command = [sys.executable, "-m", "mpvideo", *map(str, options)]
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(command, cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, files(tmp_path)) == (5, ["0.gif", "1.gif", "2.gif"])
+    assert (
+        done.stderr.count(
+            "standard output lacks lines: standard output could not be written: no space left on device; the"
+        )
+        == 1
+    )
+    assert ": 3 made; standard output lacks lines\n" in done.stderr
+    assert "\nerror: standard output lacks lines: standard output could not be written: no space left" in done.stderr
+
+
+def test_a_forged_command_is_not_passed_on(program: Program, ckpt: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mpvideo.record import Recorder
+
+    options = ("sample", "--ckpt", ckpt, "--class", 1, "--out", "a.gif", *PLAIN)
+    command = Recorder.command
+    monkeypatch.setattr(Recorder, "command", lambda *arguments, **options: "rm -rf ~")
+    assert program(*options).code == 0
+    monkeypatch.setattr(Recorder, "command", command)
+    (line,) = map(json.loads, program(*options, "--json").stdout.splitlines())
+    assert line["command"].startswith("mpvideo sample ")
+
+
 def test_shards_make_the_same_files_as_one_process(program: Program, ckpt: Path) -> None:
     jobs({"ckpt": str(ckpt), "seed": "0-6", "class": 1, "steps": 2, "out": "{seed}.gif"})
     assert program("batch", "jobs.jsonl", "--exact").code == 0

@@ -31,6 +31,17 @@ def test_it_is_the_file(tmp_path: Path, ckpt: Path, name: str) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_it_has_nothing_else(tmp_path: Path, ckpt: Path) -> None:
+    process = start(
+        "--ckpt", ckpt, "--format", "npy", "--out", "-", "--grid", "g.gif", "--sheet", "s.png", cwd=tmp_path,
+        stdout=subprocess.PIPE,
+    )  # fmt: skip
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 0, stderr.decode()
+    assert stdout.startswith(b"\x93NUMPY") and stdout.endswith(b"}"), "the record is the last of it"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["g.gif", "s.png"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
