@@ -303,7 +303,7 @@ def test_a_checkpoint_without_config(program: Program, ckpt: Path) -> None:
             1,
             "--like missing.gif cannot be read as a video: no such file or directory\n",
         ),
-        (["--journal", "/"], 5, "error: --journal / could not be written: is a directory\n"),
+        (["--journal", "/"], 2, "error: --journal / must be a regular file, but is a folder\n"),
         (["--out", "."], 2, ".npy or .safetensors, got '.'\nhint: For example video.mp4; or --format png for a folder"),
         (
             ["--sigmas", "9,x"],
