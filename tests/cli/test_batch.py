@@ -659,10 +659,11 @@ def test_a_checkpoint_is_loaded_once_for_all_its_jobs(
         {"like": "3.gif", "ckpt": f"link/{ckpt.name}", "seed": 32, "out": "32.gif"},
         {**common, "ckpt": str(ckpt), "set": {"sampling.rho": 5}, "seed": 33, "out": "33.gif"},
     )
-    done = program("batch", "jobs.jsonl", "--dtype", "float32")
+    done = program("batch", "jobs.jsonl", "--dtype", "float32", "--json")
     assert done.code == 0, done.stderr
     assert loads == [ckpt]
-    assert ": 4 made" in done.stderr and "link/tiny.safetensors" in done.stderr
+    again = [json.loads(line)["command"] for line in done.stdout.splitlines()]
+    assert ["--ckpt link/tiny.safetensors" in command for command in again] == [False, False, True, False]
     rhos = {name: (read_record(Path(name)) or {})["sampling"]["rho"] for name in ("30.gif", "33.gif")}
     assert rhos["33.gif"] == 5 != rhos["30.gif"], "one model, not one way to sample"
 
