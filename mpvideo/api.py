@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from mpvideo.checkpoint import Checkpoint, bundled_checkpoint, open_checkpoint
+from mpvideo.checks import check_int
 from mpvideo.config import DeviceName, DtypeName
 from mpvideo.device import choose_placement
 from mpvideo.generation import AnyJob, OnEvaluation, OnFailure, OnSmallerBatch, Video
@@ -50,8 +51,7 @@ def generate(
         ValueError: batch_size is out of range; guide, device or dtype is given with a loaded model.
         CheckpointError, DeviceError: the checkpoint cannot be read, or the device cannot be used.
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    check_int("batch_size", batch_size, 1)
     if isinstance(checkpoint, Model):
         for name, value, settled in (("guide", guide, None), ("device", device, "auto"), ("dtype", dtype, "auto")):
             if value != settled:

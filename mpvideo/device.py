@@ -3,9 +3,11 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import get_args
 
 import torch
 
+from mpvideo.checks import check_choice
 from mpvideo.config import DeviceName, DtypeName
 from mpvideo.errors import DeviceError, OutOfMemoryError
 from mpvideo.nn.compilation import compiler_problem
@@ -87,8 +89,11 @@ def choose_placement(device: DeviceName = "auto", dtype: DtypeName = "auto", *, 
             does not, there is a warning.
 
     Raises:
+        ValueError: there is no device or dtype of that name.
         DeviceError: the device asked for is not there, or does not compute well.
     """
+    check_choice("device", device, get_args(DeviceName))
+    check_choice("dtype", dtype, get_args(DtypeName))
     placement = _choose(device, dtype)
     if not compiled:
         return placement

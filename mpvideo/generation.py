@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from mpvideo.blend import Blend
+from mpvideo.checks import check_int
 from mpvideo.config import CheckpointConfig, SamplingConfig
 from mpvideo.device import memory_errors
 from mpvideo.diffusion import (
@@ -38,6 +39,7 @@ from mpvideo.job import BATCH_SIZE, Job
 from mpvideo.model import Model
 from mpvideo.nn import InferenceUnet3D
 from mpvideo.record import Record
+from mpvideo.text import printable
 
 AnyJob = TypeVar("AnyJob", bound=Job)
 
@@ -167,11 +169,11 @@ def generate(
         on_failure: told of a job that cannot be done, after which the others go on. Without it, the error is raised.
 
     Raises:
-        ValueError: batch_size is out of range; or a job does not fit the checkpoint, see `Job.check`.
+        ValueError: batch_size is out of range; something else is among the jobs; or a job does not fit the checkpoint,
+            see `Job.check`.
         OutOfMemoryError: there is not enough memory for a single video.
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    check_int("batch_size", batch_size, 1)
 
     def fail(job: AnyJob, error: ValueError | OutOfMemoryError) -> None:
         if on_failure is None:
@@ -223,6 +225,8 @@ class _Waiting(Generic[AnyJob]):
                 if batch:
                     break
                 continue
+            if not isinstance(job, Job):
+                raise ValueError(f"jobs must be of Job objects, or None, got {printable(repr(job), 80)}")
             try:
                 job.check(self._config, guided=self._guided)
             except ValueError as error:

@@ -24,7 +24,7 @@ class Job:
         clamp: whether denoised estimates are clamped to [-1, 1]; None for what the checkpoint says.
 
     Raises:
-        ValueError: seed or clamp out of range.
+        ValueError: seed or clamp out of range, or sampling something else.
     """
 
     seed: int | Blend
@@ -35,6 +35,8 @@ class Job:
     def __post_init__(self) -> None:
         for seed in numbers_of(self.seed):
             check_int("seed", seed, 0, MAX_SEED)
+        if not isinstance(self.sampling, SamplingConfig | None):
+            raise ValueError(f"sampling must be a SamplingConfig or None, got {self.sampling!r}")
         if self.clamp is not None:
             check_bool("clamp", self.clamp)
 

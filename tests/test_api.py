@@ -113,8 +113,17 @@ def test_paths_may_be_strings(ckpt: Path, tmp_path: Path) -> None:
 
 
 def test_what_is_wrong_is_said_before_the_first_video(ckpt: Path) -> None:
-    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
-        mpvideo.generate(ckpt, [], batch_size=0)
+    for size, words in ((0, "at least 1, got 0"), (2.5, "a whole number, got 2.5"), (True, "a whole number, got True")):
+        with pytest.raises(ValueError, match=f"batch_size must be {words}"):
+            mpvideo.generate(ckpt, [], batch_size=size)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"dtype must be one of auto, float32, .*; got 'f32'"):
+        mpvideo.generate(ckpt, [], dtype="f32")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"device must be one of auto, .*; got 'gpu'"):
+        mpvideo.generate(ckpt, [], device="gpu")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"sampling must be a SamplingConfig or None, got \{\}"):
+        mpvideo.Job(seed=0, sampling={})  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"jobs must be of Job objects, or None, got \{'seed': 0\}"):
+        next(mpvideo.generate(ckpt, [{"seed": 0}], dtype="float32"))  # type: ignore[type-var]
     with pytest.raises(CheckpointError, match="does not exist"):
         mpvideo.generate("missing.safetensors", [])
     model = load_model(open_checkpoint(ckpt), choose_placement("cpu", "float32"))
