@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from mpvideo import __version__
+from mpvideo.batch.crew import launched
 from mpvideo.cli.batch import batch
 from mpvideo.cli.commands import GroupedCommand, Program
 from mpvideo.cli.convert import convert
@@ -25,6 +27,9 @@ from mpvideo.cli.tune import tune
 from mpvideo.errors import ExitCode, MPVideoError, OutputError
 from mpvideo.files import reason
 from mpvideo.text import printable
+
+_FIRST_SPEAKS = 5.0
+"""Seconds that other processes wait before they say what is wrong with the options."""
 
 app = typer.Typer(
     name="mpvideo",
@@ -145,7 +150,8 @@ def _terminate(number: int, frame: object) -> NoReturn:
 def _fail(message: str, hint: str | None, code: ExitCode) -> NoReturn:
     # The end has begun: a second Ctrl-C would only turn it into a traceback.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    tell(f"error: {printable(message, 5000)}")
-    if hint:
-        tell(f"hint: {printable(hint, 5000)}")
+    if code == ExitCode.USAGE and launched()[0] > 0:
+        # The first process says the same, whereupon torchrun ends this one; unless it is wrong here alone.
+        time.sleep(_FIRST_SPEAKS)
+    tell(f"error: {printable(message, 5000)}" + (f"\nhint: {printable(hint, 5000)}" if hint else ""))
     sys.exit(code)

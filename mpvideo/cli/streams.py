@@ -45,4 +45,4 @@ def tell(line: str, *, quiet: bool = False) -> None:
     """Writes a line to standard error."""
     if not quiet:
         with suppress(OSError):  # nobody listens any more: the videos still count
-            print(line, file=sys.stderr, flush=True)
+            print(f"{line}\n", end="", file=sys.stderr, flush=True)  # at once: other processes may write there, too
