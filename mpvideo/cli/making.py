@@ -66,7 +66,7 @@ def _look(source: Iterable[Planned], options: Options, overviews: Overviews | No
     plan = make_plan(source, options.checker(), on_look=survey.look)
     if plan.streamed and options.as_json and not options.dry_run:
         raise UsageError("--json cannot be given together with --out -: standard output has the video")
-    warnings = [*survey.warnings()]
+    warnings = [*survey.warnings()] if plan.fates else ["the file has no jobs"]
     if overviews is not None:
         for option, path in (("--grid", overviews.grid), ("--sheet", overviews.sheet)):
             if path is not None:

@@ -430,6 +430,17 @@ def test_jobs_come_in_through_a_pipe(ckpt: Path, tmp_path: Path) -> None:
     assert [line["state"] for line in journal(tmp_path / "j")] == ["begin", *["made"] * 3, "failed", "failed", "end"]
 
 
+def test_no_jobs_at_all(program: Program, tmp_path: Path) -> None:
+    for name, text in (("a.jsonl", "\n"), ("a.csv", "seed,out\n"), ("a.csv", ""), ("a.toml", "job = []")):
+        Path(name).write_text(text)
+        done = program("batch", name)
+        assert (done.code, done.stdout) == (0, "")
+        assert "warning: the file has no jobs\n" in done.stderr
+    process = start("batch", "-", cwd=tmp_path, stdin=subprocess.DEVNULL)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 0 and "warning: no jobs came in\n" in stderr
+
+
 def test_a_standard_input_that_is_closed(tmp_path: Path) -> None:
     process = start("batch", "-", cwd=tmp_path, preexec_fn=lambda: os.close(0))
     _, stderr = process.communicate(timeout=60)
