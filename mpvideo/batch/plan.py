@@ -58,7 +58,10 @@ class Checker:
 
     def __init__(self, *, share: Share, finished: Finished, overwrite: bool, journal: Path | None = None) -> None:
         self.share, self._finished, self._overwrite = share, finished, overwrite
-        self._kept = {} if journal is None else {_key(journal): "--journal"}
+        self._kept: dict[int, str] = {}
+        self._kept_names: set[str] = set()
+        if journal is not None:
+            self._keep("--journal", journal)
         self._inputs: tuple[tuple[str, Path], ...] = ()
         self.taken = Taken()
         self._good_folders: set[int] = set()
@@ -70,7 +73,8 @@ class Checker:
             MPVideoError: it cannot be made, and why.
         """
         if request.inputs is not self._inputs:
-            self._kept |= {_key(path): option for option, path in request.inputs}
+            for option, path in request.inputs:
+                self._keep(option, path)
             self._inputs = request.inputs
         if request.index not in self.share:
             return Fate.ELSEWHERE
@@ -98,11 +102,18 @@ class Checker:
         Raises:
             UsageError: it is.
         """
-        if (option := self._kept.get(_key(path))) is not None:
+        if path.name not in self._kept_names and not os.path.islink(path):  # noqa: PTH114 - is_symlink() may raise
+            return  # no other can lead there, and to follow it would take long for a million
+        if (option := self._kept.get(hash(os.path.realpath(path)))) is not None:
             raise UsageError(
                 f"{name} must not be the file of {option}, got {printable(path)}",
                 hint="Choose another name: that file is never replaced.",
             )
+
+    def _keep(self, option: str, path: Path) -> None:
+        file = os.path.realpath(path)
+        self._kept[hash(file)] = option
+        self._kept_names.add(Path(file).name)
 
     def _check_place(self, request: Request) -> None:
         """Makes sure that the file can be written: of those that are not there, once for each good folder."""
@@ -115,11 +126,6 @@ class Checker:
             if (error := _place_error(request)) is not None:
                 raise error
             self._good_folders.add(key)
-
-
-def _key(path: Path) -> int:
-    """A number of a file, the same for two spellings, or two links."""
-    return hash(os.path.realpath(path))
 
 
 def _place_error(request: Request) -> MPVideoError | None:

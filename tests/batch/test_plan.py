@@ -268,6 +268,11 @@ def test_checkpoint_after_checkpoint(sources: Sources, tmp_path: Path) -> None:
     assert [request.index for request in make_plan(wanted, checker()).to_make(told)] == [0, 3, 6, 1, 4, 7, 2, 8]
 
 
+def test_a_name_that_no_system_has(sources: Sources, tmp_path: Path) -> None:
+    (wanted,) = requests(sources, tmp_path, 1, path=tmp_path / f"{'x' * 300}.gif")
+    assert "could not be written" in outcome([wanted], checker())[2][0].message
+
+
 def test_a_folder_that_is_missing_or_to_be_made(sources: Sources, tmp_path: Path) -> None:
     wanted = requests(sources, tmp_path / "no", 2)
     errors = outcome(wanted, checker())[2]
