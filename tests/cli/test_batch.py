@@ -764,7 +764,7 @@ def test_a_file_that_changes_while_it_is_gone_through(program: Program, ckpt: Pa
     jobs({**job, "seed": "2-3", "out": "{seed}.gif"}, {**job, "seed": 5, "out": "5.gif"})
     again = [*source]
     assert [isinstance(planned, Unusable) for planned in again] == [True, True, False]
-    assert [getattr(planned, "where", None) for planned in again] == ["number 0", "number 1", None], "each has its own"
+    assert [planned.where for planned in again] == ["number 0", "number 1", "jobs.jsonl, line 2"], "each has its own"
 
 
 @pytest.mark.parametrize("there", [False, True])
