@@ -11,7 +11,7 @@ from mpvideo.checks import check_choice
 from mpvideo.config import DeviceName, DtypeName
 from mpvideo.errors import DeviceError, OutOfMemoryError
 from mpvideo.nn.compilation import compiler_problem
-from mpvideo.probe import Check, check_block, measure_speedup
+from mpvideo.probe import Check, check_block, measure_speedup, without_bfloat16
 from mpvideo.text import counted, printable
 
 CLEARLY_FASTER = 1.25
@@ -128,6 +128,8 @@ def _choose(device: DeviceName, dtype: DtypeName) -> Placement:
                 hint="Try --dtype float32, or --device cpu." if check.dtype != "float32" else "Try --device cpu.",
             )
         warnings += (f"{name.upper()} is not used: {problem}",)
+    if dtype == "bfloat16" and (reason := without_bfloat16("cpu")) is not None:
+        warnings += (f"--dtype bfloat16 takes many times as long as float32 here: {reason}",)
     return Placement(torch.device("cpu"), *_dtype("cpu", dtype), warnings)
 
 
@@ -135,10 +137,8 @@ def _dtype(device: DeviceName, asked: DtypeName) -> tuple[torch.dtype, str]:
     """The dtype asked for, or else one measured to be good, and why that one."""
     if asked != "auto":
         return getattr(torch, asked), ""
-    if device == "mps":
-        return torch.float32, "bfloat16 is not tried on MPS"
-    if device == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
-        return torch.float32, "this GPU has no bfloat16 units"
+    if (reason := without_bfloat16(device)) is not None:
+        return torch.float32, reason
     check = check_block(device, "bfloat16")
     return decide_dtype(check, measure_speedup(device) if check.problem is None else None, _libraries(device))
 

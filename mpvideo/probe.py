@@ -20,6 +20,7 @@ from torch import Tensor
 from mpvideo.architecture import network_plan, network_shapes
 from mpvideo.config import ModelConfig
 from mpvideo.nn.inference import Block, Weights
+from mpvideo.nn.kernels import onednn_bfloat16
 
 ERROR_LIMITS = {"float32": 1e-4, "bfloat16": 3e-2, "float16": 5e-3}
 """Largest error of the block, relative to its result, that rounding explains: several times what a sound device has."""
@@ -122,6 +123,20 @@ def _reference() -> Tensor:
 def relative_error(result: Tensor, reference: Tensor) -> float:
     """Norm of the difference, relative to that of the reference."""
     return float((result - reference).norm() / reference.norm())
+
+
+def without_bfloat16(device: str) -> str | None:
+    """Why bfloat16 is not worth a measurement on a device, a clause; None if it is.
+
+    A CPU without instructions for it is 10 to 50 times as slow in it as in float32, and so would be the measurement.
+    """
+    if device == "mps":
+        return "bfloat16 is not tried on MPS"
+    if device == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        return "this GPU has no bfloat16 units"
+    if device == "cpu" and not onednn_bfloat16():
+        return "this processor has no bfloat16 instructions that torch uses"
+    return None
 
 
 @cache

@@ -23,6 +23,7 @@ class Machine:
         monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
         monkeypatch.setattr("mpvideo.device.check_block", self.check)
         monkeypatch.setattr("mpvideo.device.measure_speedup", lambda device: self.speedups.get(device, 1.0))
+        monkeypatch.setattr("mpvideo.probe.onednn_bfloat16", lambda: self.bf16_units)
         self.bf16_units = True
         self.cudnn: int | None = None
 
@@ -143,6 +144,20 @@ def test_float32_where_bfloat16_has_no_units(machine):
     machine.devices, machine.speedups, machine.bf16_units = ("cuda",), {"cuda": 3.0}, False
     placement = choose_placement()
     assert (placement.dtype, placement.reason) == (torch.float32, "this GPU has no bfloat16 units")
+    placement = choose_placement("cpu")
+    reason = "this processor has no bfloat16 instructions that torch uses"
+    assert (placement.dtype, placement.reason, placement.warnings) == (torch.float32, reason, ())
+    assert machine.asked == [("cuda", "float32")], "what would take long is not tried"
+
+
+def test_slow_bfloat16_is_warned_of(machine):
+    machine.bf16_units = False
+    placement = choose_placement("cpu", "bfloat16")
+    assert placement.dtype == torch.bfloat16
+    assert placement.warnings == (
+        "--dtype bfloat16 takes many times as long as float32 here: "
+        "this processor has no bfloat16 instructions that torch uses",
+    )
 
 
 def test_float32_on_mps(machine):

@@ -292,7 +292,8 @@ def train(
     from mpvideo.training.run import Rhythm, Run
 
     keep_freed_memory()
-    placement = choose_placement(device, "float32")  # the dtype is measured below, on the network itself
+    # auto is measured below, on the network itself
+    placement = choose_placement(device, "float32" if dtype == "auto" else dtype)
     with (
         join_processes() as processes,
         memory_errors("the training", "Give a smaller --micro-batch, --size, --frames or --preset."),

@@ -157,6 +157,9 @@ class Weights:
         reorder: whether convolutions and products may have them reordered, see `mpvideo.nn.kernels`.
     """
 
+    ROWS = 64
+    """How many output units are normalised at once."""
+
     def __init__(
         self,
         tensors: dict[str, Tensor],
@@ -208,10 +211,13 @@ class Weights:
             unseen: how many of its input channels its fan-in does not count.
             accurate: whether to keep it in float32 or better.
         """
-        weight = self.plain(f"{name}.weight")
+        weight = self._tensors.pop(f"{name}.weight")
         fan_in = (weight.shape[1] - unseen) * (weight.shape[-1] ** self._kernel_power if weight.ndim == 5 else 1)
-        acting = normalize(weight) * (scale / math.sqrt(fan_in))
-        return acting if accurate else acting.to(self.dtype)
+        acting = torch.empty_like(weight, device=self.device, dtype=self.accurate if accurate else self.dtype)
+        # By parts, so that of a network's largest weights no float32 copies are made beside it.
+        for rows, part in zip(weight.split(self.ROWS), acting.split(self.ROWS), strict=True):
+            part.copy_(normalize(rows.to(self.device, self.accurate)).mul_(scale / math.sqrt(fan_in)))
+        return acting
 
 
 class _Embedding:

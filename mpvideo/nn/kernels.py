@@ -21,12 +21,15 @@ _ROWS = 64
 """For how many rows a matrix is reordered. It suits fewer and more as well: measured from 8 to 16,384."""
 
 
+def onednn_bfloat16() -> bool:
+    """Whether torch has oneDNN, and the processor what oneDNN wants for bfloat16 (on x86 AVX-512)."""
+    return bool(torch._C._has_mkldnn and _ONEDNN._is_mkldnn_bf16_supported())
+
+
 def _onednn_takes(weight: Tensor) -> bool:
     if weight.device.type != "cpu" or not torch._C._has_mkldnn:
         return False
-    if weight.dtype == torch.bfloat16:
-        return bool(_ONEDNN._is_mkldnn_bf16_supported())
-    return weight.dtype == torch.float32
+    return weight.dtype == torch.float32 or (weight.dtype == torch.bfloat16 and onednn_bfloat16())
 
 
 class Convolution:

@@ -11,6 +11,7 @@ from mpvideo.architecture import autoencoder_shapes, network_flops, network_shap
 from mpvideo.config import AutoencoderConfig, ModelConfig
 from mpvideo.diffusion import class_rows
 from mpvideo.nn import KarrasUnet3D
+from mpvideo.probe import without_bfloat16
 from mpvideo.training.autoencoder import AutoencoderTrainer
 from mpvideo.training.objective import Objective
 from mpvideo.training.recipe import Recipe, TrainingDtype
@@ -86,6 +87,8 @@ def autoencoder_seconds_per_step(
 
 def faster_dtype(model: ModelConfig, recipe: Recipe, device: torch.device | str = "cpu") -> TrainingDtype:
     """The dtype for a network to compute in: bfloat16 where a measurement shows it to be clearly faster."""
+    if without_bfloat16(torch.device(device).type) is not None:
+        return "float32"
     seconds = {
         dtype: seconds_per_step(model, replace(recipe, dtype=dtype), device) for dtype in ("float32", "bfloat16")
     }

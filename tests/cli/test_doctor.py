@@ -72,6 +72,7 @@ def wrong(monkeypatch: pytest.MonkeyPatch) -> dict[tuple[str, str], Check]:
     for module in ("device", "doctor"):
         monkeypatch.setattr(f"mpvideo.{module}.check_block", check)
         monkeypatch.setattr(f"mpvideo.{module}.measure_speedup", lambda device: 0.514)
+    monkeypatch.setattr("mpvideo.device.without_bfloat16", lambda device: None)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     monkeypatch.setattr(torch.backends.mps, "is_built", lambda: True)

@@ -100,7 +100,7 @@ def test_a_process_that_dies_leaves_its_jobs_to_the_next_run(program: Program, c
         "runner._Files._write = die\n"
         "main(sys.argv[1:])\n"
     )
-    options = ("sample", "--ckpt", ckpt, "--seed", "0-11", "--class", 1, "--steps", 400, "--batch-size", 1)
+    options = ("sample", "--ckpt", ckpt, "--seed", "0-11", "--class", 1, "--steps", 100, "--batch-size", 1)
     options += ("--dtype", "float32", "--out", "{seed}.gif")
     code, _, _ = torchrun(*options, cwd=tmp_path, program=("dying.py",))
     assert code != 0

@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mpvideo.nn.convolution import conv3d_same, weight_gradient
+from mpvideo.nn.kernels import onednn_bfloat16
 
 
 def operands(
@@ -44,6 +45,7 @@ def test_bfloat16_training_is_float32s(size, frames, k):
         assert (exact - rounded).norm() < 0.01 * exact.norm()
 
 
+@pytest.mark.skipif(not onednn_bfloat16(), reason="without oneDNN's bfloat16 kernels the layout is nobody's wish")
 def test_bfloat16_is_channels_last():
     x, weight, _ = (value.bfloat16() for value in operands(2, 4, 3, 2, 4, 4, 3))
     assert conv3d_same(x, weight).is_contiguous(memory_format=torch.channels_last_3d)

@@ -101,8 +101,13 @@ def test_faster_dtype(monkeypatch: pytest.MonkeyPatch, float32: float, bfloat16:
         return {"float32": float32, "bfloat16": bfloat16}[recipe.dtype]
 
     monkeypatch.setattr(cost, "seconds_per_step", seconds)
+    monkeypatch.setattr(cost, "without_bfloat16", lambda device: None)
     assert faster_dtype(ModelConfig(**TINY), Recipe(), "cpu") == faster
     assert sorted(asked) == [("bfloat16", "cpu"), ("float32", "cpu")]
+    monkeypatch.setattr(cost, "without_bfloat16", {"cpu": "no instructions"}.get)
+    asked.clear()
+    assert faster_dtype(ModelConfig(**TINY), Recipe(), "cpu") == "float32"
+    assert asked == [], "what would take long is not tried"
 
 
 def test_operations_grow_with_the_network() -> None:
