@@ -170,4 +170,6 @@ def _build_autoencoder(shape: AutoencoderConfig, tensors: dict[str, Tensor], dev
         autoencoder = Autoencoder(shape)
     floats = {name: tensors.pop(name).to(device, torch.float32) for name in list(tensors)}
     autoencoder.load_state_dict(floats, assign=True)
+    if device.type == "cpu":  # where that order takes three quarters of the time
+        autoencoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return autoencoder.eval().requires_grad_(False)
