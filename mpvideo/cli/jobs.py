@@ -5,7 +5,7 @@ from array import array
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from mpvideo.batch.jobfile import Entry, read_jobs, stream_jobs
 from mpvideo.batch.plan import Planned, Unusable
@@ -13,7 +13,7 @@ from mpvideo.cli.like import Original
 from mpvideo.cli.options import OUTPUT_PANEL
 from mpvideo.cli.overviews import OVERVIEW_PANEL
 from mpvideo.cli.refusals import check_paths, is_path, misfit
-from mpvideo.cli.requests import open_sources, requests_of
+from mpvideo.cli.requests import Openings, requests_of
 from mpvideo.cli.sampling import COMPUTE_PANEL
 from mpvideo.cli.writing import RUN_PANEL
 from mpvideo.config import DtypeName
@@ -27,6 +27,9 @@ _WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0"
 
 _OPEN = 64
 """Checkpoints that stay open, their headers and not their weights, and records of videos."""
+
+_SAMPLINGS = 16
+"""Jobs whose settings of the sampler are kept, for others that ask for the same: each may have thousands."""
 
 
 class JobReader:
@@ -43,7 +46,9 @@ class JobReader:
         self._of_all = {"out": out, "dtype": dtype, "exact": exact}
         # Help is a parameter of the command, too, and no option of its own.
         self._parameters = {parameter.opts[0].lstrip("-"): parameter for parameter in sample.params}
-        self._opened = lru_cache(maxsize=_OPEN)(open_sources)
+        kinds = get_type_hints(sample.callback)
+        self._paths = {name for name, kind in kinds.items() if Path in (kind, *get_args(kind))}
+        self._openings = Openings(_OPEN, _SAMPLINGS)
         self._original = lru_cache(maxsize=_OPEN)(Original)
 
     def requests(self, entry: Entry, first: int) -> Iterator[Planned]:
@@ -53,7 +58,7 @@ class JobReader:
             if entry.error is not None:
                 raise entry.error
             options = self._options(entry.values)
-            for request in requests_of(options, first=first, where=entry.where, opened=self._opened):
+            for request in requests_of(options, first=first, where=entry.where, openings=self._openings):
                 index = request.index + 1
                 yield request
         except MPVideoError as error:
@@ -117,7 +122,10 @@ class JobReader:
         if isinstance(value, list) and is_path(self._context.command, parameter):
             raise UsageError(f"{name} must be one path, got a list of {len(value)}")
         text = ",".join(_word(name, item) for item in value) if isinstance(value, list) else _word(name, value)
-        check_paths(self._context.command, {parameter.name: text})
+        if not text or "\0" in text:
+            check_paths(self._context.command, {parameter.name: text})
+        if parameter.name in self._paths:  # as below, where it takes as long as all the rest of a job
+            return Path(text)
         try:
             return parameter.process_value(self._context, text)
         except Exception as error:

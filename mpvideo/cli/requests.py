@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +33,9 @@ MAX_REQUESTS = 1_000_000
 
 _MOST_SETTINGS = 10_000
 """The most combinations of settings of the sampler: they, unlike seeds, are kept."""
+
+_LISTS = ("sampler", "steps", "guidance")
+"""Settings of the sampler of which an option may give several."""
 
 _SINGLE = (
     "preset", "guidance_interval", "apg_eta", "apg_norm", "sigma_min", "sigma_max", "rho", "schedule", "sigmas",
@@ -131,7 +134,7 @@ class Requests:
 
 
 def requests_of(
-    options: Mapping[str, Any], *, first: int = 0, where: str | None = None, opened: "Opener | None" = None
+    options: Mapping[str, Any], *, first: int = 0, where: str | None = None, openings: "Openings | None" = None
 ) -> Requests:
     """The requests that options of `sample` make.
 
@@ -139,19 +142,20 @@ def requests_of(
         options: values by the names of the command's parameters; --like is an `Original`.
         first: index of the first request.
         where: see `Request`.
-        opened: opens what they ask for; a cache around `open_sources` where many ask for the same.
+        openings: what others have asked for, where many ask for the same.
 
     Raises:
         MPVideoError: an option is out of range, or does not fit the checkpoint, which is opened here.
     """
+    openings = openings or Openings(1, 1)
     original: Original | None = options["like"]
-    sources = (opened or open_sources)(*(_hashable(options[name]) for name in _SOURCE_OPTIONS))
+    sources = openings.sources(*(_hashable(options[name]) for name in _SOURCE_OPTIONS))
     about, out = sources.checkpoint.config, Path(options["out"])
     with usage_errors("seed"):
         seeds = parse_choices("seed", options["seed"], 0, MAX_SEED, keep_ends=True)
         if any(len(numbers_of(seed)) > 2 for part in seeds.parts if not isinstance(part, range) for seed in part):
             raise ValueError(f"seed must be between two seeds, got {printable(options['seed'])!r}")
-    samplings, lists = _samplings(options, sources)
+    samplings, lists = openings.samplings(sources, *(options[name] for name in (*_LISTS, *_SINGLE)))
     classes = _classes(options["class_text"], sources.checkpoint)
     encoding = encoding_of(
         fps=about.video.fps if options["fps"] is None else options["fps"],
@@ -223,8 +227,20 @@ def _inputs(sources: Sources, original: Original | None) -> tuple[tuple[str, Pat
     return (*files, *([] if original is None else [("--like", original.path)]))
 
 
-Opener = Callable[..., Sources]
-"""`open_sources`, or a cache around it."""
+class Openings:
+    """What options ask for beside seeds, classes and names: found out once, however many ask for the same.
+
+    Args:
+        num_sources, num_samplings: how many of each are kept.
+
+    Attributes:
+        sources: `open_sources`.
+        samplings: the settings that the lists make, and the lists by name.
+    """
+
+    def __init__(self, num_sources: int, num_samplings: int) -> None:
+        self.sources = lru_cache(maxsize=num_sources)(open_sources)
+        self.samplings = lru_cache(maxsize=num_samplings)(_samplings)
 
 
 def _hub_name(path: Path | None) -> str | None:
@@ -235,15 +251,16 @@ def _hashable(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _samplings(options: Mapping[str, Any], sources: Sources) -> tuple[tuple[SamplingConfig, ...], dict[str, Sized]]:
-    """The settings that the lists make, and the lists by name."""
+def _samplings(
+    sources: Sources, sampler_text: str | None, steps_text: str | None, guidance_text: str | None, *single: Any
+) -> tuple[tuple[SamplingConfig, ...], dict[str, Sized]]:
+    """The settings that the lists make, and the lists by name; `single` are the values of `_SINGLE`."""
     with usage_errors("sampler", "steps", "guidance"):
-        samplers: Sequence[str | None] = _list(options["sampler"], lambda text: split_list("sampler", text))
-        steps: Sequence[int | None] = _list(options["steps"], _steps)
-        guidances: Sequence[float | None] = _list(options["guidance"], lambda text: parse_floats("guidance", text))
+        samplers: Sequence[str | None] = _list(sampler_text, lambda text: split_list("sampler", text))
+        steps: Sequence[int | None] = _list(steps_text, _steps)
+        guidances: Sequence[float | None] = _list(guidance_text, lambda text: parse_floats("guidance", text))
         if len(samplers) * len(steps) * len(guidances) > _MOST_SETTINGS:
             raise UsageError(f"--sampler, --steps and --guidance must make at most {_MOST_SETTINGS:,} combinations")
-    single = {name: options[name] for name in _SINGLE}
     samplings = tuple(
         sampling_settings(
             sources.checkpoint.config,
@@ -251,7 +268,7 @@ def _samplings(options: Mapping[str, Any], sources: Sources) -> tuple[tuple[Samp
             steps=number,
             guidance=guidance,
             guide=sources.guide is not None,
-            **single,
+            **dict(zip(_SINGLE, single, strict=True)),
         )
         for sampler in samplers
         for number in steps

@@ -741,6 +741,28 @@ def test_a_job_like_a_video_makes_it_again(program: Program, ckpt: Path) -> None
     assert "hint: Give --dtype float16 to make it again, or --dtype float32 to make it in that." in refused.stderr
 
 
+def test_what_jobs_have_in_common_is_found_out_once(
+    program: Program, ckpt: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import typer.main
+
+    from mpvideo.batch.request import Request
+    from mpvideo.cli import requests
+    from mpvideo.cli.app import app
+    from mpvideo.cli.jobs import JobFile, JobReader
+
+    asked: list[Any] = []
+    settings = requests.sampling_settings
+    monkeypatch.setattr(requests, "sampling_settings", lambda *a, **b: asked.append(b["steps"]) or settings(*a, **b))
+    steps = [1, 2, 1, 2, 1]
+    path = jobs(*({"ckpt": str(ckpt), "steps": each, "out": f"{index}.gif"} for index, each in enumerate(steps)))
+    sample = typer.main.get_command(app).commands["sample"]  # type: ignore[attr-defined]
+    made = [each for each in JobFile(path, JobReader(sample, None)) if isinstance(each, Request)]
+    assert [request.sampling.steps for request in made] == steps and asked == [1, 2]
+    assert [request.path for request in made] == [Path(f"{index}.gif") for index in range(5)]
+    assert len({request.sources for request in made}) == 1
+
+
 def test_a_file_that_changes_while_it_is_gone_through(program: Program, ckpt: Path) -> None:
     """What was looked at is what is made: a job that asks for others by then is refused."""
     import typer.main
