@@ -1,7 +1,7 @@
 """What the options of `sample` ask for: the product of their lists, one request after the other."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
@@ -155,7 +155,7 @@ def requests_of(
         seeds = parse_choices("seed", options["seed"], 0, MAX_SEED, keep_ends=True)
         if any(len(numbers_of(seed)) > 2 for part in seeds.parts if not isinstance(part, range) for seed in part):
             raise ValueError(f"seed must be between two seeds, got {printable(options['seed'])!r}")
-    samplings, lists = openings.samplings(sources, *(options[name] for name in (*_LISTS, *_SINGLE)))
+    samplings, lists = openings.samplings(sources, about.sampling, *(options[name] for name in (*_LISTS, *_SINGLE)))
     classes = _classes(options["class_text"], sources.checkpoint)
     encoding = encoding_of(
         fps=about.video.fps if options["fps"] is None else options["fps"],
@@ -252,18 +252,31 @@ def _hashable(value: Any) -> Any:
 
 
 def _samplings(
-    sources: Sources, sampler_text: str | None, steps_text: str | None, guidance_text: str | None, *single: Any
+    sources: Sources,
+    own: SamplingConfig,
+    sampler_text: str | None,
+    steps_text: str | None,
+    guidance_text: str | None,
+    *single: Any,
 ) -> tuple[tuple[SamplingConfig, ...], dict[str, Sized]]:
-    """The settings that the lists make, and the lists by name; `single` are the values of `_SINGLE`."""
+    """The settings that the lists make, and the lists by name.
+
+    Args:
+        sources: what they are for.
+        own: the checkpoint's defaults, which equal sources may differ in.
+        sampler_text, steps_text, guidance_text: the lists.
+        single: the values of `_SINGLE`.
+    """
     with usage_errors("sampler", "steps", "guidance"):
         samplers: Sequence[str | None] = _list(sampler_text, lambda text: split_list("sampler", text))
         steps: Sequence[int | None] = _list(steps_text, _steps)
         guidances: Sequence[float | None] = _list(guidance_text, lambda text: parse_floats("guidance", text))
         if len(samplers) * len(steps) * len(guidances) > _MOST_SETTINGS:
             raise UsageError(f"--sampler, --steps and --guidance must make at most {_MOST_SETTINGS:,} combinations")
+    config = replace(sources.checkpoint.config, sampling=own)
     samplings = tuple(
         sampling_settings(
-            sources.checkpoint.config,
+            config,
             sampler=sampler,
             steps=number,
             guidance=guidance,
