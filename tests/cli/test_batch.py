@@ -452,7 +452,8 @@ def test_a_pipe_that_is_silent_can_be_interrupted(tmp_path: Path) -> None:
     time.sleep(4)
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 130, stderr
+    # Python ends by the signal itself, a shell's 130 too, if that came while it made code from text, as dataclasses do.
+    assert process.returncode in (130, -signal.SIGINT), stderr
     assert "Traceback" not in stderr and "Fatal" not in stderr
 
 
