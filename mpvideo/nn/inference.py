@@ -215,7 +215,7 @@ class Weights:
         fan_in = (weight.shape[1] - unseen) * (weight.shape[-1] ** self._kernel_power if weight.ndim == 5 else 1)
         acting = torch.empty_like(weight, device=self.device, dtype=self.accurate if accurate else self.dtype)
         # By parts, so that of a network's largest weights no float32 copies are made beside it.
-        for rows, part in zip(weight.split(self.ROWS), acting.split(self.ROWS), strict=True):
+        for rows, part in zip(torch.split(weight, self.ROWS), torch.split(acting, self.ROWS), strict=True):
             part.copy_(normalize(rows.to(self.device, self.accurate)).mul_(scale / math.sqrt(fan_in)))
         return acting
 
