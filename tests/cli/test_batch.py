@@ -648,7 +648,9 @@ def test_a_checkpoint_is_loaded_once_for_all_its_jobs(
     def models() -> set[int]:
         return {id(each) for each in gc.get_objects() if type(each) is model.Model}
 
-    loads, load_tensors, others = [], model.load_tensors, models()
+    gc.collect()
+    others = models()  # which other tests keep
+    loads, load_tensors = [], model.load_tensors
 
     def load(header: Any) -> Any:
         assert models() <= others, "one at a time is in memory"
@@ -656,7 +658,6 @@ def test_a_checkpoint_is_loaded_once_for_all_its_jobs(
         return load_tensors(header)
 
     monkeypatch.setattr(model, "load_tensors", load)
-    gc.collect()  # what the tests before have left
     those = [ckpt, Path("second.safetensors"), Path("third.safetensors")]
     for other in those[1:]:
         other.write_bytes(ckpt.read_bytes())
