@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from mpvideo.checkpoint.reading import MAX_DEPTH, parse_json, read_json
+from mpvideo.config import check_format
 from mpvideo.errors import UsageError, naming
 from mpvideo.text import printable
 
@@ -57,14 +58,14 @@ def usage_errors(*names: str) -> Iterator[None]:
 
 
 def check_config_file(config: Path | None) -> None:
-    """Makes sure that --config, if it is given, is a JSON file.
+    """Makes sure that --config, if it is given, is a JSON file of the format that this version reads.
 
     Raises:
         CheckpointError: it is none, or cannot be read.
     """
     if config is not None:
         with naming("--config", config):
-            read_json(config)
+            check_format(read_json(config), printable(config))
 
 
 def parse_settings(settings: list[str] | None) -> dict[str, Any]:

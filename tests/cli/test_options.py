@@ -1,7 +1,10 @@
+from pathlib import Path
+
 import pytest
 
-from mpvideo.cli.options import parse_settings, usage_errors
-from mpvideo.errors import UsageError
+from mpvideo.cli.options import check_config_file, parse_settings, usage_errors
+from mpvideo.errors import CheckpointError, UsageError
+from tests.cli.conftest import Program
 
 
 def refused(*settings: str) -> UsageError:
@@ -64,3 +67,34 @@ def test_parameters_are_called_as_the_user_does() -> None:
     with pytest.raises(UsageError) as caught, usage_errors("s_tmax", "s_tmin", "steps"):
         raise ValueError("s_tmax must be at least s_tmin, in stepsize or steps")
     assert caught.value.message == "--s-tmax must be at least --s-tmin, in stepsize or --steps"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('{"format": 2}', " conf.json: config format must be 1, got 2"),
+        ("{}", " conf.json: config format must be 1, got None"),
+        ("[]", " conf.json must be a JSON object, got []"),
+    ],
+)
+def test_a_config_file_is_named_by_its_option(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, words: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("conf.json").write_text(text)
+    with pytest.raises(CheckpointError) as caught:
+        check_config_file(Path("conf.json"))
+    assert caught.value.message == f"--config{words}"
+    Path("conf.json").write_text('{"format": 1}')
+    check_config_file(Path("conf.json"))
+    check_config_file(None)
+
+
+@pytest.mark.parametrize("command", [("sample", "--out", "a.mp4"), ("eval", "--num", 4)])
+def test_errors_of_a_config_file_are_not_told_as_the_checkpoint_s(
+    program: Program, ckpt: Path, command: tuple[object, ...]
+) -> None:
+    Path("conf.json").write_text('{"format": 2}')
+    refused = program(*command, "--ckpt", ckpt, "--config", "conf.json")
+    assert refused.code == 3
+    assert refused.stderr.startswith("error: --config conf.json: config format must be 1, got 2\n")
