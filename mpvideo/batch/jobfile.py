@@ -63,7 +63,7 @@ def read_jobs(path: Path, check: Callable[[str], object] = lambda name: None) ->
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise UsageError(
-            f"a file of jobs must end in {', '.join(SUFFIXES)}, got {printable(path.name)!r}",
+            f"a file of jobs must end in {', '.join(SUFFIXES)}, got {printable(path.name or path)!r}",
             hint="For standard input, JSON lines, give - in its place.",
         )
     readers: dict[str, Reader] = {".csv": partial(_read_csv, check=check), ".toml": _read_toml}

@@ -227,8 +227,13 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def journal_of(path: Path, share: Share) -> Path:
-    """The journal of a share: of several, each has a file of its own, because network drives mix what two append."""
-    return path if share.count == 1 else path.with_name(f"{path.stem}.{share.number}-of-{share.count}{path.suffix}")
+    """The journal of a share: of several, each has a file of its own, because network drives mix what two append.
+
+    A path without a name, . or /, stays: opening it says that it is a folder.
+    """
+    if not path.name or share.count == 1:
+        return path
+    return path.with_name(f"{path.stem}.{share.number}-of-{share.count}{path.suffix}")
 
 
 def journals_of(path: Path) -> list[Path]:

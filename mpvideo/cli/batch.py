@@ -126,7 +126,7 @@ def tell_status(jobs: Path, journal: Path | None, *, as_json: bool) -> None:
 
 def _beside(jobs: Path) -> Path:
     """The journal of a file of jobs."""
-    return jobs.with_name(f"{jobs.name}.journal")
+    return Path(f"{jobs}.journal")  # with_name refuses . and /
 
 
 def _counts(runs: Sequence[PastRun]) -> str:

@@ -158,3 +158,5 @@ def test_shares_have_journals_of_their_own(tmp_path: Path) -> None:
         journal_of(path, share).touch()
     (tmp_path / "jobs.jsonl.other.journal").touch()
     assert len(journals_of(path)) == 3
+    for folder in (Path(), Path("/")):
+        assert journal_of(folder, Share(1, 2)) == folder

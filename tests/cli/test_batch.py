@@ -268,6 +268,10 @@ def test_two_jobs_of_one_name_are_refused_before_any_work(program: Program, ckpt
     ("arguments", "words"),
     [
         (["jobs.txt"], "a file of jobs must end in .jsonl, .ndjson, .csv, .toml"),
+        (["."], "a file of jobs must end in .jsonl, .ndjson, .csv, .toml, got '.'"),
+        (["/"], "a file of jobs must end in .jsonl, .ndjson, .csv, .toml, got '/'"),
+        ([".", "--status"], "there is no journal ..journal"),
+        (["jobs.jsonl", "--journal", ".", "--shard", "1/2"], "--journal . must be a regular file, but is a folder"),
         (["missing.jsonl"], "missing.jsonl cannot be read: no such file"),
         (["jobs.jsonl", "--shard", "3"], "--shard: the shard must be a number of how many, such as 3/16, got '3'"),
         (["jobs.jsonl", "--shard", "3/2"], "--shard: the shard must be at most 2, got 3"),
@@ -284,6 +288,7 @@ def test_what_is_refused(program: Program, arguments: list[str], words: str) -> 
     refused = program("batch", *arguments)
     assert refused.code != 0 and words in refused.stderr
     assert "Traceback" not in refused.stderr and files() == []
+    assert [path.name for path in Path().iterdir()] == ["jobs.jsonl"] and not Path("/.journal").exists()
 
 
 def test_a_dry_run_makes_nothing(program: Program, ckpt: Path) -> None:
