@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import mpvideo
+from mpvideo.checkpoint.header import RUN_FILE
 from mpvideo.errors import MPVideoError, UsageError, naming
 from mpvideo.files import atomic_path, make_folder, reason, remove_abandoned, write_error
 from mpvideo.text import printable
@@ -83,7 +84,7 @@ def check_record(folder: Path, now: dict[str, Any]) -> None:
         MPVideoError: it cannot be read.
         OutputError: it cannot be written.
     """
-    path = folder / "run.json"
+    path = folder / RUN_FILE
     try:
         text = path.read_bytes().decode("utf-8", "replace") if path.exists() else None
     except OSError as error:
@@ -159,7 +160,7 @@ def _word(value: object) -> str:
 def recorded_dtype(folder: Path) -> str | None:
     """The dtype that a run was begun with, or None if there is no such run."""
     try:
-        dtype = json.loads((folder / "run.json").read_text("utf-8"))["recipe"]["dtype"]
+        dtype = json.loads((folder / RUN_FILE).read_text("utf-8"))["recipe"]["dtype"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return dtype if isinstance(dtype, str) else None
