@@ -198,6 +198,17 @@ def write_all(file: RawIOBase | IO[bytes], data: bytes | memoryview) -> None:
         rest = rest[file.write(rest) or 0 :]
 
 
+def irregular(path: Path) -> str | None:
+    """What a path is that is no regular file, a link followed; None for one that is, and where nothing is.
+
+    Raises:
+        OSError: the system does not tell.
+    """
+    if not path.exists() or path.is_file():
+        return None
+    return "a folder" if path.is_dir() else "a pipe, socket or device"
+
+
 def make_folder(folder: Path) -> None:
     """Makes a folder and those above it, where they are missing.
 

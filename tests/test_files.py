@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mpvideo.errors import ExitCode, OutputError
-from mpvideo.files import atomic_path, check_writable, reason
+from mpvideo.files import atomic_path, check_writable, irregular, reason
 
 linux_only = pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs Linux's /proc")
 
@@ -246,6 +246,17 @@ def test_read_only_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         error = refusal(tmp_path / "out")
     assert error.message == f"{tmp_path / 'out'} could not be written: read-only file system"
     assert error.hint == "The file system is read-only: choose another folder."
+
+
+def test_what_a_path_is_that_is_no_regular_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to(tmp_path)
+    (tmp_path / "dangling").symlink_to(tmp_path / "nothing")
+    for name, kind in (("file", None), ("nothing", None), ("dangling", None), ("link", "a folder"), (".", "a folder")):
+        assert irregular(tmp_path / name) == kind
+    for path in (tmp_path / "pipe", Path("/dev/null")):
+        assert irregular(path) == "a pipe, socket or device"
 
 
 def test_reasons_are_clauses() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from mpvideo.checkpoint.reading import parse_json
 from mpvideo.errors import MPVideoError, UsageError
-from mpvideo.files import reason
+from mpvideo.files import irregular, reason
 from mpvideo.text import printable
 
 SUFFIXES = (".jsonl", ".ndjson", ".csv", ".toml")
@@ -69,8 +69,7 @@ def read_jobs(path: Path, check: Callable[[str], object] = lambda name: None) ->
     readers: dict[str, Reader] = {".csv": partial(_read_csv, check=check), ".toml": _read_toml}
     read = readers.get(suffix, _read_json_lines)
     try:
-        if path.exists() and not path.is_file():
-            kind = "a folder" if path.is_dir() else "a pipe, socket or device"
+        if kind := irregular(path):
             raise UsageError(
                 f"{printable(path)} must be a regular file, for it is read more than once, but is {kind}",
                 hint="To take jobs as they come in, as JSON lines by standard input, give - in its place.",

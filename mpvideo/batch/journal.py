@@ -27,7 +27,7 @@ from typing import Any, Self
 
 from mpvideo.batch.share import Share
 from mpvideo.errors import MPVideoError, OutputError, UsageError, naming
-from mpvideo.files import reason, sync, write_all, write_error
+from mpvideo.files import irregular, reason, sync, write_all, write_error
 from mpvideo.formats import STANDARD_OUTPUT
 from mpvideo.text import printable
 
@@ -124,8 +124,7 @@ def _check_is_journal(path: Path) -> None:
 
 
 def _check_is_regular(path: Path, option: str = "") -> None:
-    if path.exists() and not path.is_file():
-        kind = "a folder" if path.is_dir() else "a pipe, socket or device"
+    if kind := irregular(path):
         raise UsageError(f"{option}{printable(path)} must be a regular file, but is {kind}")
 
 
