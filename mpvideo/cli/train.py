@@ -2,13 +2,13 @@
 
 import dataclasses
 import json
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from mpvideo.checks import check_float, check_int
+from mpvideo.cli.costs import autoencoder_steps_left, tell_costs, warn_of_minutes
 from mpvideo.cli.options import AsJson, Quiet, usage_errors
 from mpvideo.cli.streams import tell, write_result
 from mpvideo.cli.watching import TerminalWatcher
@@ -18,8 +18,6 @@ from mpvideo.text import printable
 from mpvideo.training.recipe import PRESETS, Preset, PresetName, Recipe, TrainedCodec, codec_config
 
 if TYPE_CHECKING:
-    import torch
-
     from mpvideo.processes import Processes
     from mpvideo.training import Say
     from mpvideo.training.run import Plan
@@ -317,9 +315,9 @@ def train(
             dtype = "bfloat16" if processes.agree(processes.first and known == "bfloat16") else "float32"
         plan = dataclasses.replace(plan, recipe=dataclasses.replace(plan.recipe, dtype=dtype))
         if dry_run or (told and not (out / "snapshot.pt").exists()):
-            before = _tell_costs(plan, preset_name, place, say, processes=processes.count, others=dry_run)
+            before = tell_costs(plan, preset_name, place, say, processes=processes.count, others=dry_run)
             if minutes is not None and told:
-                _warn_of_minutes(minutes, before, _autoencoder_steps_left(out, plan.recipe), plan.recipe, say)
+                warn_of_minutes(minutes, before, autoencoder_steps_left(out, plan.recipe), plan.recipe, say)
         if dry_run:
             return
         rhythm = Rhythm(
@@ -444,96 +442,6 @@ def _clips_fit(recipe: Recipe, model: ModelConfig) -> bool:
         return False
 
 
-def _tell_costs(
-    plan: "Plan", preset: PresetName, place: "torch.device", say: "Say", *, processes: int, others: bool
-) -> float:
-    """Says what the training costs, measured here; for the other presets too, on request.
-
-    Returns:
-        Seconds that a step of the autoencoder takes; 0 if none is to be trained.
-    """
-    from mpvideo.training.autoencoder import IMAGES_PER_STEP
-    from mpvideo.training.cost import (
-        autoencoder_seconds_per_step,
-        num_autoencoder_parameters,
-        num_parameters,
-        seconds_per_step,
-        step_flops,
-    )
-
-    model, recipe = plan.model, plan.recipe
-    seconds = seconds_per_step(model, recipe, place) / processes
-    flops, each = step_flops(model, recipe), 0.0
-    say(f"{plan.description}; {model.frames} frames, {plan.video.codec}, on {place.type} in {recipe.dtype}")
-    if (shape := plan.video.autoencoder) is not None and recipe.autoencoder_steps:
-        each = autoencoder_seconds_per_step(shape, plan.video.pixel_size(model.image_size), recipe.dtype, place)
-        say(
-            f"autoencoder: {num_autoencoder_parameters(shape) / 1e6:.1f} M parameters, about {_duration(each)} a step "
-            f"of {IMAGES_PER_STEP} images, {recipe.autoencoder_steps:,} steps in about "
-            f"{_duration(each * recipe.autoencoder_steps)}"
-        )
-    say(_cost_line(preset, num_parameters(model), flops, seconds, recipe.batch_size, plan.steps))
-    for name, other in PRESETS.items() if others else ():
-        if name == preset:
-            continue
-        sized = other.model(
-            plan.video,
-            size=plan.video.pixel_size(model.image_size),
-            frames=model.frames,
-            num_classes=model.num_classes,
-            self_condition=model.self_condition,
-        )
-        other_recipe = Recipe(**other.recipe)
-        operations = step_flops(sized, other_recipe)
-        # Not measured: a step of base can take a minute on a CPU.
-        guess = seconds * operations / flops
-        say(_cost_line(name, num_parameters(sized), operations, guess, other_recipe.batch_size, other.steps))
-    return each
-
-
-def _warn_of_minutes(minutes: float, each: float, left: int, recipe: Recipe, say: "Say") -> None:
-    """Says so if a call ends before there can be a checkpoint.
-
-    Args:
-        minutes: after which it ends.
-        each: seconds that a step of the autoencoder takes.
-        left: how many of these are to be taken.
-    """
-    if 60 * minutes > each * left:
-        return
-    enough = math.ceil(1.5 * each * left / 60 + 1)
-    say(
-        f"warning: --minutes {minutes:g} ends this call before there is a checkpoint: the autoencoder comes first, and "
-        f"its {left:,} steps take about {_duration(each * left)}; give --minutes {enough} or more, a smaller --size, "
-        f"or fewer --autoencoder-steps than {recipe.autoencoder_steps:,}"
-    )
-
-
-def _autoencoder_steps_left(out: Path, recipe: Recipe) -> int:
-    """How many steps of a run's autoencoder are to be taken before those of the network."""
-    from mpvideo.training.snapshot import load_snapshot
-
-    if (out / "autoencoder.safetensors").exists():
-        return 0
-    snapshot = out / "autoencoder.pt"
-    done = load_snapshot(snapshot).get("step") if snapshot.exists() else 0
-    return recipe.autoencoder_steps - (done if isinstance(done, int) else 0)
-
-
-def _cost_line(name: str, parameters: int, flops: int, seconds: float, batch: int, steps: int) -> str:
-    return (
-        f"{name}: {parameters / 1e6:.1f} M parameters, {flops / 1e9:,.0f} GFLOP and about {_duration(seconds)} a step "
-        f"of {batch} samples, {steps:,} steps in about {_duration(seconds * steps)}"
-    )
-
-
-def _duration(seconds: float) -> str:
-    for unit, size in (("days", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s" if seconds >= 2 else f"{seconds:.2f} s"
-
-
 def _report(out: Path, plan: "Plan", *, done: bool, as_json: bool, quiet: bool) -> None:
     path = out / "model.safetensors"
     made = path.exists()  # not before the network's first step
@@ -542,7 +450,7 @@ def _report(out: Path, plan: "Plan", *, done: bool, as_json: bool, quiet: bool) 
     elif made:
         write_result(f"{path}\n")
     if not made:
-        left = _autoencoder_steps_left(out, plan.recipe)
+        left = autoencoder_steps_left(out, plan.recipe)
         reason = f": {left:,} of the autoencoder's {plan.recipe.autoencoder_steps:,} steps are left" if left else ""
         tell(f"{printable(out)} has no checkpoint yet{reason}; the same command goes on", quiet=quiet)
     else:

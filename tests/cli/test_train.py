@@ -15,13 +15,11 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from mpvideo.checkpoint import open_checkpoint
-from mpvideo.cli.train import _warn_of_minutes
 from mpvideo.device import choose_placement
 from mpvideo.errors import ExitCode
 from mpvideo.generation import generate
 from mpvideo.job import Job
 from mpvideo.model import load_model
-from mpvideo.training.recipe import Recipe
 
 SMALL = ("--codec", "rgb", "--size", "8", "--frames", "4", "--batch-size", "4", "--dtype", "float32")
 
@@ -266,18 +264,6 @@ def test_the_menagerie_in_latents(tmp_path: Path):
         )  # fmt: skip
         codec = {name: tensor for name, tensor in weights(run).items() if name.startswith("codec.")}
         assert all(torch.equal(tensor, weights(other)[name]) for name, tensor in codec.items()) is kept
-
-
-def test_minutes_that_cannot_suffice():
-    said: list[str] = []
-    for minutes, left in ((14, 400), (13, 400), (2, 60), (3, 0)):
-        _warn_of_minutes(minutes, 2.0, left, Recipe(autoencoder_steps=400), said.append)
-    assert said == [
-        "warning: --minutes 13 ends this call before there is a checkpoint: the autoencoder comes first, and its 400 "
-        "steps take about 13 min; give --minutes 21 or more, a smaller --size, or fewer --autoencoder-steps than 400",
-        "warning: --minutes 2 ends this call before there is a checkpoint: the autoencoder comes first, and its 60 "
-        "steps take about 2 min; give --minutes 4 or more, a smaller --size, or fewer --autoencoder-steps than 400",
-    ]
 
 
 @pytest.mark.parametrize(
