@@ -71,6 +71,7 @@ if TYPE_CHECKING:
     from mpvideo.evaluation.distance import DistanceMeasure
 
 MAX_VIDEOS = 100_000
+"""The most that one command makes."""
 
 MIN_VIDEOS = 4
 """The fewest that have third neighbours, which precision and recall go by."""

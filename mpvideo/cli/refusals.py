@@ -62,7 +62,7 @@ def check_paths(command: Any, given: Mapping[str, Any]) -> None:
     """Makes sure that no path is empty, which would mean the current folder, or has NUL characters.
 
     Raises:
-        UsageError: one is.
+        UsageError: one is empty, or has them.
     """
     for parameter in command.params:
         value = given.get(parameter.name)
