@@ -5,6 +5,7 @@ is in `mpvideo.video`.
 """
 
 import math
+import os
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -269,7 +270,7 @@ def format_of(path: str | Path, name: str | None = None) -> Format:
 
 def _example(path: Path, suffix: str) -> Path:
     """A name like `path` that ends so; in it, if it is a folder."""
-    return path / f"video{suffix}" if path.is_dir() else path.with_suffix(suffix)
+    return path / f"video{suffix}" if os.path.isdir(path) else path.with_suffix(suffix)  # noqa: PTH112 - never raises
 
 
 def enlargement(path: str | Path, *, width: int, height: int, encoding: Encoding) -> int:

@@ -6,7 +6,7 @@ Every line is an object with `time` (UTC, ISO 8601) and `state`:
                 is not known), and how many of these it `found` finished
     made        a file is complete: `path`, `seconds` since the one before
     failed      a video could not be made: `path` or `where`, `error`, `code` (exit code)
-    stopped     the run was stopped, by a signal with so many `left`, or by an `error`
+    stopped     the run was stopped: by an `error`; or by a signal, with so many `left` and `found` if it ended in order
     end         the run is over; so many were `found` finished by then
 
 Videos that were found have no lines of their own. A run that ends without `stopped` or `end` was killed, or is going

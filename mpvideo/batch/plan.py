@@ -44,6 +44,7 @@ class Fate(IntEnum):
     FOUND = 1
     REFUSED = 2
     ELSEWHERE = 3
+    UNNAMED = 4  # it cannot be read, and so its file is not known
 
 
 class Checker:
@@ -132,8 +133,9 @@ def _place_error(request: Request) -> MPVideoError | None:
     from mpvideo.video import check_destination  # noqa: PLC0415 - numpy, which the command line does without at first
 
     path = request.path
-    if request.makes_folders and path != STANDARD_OUTPUT and not path.parent.exists():
-        path = next(folder for folder in path.parents if folder.exists()) / path.name
+    # Not Path.exists, which raises where a folder may not be searched or has too long a name.
+    if request.makes_folders and path != STANDARD_OUTPUT and not os.path.exists(path.parent):  # noqa: PTH110
+        path = next(folder for folder in path.parents if os.path.exists(folder)) / path.name  # noqa: PTH110
         if os.path.lexists(path):  # what has the name there is in nobody's way
             path = path.with_name(f"{secrets.token_hex(6)}{path.suffix}")
     try:
@@ -232,7 +234,7 @@ def make_plan(
     fates, turns, checkpoints = bytearray(), array("i"), dict[bytes, int]()
     for planned in source:
         if isinstance(planned, Unusable):
-            fate = Fate.REFUSED if planned.index in checker.share else Fate.ELSEWHERE
+            fate = Fate.UNNAMED if planned.index in checker.share else Fate.ELSEWHERE
         else:
             streamed = streamed or planned.path == STANDARD_OUTPUT
             if planned.path != STANDARD_OUTPUT and not checker.taken.take(planned.path):
@@ -278,12 +280,13 @@ def _to_make(planned: Planned, checker: Checker, watcher: PlanWatcher, fate: Fat
     if isinstance(planned, Unusable):
         watcher.refused(planned, planned.error)
         return
+    new = fate in (None, Fate.UNNAMED)
     try:
-        if fate is None and planned.path == STANDARD_OUTPUT:
+        if new and planned.path == STANDARD_OUTPUT:
             raise UsageError("a job of a pipe must have a file's name as out, got -: standard output has the paths")
-        if fate is None and not checker.taken.take(planned.path):
+        if new and not checker.taken.take(planned.path):
             raise UsageError(f"{printable(planned.path)} is the file of an earlier job already")
-        if fate is None or fate == Fate.REFUSED:  # what was wrong may have been put right meanwhile
+        if new or fate == Fate.REFUSED:  # what was wrong may have been put right meanwhile
             fate = checker.fate(planned)
         elif fate == Fate.MAKE:  # by now the files of all requests are known
             checker.check_kept("--out", planned.path)

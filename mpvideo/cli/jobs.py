@@ -4,6 +4,7 @@ import json
 from array import array
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -177,11 +178,13 @@ class JobFile:
             if before is not None and not wanted(range(first, first + before)):
                 index += before
                 continue
-            for planned in self._reader.requests(entry, first) if same else ():
+            given = self._reader.requests(entry, first) if same else ()
+            for planned, following in pairwise(chain(given, (None,))):
                 # Numbers that have changed since the first look would lead to other videos.
-                if before is None or planned.index < first + before:
-                    yield planned
-                    index += 1
+                if planned is None or (before is not None and following and planned.index >= first + before - 1):
+                    break
+                yield planned
+                index += 1
             while before is not None and index < first + before:
                 words = f"{entry.where} asks for other videos than before: it, or a checkpoint, has changed"
                 yield Unusable(index=index, where=f"number {index}", error=entry.error or UsageError(words))

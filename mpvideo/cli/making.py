@@ -17,7 +17,7 @@ from mpvideo.cli.run import Options, Run
 from mpvideo.cli.streams import tell
 from mpvideo.cli.survey import Survey
 from mpvideo.errors import MPVideoError, UsageError
-from mpvideo.text import counted
+from mpvideo.text import counted, printable
 
 if TYPE_CHECKING:
     from mpvideo.device import Placement
@@ -123,8 +123,13 @@ def _rehearse(plan: Plan, survey: Survey, options: Options, processes: int) -> N
             tell(f"warning: {warning}", quiet=options.quiet)
         for sources, first in survey.firsts.items():
             videos, evaluations = survey.work(sources)
-            at_once = min(options.at_once, -(-videos // processes))
-            pace = measure_pace(first, placement, at_once)
+            at_once = 1 if first.exact else min(options.at_once, -(-videos // processes))
+            try:
+                pace = measure_pace(first, placement, at_once)
+            except MPVideoError as error:
+                tell(f"error: {printable(sources.checkpoint.name)} could not be measured: {error.message}")
+                rehearsal.refusals += videos
+                continue
             expected.append(Expected(pace=pace, videos=videos, evaluations=evaluations, at_once=at_once))
     tell_expected(expected, placement, processes=processes, as_json=options.as_json, quiet=options.quiet)
     if rehearsal.refusals:

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import re
+from bisect import insort
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -137,7 +138,7 @@ class Overviews:
 
     def _is_due(self, path: Path, missing: int) -> bool:
         """Whether it has to be made: not where it is there, and so are all videos."""
-        return missing > 0 or not os.path.lexists(path)
+        return missing > 0 or self.overwrite or not os.path.lexists(path)
 
 
 class Shown:
@@ -175,7 +176,7 @@ class Shown:
         """Adds a video whose file is there already: as it looks in that file."""
         self.videos += 1
         if self._writers:
-            self._found.append(request)
+            insort(self._found, request, key=lambda each: each.index)
 
     def finish(self, total: int) -> None:
         """Adds what is still to be added, and writes them if that makes `total` videos."""

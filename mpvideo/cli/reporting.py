@@ -192,7 +192,9 @@ class Reporter:
             planned: how many videos there are, all in all; None if that is not known.
         """
         if not self.counts["failed"]:
-            return next(iter(self._unwritten.values()), None)
+            if self._unwritten or not self.codes:
+                return next(iter(self._unwritten.values()), None)
+            return OutputError("what another process had to write lacks lines")
         if planned == 1 and self._first is not None:
             return self._first
         of = "" if planned is None else f" of {planned:,}"

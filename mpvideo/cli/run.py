@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -81,8 +82,9 @@ class Options:
 
     def checker(self) -> Checker:
         """What looks at the requests."""
-        return Checker(share=self.share, finished=self.finished(), overwrite=self.overwrite, journal=self.own_journal)
+        return Checker(share=self.share, finished=self.finished, overwrite=self.overwrite, journal=self.own_journal)
 
+    @cached_property
     def finished(self) -> Finished:
         """What recognises videos that are there."""
         return Finished(None if self.dtype == "auto" else self.dtype)
@@ -153,7 +155,7 @@ class Run:
             else:
                 self._make(requests, placement, reporter, keep_frames=shown.wanted)
             if stopping and (left := self._left(reporter)) != 0:
-                reporter.note("stopped", left=left)
+                reporter.note("stopped", left=left, found=reporter.counts["found"])
             else:
                 reporter.note("end", found=reporter.counts["found"])
             self._meet(reporter, stopping)
@@ -174,7 +176,7 @@ class Run:
             batch_size=options.at_once,
             overwrite=options.overwrite,
             watcher=reporter,
-            is_there=options.finished().__contains__,
+            is_there=options.finished.__contains__,
             keep_frames=keep_frames,
         )
 
@@ -235,9 +237,10 @@ class Run:
         if self._crew.count > 1:
             self._crew.add("planned", self._planned)
             self._crew.add("found at first", self._found)
+            self._crew.add("to make", self._missing or 0)
             self._crew.add("evaluations to make", evaluations)
             self._crew.meet("planned all", stop=lambda: False)
-            evaluations = self._crew.add("evaluations to make")
+            evaluations, self._missing = self._crew.add("evaluations to make"), self._crew.add("to make")
         return evaluations
 
     def _meet(self, reporter: Reporter, stopping: Stopping) -> None:

@@ -271,6 +271,9 @@ def test_checkpoint_after_checkpoint(sources: Sources, tmp_path: Path) -> None:
 def test_a_name_that_no_system_has(sources: Sources, tmp_path: Path) -> None:
     (wanted,) = requests(sources, tmp_path, 1, path=tmp_path / f"{'x' * 300}.gif")
     assert "could not be written" in outcome([wanted], checker())[2][0].message
+    inside, good = requests(sources, tmp_path / ("x" * 300), 1)[0], requests(sources, tmp_path, 2)[1]
+    inside = dataclasses.replace(inside, makes_folders=True)
+    assert outcome([inside, good], checker())[0] == [0, 1], "that its folder cannot be made is found out then"
 
 
 def test_a_folder_that_is_missing_or_to_be_made(sources: Sources, tmp_path: Path) -> None:
@@ -292,6 +295,17 @@ def test_what_was_put_right_since_the_first_look_is_made(sources: Sources, tmp_p
     assert plan.count(Fate.REFUSED) == 1
     wanted[0].path.unlink()
     assert [*plan.to_make(Told())] == wanted
+
+
+def test_a_job_that_can_be_read_by_now_takes_its_name(sources: Sources, tmp_path: Path) -> None:
+    good = requests(sources, tmp_path, 3)
+    good[1] = dataclasses.replace(good[1], path=good[0].path)
+    wanted: list[Planned] = [good[0], *(Unusable(index=index, where="a line", error=BAD) for index in (1, 2))]
+    plan, told = make_plan(wanted, checker(overwrite=True)), Told()
+    assert plan.count(Fate.UNNAMED) == 2
+    wanted[1:] = good[1:]
+    assert [*plan.to_make(told)] == [good[0], good[2]]
+    assert "is the file of an earlier job already" in told.errors[1].message
 
 
 def test_what_the_source_gives_no_more_is_refused(sources: Sources, tmp_path: Path) -> None:

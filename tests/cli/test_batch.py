@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from mpvideo.cli.jobs import _settings
 from mpvideo.cli.options import parse_settings
@@ -335,6 +337,24 @@ def test_a_dry_run_measures_what_would_be_made(program: Program, ckpt: Path, mon
     assert len(quiet.stdout.splitlines()) == 3 and list(Path().iterdir()) == []
 
 
+def test_a_dry_run_of_what_cannot_be_measured(program: Program, ckpt: Path) -> None:
+    """It goes on, as the run would."""
+    weights = load_file(ckpt)
+    first = next(iter(weights))
+    weights[first] = torch.full_like(weights[first], torch.nan)
+    with safe_open(ckpt, "pt") as file:
+        save_file(weights, "broken.safetensors", file.metadata())
+    job = {"steps": 1, "class": 0}
+    jobs(
+        {**job, "ckpt": "broken.safetensors", "seed": "0-1", "out": "{seed}.gif"},
+        {**job, "ckpt": str(ckpt), "seed": 2, "out": "2.gif"},
+    )
+    done = program("batch", "jobs.jsonl", "--dry-run", "--dtype", "float32")
+    assert done.code == 1
+    assert "error: broken.safetensors could not be measured: " in done.stderr and "expected: " in done.stderr
+    assert "error: 2 videos of 3 could not be made" in done.stderr
+
+
 def test_a_forged_journal_cannot_write_to_the_terminal(program: Program) -> None:
     line = {"time": "\x1b[2J", "state": "begin", "share": "\x1b]0;x\x07/2", "planned": 1}
     Path("jobs.jsonl.journal").write_text(json.dumps(line))
@@ -616,13 +636,14 @@ def test_a_folder_that_is_read_only(program: Program, ckpt: Path) -> None:
     assert "locked/0.gif could not be written: permission denied" in done.stderr
 
 
-def test_a_folder_that_cannot_be_written_to(program: Program, ckpt: Path) -> None:
-    """As above, for any user: a folder in /proc takes no files."""
+@pytest.mark.parametrize("out", ["/proc/0.gif", f"{'x' * 300}/{{seed}}.gif"])
+def test_a_folder_that_cannot_be_written_to(program: Program, ckpt: Path, out: str) -> None:
+    """As above, for any user: a folder in /proc takes no files, and one of such a name cannot be made."""
     job = {"ckpt": str(ckpt), "steps": 1}
-    jobs({**job, "seed": 0, "out": "/proc/0.gif"}, {**job, "seed": 1, "out": "1.gif"})
+    jobs({**job, "seed": 0, "out": out}, {**job, "seed": 1, "out": "1.gif"})
     done = program("batch", "jobs.jsonl")
     assert (done.code, done.stdout) == (5, "1.gif\n")
-    assert "/proc/0.gif could not be written" in done.stderr
+    assert "could not be written" in done.stderr
 
 
 def test_a_dead_encoder(program: Program, ckpt: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -797,6 +818,24 @@ def test_a_file_that_changes_while_it_is_gone_through(program: Program, ckpt: Pa
     again = [*source]
     assert [isinstance(planned, Unusable) for planned in again] == [True, True, False]
     assert [planned.where for planned in again] == ["number 0", "number 1", "jobs.jsonl, line 2"], "each has its own"
+
+
+def test_a_job_that_turns_out_to_be_several(ckpt: Path) -> None:
+    """What could not be read at the first look counts as one: several by then are no less refused."""
+    import typer.main
+
+    from mpvideo.batch.plan import Unusable
+    from mpvideo.cli.app import app
+    from mpvideo.cli.jobs import JobFile, JobReader
+
+    late = Path("late.safetensors")
+    path = jobs({"ckpt": str(late), "seed": "0-3", "out": "{seed}.gif"}, {"ckpt": str(ckpt), "out": "5.gif"})
+    source = JobFile(path, JobReader(typer.main.get_command(app).commands["sample"], None))  # type: ignore[attr-defined]
+    assert [isinstance(planned, Unusable) for planned in source] == [True, False]
+    late.write_bytes(ckpt.read_bytes())
+    first, second = source
+    assert isinstance(first, Unusable) and "asks for other videos than before" in first.error.message
+    assert (second.index, second.where) == (1, "jobs.jsonl, line 2")
 
 
 @pytest.mark.parametrize("there", [False, True])

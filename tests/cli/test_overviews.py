@@ -83,6 +83,10 @@ def test_existing_ones_are_replaced_when_told(program: Program, ckpt: Path) -> N
     Path("old.png").write_bytes(b"old")
     assert program("sample", "--ckpt", ckpt, "--out", "a.gif", "--sheet", "old.png", "-y").code == 0
     assert Path("old.png").read_bytes().startswith(b"\x89PNG")
+    # So is one where all videos are there: it may show others.
+    Path("old.png").write_bytes(b"old")
+    assert program("sample", "--ckpt", ckpt, "--out", "a.gif", "--sheet", "old.png", "-y").code == 0
+    assert Path("old.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize("method", ["add", "__exit__"])
