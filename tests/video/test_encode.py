@@ -246,4 +246,4 @@ def test_ffmpeg_is_out_of_reach_of_the_terminal(tmp_path: Path) -> None:
 def test_unknown_suffix(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"must end in \.mp4, \.webm, .* or \.safetensors, got 'dog\.avi'") as caught:
         VideoWriter(tmp_path / "dog.avi", width=32, height=32, channels=3, encoding=Encoding(8))
-    assert caught.value.hint == "For example dog.mp4; or --format png for a folder of frames."
+    assert caught.value.hint == f"For example {tmp_path}/dog.mp4; or --format png for a folder of frames."
