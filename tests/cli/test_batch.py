@@ -820,7 +820,7 @@ def test_a_file_that_changes_while_it_is_gone_through(program: Program, ckpt: Pa
     assert [planned.where for planned in again] == ["number 0", "number 1", "jobs.jsonl, line 2"], "each has its own"
 
 
-def test_a_job_that_turns_out_to_be_several(ckpt: Path) -> None:
+def test_a_job_that_turns_out_to_be_several(program: Program, ckpt: Path) -> None:
     """What could not be read at the first look counts as one: several by then are no less refused."""
     import typer.main
 
