@@ -249,7 +249,7 @@ def test_the_menagerie_in_latents(tmp_path: Path):
     assert "warning: --minutes 1e-06 ends this call before there is a checkpoint: " in done.stderr
     assert "has no checkpoint yet: 2 of the autoencoder's 2 steps are left; the same command goes on" in done.stderr
     assert done.stdout == ""
-    train(tmp_path, *options, "--steps", 2)
+    train(tmp_path, *options, "--steps", 2, "-q")  # quiet: nothing is measured to be told
     about = open_checkpoint(run).config
     assert about.model.num_classes == 1000
     assert about.video.codec == "latent"
@@ -260,7 +260,7 @@ def test_the_menagerie_in_latents(tmp_path: Path):
         steps = () if kept else ("--autoencoder-steps", 1)
         train(
             tmp_path, "menagerie", "--out", other, "--batch-size", 2, "--dtype", "float32", "--steps", 1,
-            "--init", run, *steps,
+            "--init", run, *steps, "-q",
         )  # fmt: skip
         codec = {name: tensor for name, tensor in weights(run).items() if name.startswith("codec.")}
         assert all(torch.equal(tensor, weights(other)[name]) for name, tensor in codec.items()) is kept
