@@ -71,7 +71,7 @@ def test_the_animal_is_seen(checkpoint: Checkpoint) -> None:
     assert (load_judge().read(videos).animal == torch.arange(10)).sum() >= 6
 
 
-@pytest.mark.skipif(not onednn_bfloat16(), reason="this processor takes minutes for it in bfloat16")
+@pytest.mark.skipif(not onednn_bfloat16(), reason="this processor takes more than a minute for it in bfloat16")
 def test_bfloat16_makes_the_same_video(checkpoint: Checkpoint) -> None:
     """What is computed with by default where it is faster: within 35 dB of float32."""
     frames = []
