@@ -251,6 +251,7 @@ class Run:
             self._crew.add(state, count)
         for code in reporter.codes:
             self._crew.add(f"code {int(code)}", 1)
+        self._ticker.advance(0)  # adds what is pending, for the first process to show
         begun_stopping = time.monotonic()
 
         def stop() -> bool:
