@@ -7,8 +7,8 @@ All contenders hold the same weights and see the same input, in one process, and
 that whatever else slows the machine slows them all. Times are medians; ratios are medians of the turns' ratios.
 Operations are those of the direct convolution, whatever is computed instead; the limit is a product of two 2048x2048
 matrices in the same dtype. The error is relative to the package's float32 output. Peak memory is measured in processes
-of their own and counts from before the weights are there; behind it stands what the weights and 1.3 times the tensors
-alive at the network's fattest point take.
+of their own and counts from before the weights are there, without the pages of libraries; behind it stands what the
+weights and 1.3 times the tensors alive at the network's fattest point take.
 """
 
 import argparse
@@ -45,15 +45,17 @@ NETS = {
 
 Evaluate = Callable[[], Tensor]
 
-CONTENDERS = ("package float32", "package bfloat16", "mpvideo float32", "mpvideo bfloat16")
-"""The package's module as it is and under bfloat16 autocast, and ours in both."""
+DTYPES = ("float32", "bfloat16")
+"""What both compute in; in bfloat16 the package under autocast."""
 
 
 def weights(name: str, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
     """The bundled weights, or random ones, by their names in the state dict."""
     if name == "bundled":
         tensors, _ = load_tensors(open_checkpoint(bundled_checkpoint()).header)
-        return {key: tensor.to(dtype) for key, tensor in tensors.items() if not key.startswith("codec.")}
+        # One by one, as mpvideo loads them: both dtypes at once would count as the network's memory.
+        names = [key for key in tensors if not key.startswith("codec.")]
+        return {key: tensors.pop(key).to(dtype) for key in names}
     generator = torch.Generator().manual_seed(0)
     shapes = network_shapes(NETS[name])
     return {
@@ -112,7 +114,10 @@ def measure(contenders: dict[str, Evaluate], turns: int) -> list[dict[str, float
 
 
 def peak_megabytes(role: str, name: str, batch: int) -> float:
-    """Peak resident memory of two evaluations in a process of their own, from before the weights are there."""
+    """Peak resident memory of two evaluations in a process of their own, from before the weights are there.
+
+    What torch's own files take, whose pages come as their code is first run, is no part of it.
+    """
     command = [sys.executable, __file__, "--memory", role, "--nets", name, "--batches", str(batch)]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
@@ -120,13 +125,13 @@ def peak_megabytes(role: str, name: str, batch: int) -> float:
 def tell_peak(role: str, name: str, batch: int) -> None:
     """What `peak_megabytes` runs."""
     torch.randn(256, 256) @ torch.randn(256, 256)  # what the libraries take at their first use
-    before = _status("VmRSS")
+    before, code = _status("VmRSS"), _status("RssFile")
     # As loaded from a checkpoint in that dtype; more in another would be the checkpoint's, not the network's.
     stored = torch.bfloat16 if role == "mpvideo bfloat16" else torch.float32
     evaluate = contender(role, name, batch, stored=stored)
     for _ in range(2):
         evaluate()
-    print(_status("VmHWM") - before)
+    print(_status("VmHWM") - before - (_status("RssFile") - code))
 
 
 def _status(field: str) -> float:
@@ -136,13 +141,12 @@ def _status(field: str) -> float:
 
 
 def report(name: str, batch: int, turns: int, *, compiled: bool, limits: dict[str, float]) -> None:
-    """Measures one net at one batch size and prints a row for each contender."""
+    """Measures one net at one batch size in the dtypes of `limits`, and prints a row for each contender."""
     model = NETS[name]
-    contenders = {role: contender(role, name, batch) for role in CONTENDERS}
+    package = [f"package {dtype}" for dtype in limits]
+    contenders = {role: contender(role, name, batch) for role in (*package, *(f"mpvideo {dtype}" for dtype in limits))}
     if compiled:
-        contenders |= {
-            f"{role} compiled": contender(role, name, batch, compiled=True) for role in CONTENDERS[:2]
-        }  # fmt: skip
+        contenders |= {f"{role} compiled": contender(role, name, batch, compiled=True) for role in package}
     reference = contenders["package float32"]().float()
     errors = {
         role: float((evaluate().float() - reference).norm() / reference.norm()) for role, evaluate in contenders.items()
@@ -174,6 +178,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--nets", default=",".join(NETS), help="which nets, of " + ", ".join(NETS))
     parser.add_argument("--batches", default="1,4", help="batch sizes")
+    parser.add_argument("--dtypes", default=",".join(DTYPES), help="what to compute in, float32 first")
     parser.add_argument("--turns", type=int, default=5, help="how often each contender is timed")
     parser.add_argument("--no-compile", action="store_true", help="leave out the package under torch.compile")
     parser.add_argument("--memory", help=argparse.SUPPRESS)
@@ -182,7 +187,7 @@ def main() -> None:
     if arguments.memory:
         tell_peak(arguments.memory, nets[0], batches[0])
         return
-    products = {name: matmul(getattr(torch, name)) for name in ("float32", "bfloat16")}
+    products = {dtype: matmul(getattr(torch, dtype)) for dtype in arguments.dtypes.split(",")}
     taken = measure(products, 20)
     limits = {name: 2 * 2048**3 / statistics.median(turn[name] for turn in taken) / 1e9 for name in products}
     print(f"{torch.get_num_threads()} threads, torch {torch.__version__}; a product of 2048x2048 matrices: ", end="")
