@@ -13,7 +13,7 @@ from mpvideo.checkpoint.completion import OpenConfigError, complete_config
 from mpvideo.checkpoint.cures import common_prefix
 from mpvideo.checkpoint.header import Header
 from mpvideo.checkpoint.infer import infer_network
-from mpvideo.checkpoint.merging import inside, merged
+from mpvideo.checkpoint.merging import config_over, inside
 from mpvideo.checkpoint.reading import read_json
 from mpvideo.config import FORMAT, CheckpointConfig, check_format
 from mpvideo.errors import CheckpointError
@@ -99,7 +99,7 @@ def together(layers: Sequence[Layer]) -> dict[str, Any]:
     """All layers merged, without `format`."""
     whole: dict[str, Any] = {}
     for layer in layers:
-        whole = merged(whole, layer.content)
+        whole = config_over(whole, layer.content)
     whole.pop("format", None)
     return whole
 

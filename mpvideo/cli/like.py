@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mpvideo.checkpoint import bundled_checkpoint, find_problems, read_header
-from mpvideo.checkpoint.merging import merged
+from mpvideo.checkpoint.merging import config_over
 from mpvideo.cli.hub import is_on_hub
 from mpvideo.cli.sampling import VIDEO_PANEL
 from mpvideo.config import DtypeName
@@ -96,7 +96,7 @@ class Original:
             if problems := find_problems(read_header(ckpt), self._record.config):
                 raise self._other_weights(ckpt.name, "; ".join(problems))
             below |= data["config"]
-        return merged(below, given)
+        return config_over(below, given)
 
     def encoding(self, out: Path, given: Encoding) -> Encoding:
         """The settings of a file's encoder, with the original's where none are given, if it is of the same format.

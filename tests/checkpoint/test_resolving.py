@@ -88,6 +88,17 @@ def test_a_config_of_another_program_is_passed_over(tmp_path: Path) -> None:
     assert "config.json: config format must be 1, got None" in error_of(read_header(tmp_path)).message
 
 
+def test_a_list_of_noise_levels_and_what_spaces_them_give_way_to_each_other(tmp_path: Path) -> None:
+    levels = CONFIG.to_dict() | {"sampling": {"steps": 2, "sigmas": [9.0, 1.0], "guidance": 2.0}}
+    listed = read_header(with_shapes(tmp_path / "a", checkpoint_shapes(CONFIG), levels))
+    spaced = read_header(with_shapes(tmp_path / "b", checkpoint_shapes(CONFIG), CONFIG.to_dict()))
+    found = resolve_config(listed, overrides={"sampling": {"steps": 5}}).sampling
+    assert (found.steps, found.sigmas, found.sigma_max, found.guidance) == (5, None, 80.0, 2.0)
+    found = resolve_config(spaced, overrides={"sampling": {"sigmas": [7, 1, 0.1]}}).sampling
+    assert (found.steps, found.sigmas, found.sampler) == (3, (7, 1, 0.1), "heun")
+    assert resolve_config(listed, overrides={"sampling": {"guidance": 3.0}}).sampling.sigmas == (9.0, 1.0)
+
+
 @pytest.mark.parametrize(("channels", "codec"), [(1, "gray"), (3, "rgb")])
 def test_codec_without_doubt_is_filled_in(tmp_path: Path, channels: int, codec: str) -> None:
     """Without tensors that could tell."""
