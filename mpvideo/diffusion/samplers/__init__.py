@@ -12,8 +12,8 @@ stochastic setting asks for it.
 | `sample_dpmpp_2m` | 2 | 1 a step | |
 | `sample_dpmpp_3m` | 3 | 1 a step | |
 | `sample_dpmpp_2m_sde` | 2, weak | 1 a step | eta |
-| `sample_unipc` | 4 | 1 a step | |
-| `sample_deis` | 3 | 1 a step | |
+| `sample_unipc` | 3 | 1 a step | |
+| `sample_deis` | 4 | 1 a step | |
 | `sample_ipndm` | 4 on equal steps, else 2 | 1 a step | |
 | `sample_lms` | 4 | 1 a step | |
 

@@ -4,7 +4,7 @@ All but UniPC are linear: x' = scale x + sum_j weights_j v_j, with v the latest 
 so each is a function that gives scale and weights. Common to them all:
 
 - The first steps, which lack earlier values, are of lower order. The levels there are high, where paths are almost
-  straight, so that this costs little; asymptotically it would bound the order by 2.
+  straight, so that this costs little; asymptotically it would bound the order by 2, and that of UniPC by 3.
 - A step to 0 ends at the estimate D, as in EDM's samplers and `lower_order_final` of diffusers: there is nothing below
   the lowest level to interpolate towards. Deviation: k-diffusion's lms extrapolates to 0.
 - None puts noise back: churn would take x off the path that the earlier values lie on, and levels out of order.
@@ -71,14 +71,14 @@ def sample_deis(
     noise: Noise | None = None,
     on_step: OnStep | None = None,
 ) -> Tensor:
-    """DEIS (tAB3), of order 3: one evaluation a step (arXiv 2204.13902, section 3.3).
+    """DEIS (tAB3), of order 4: one evaluation a step (arXiv 2204.13902, section 3.3).
 
-    The quadratic through the last three slopes, in the time of the variance-preserving process for which the paper
-    states it (in sigma it would be `sample_lms` with one slope less).
+    The cubic through the last four slopes, in the time of the variance-preserving process for which the paper states
+    it (in sigma it would be `sample_lms`).
 
     Arguments, result and errors are those of `Solver`.
     """
-    return _linear(denoiser, x, sigmas, deis_rule, on_step, depth=3, of=slope)
+    return _linear(denoiser, x, sigmas, deis_rule, on_step, depth=4, of=slope)
 
 
 def sample_ipndm(
@@ -125,10 +125,11 @@ def sample_unipc(
     noise: Noise | None = None,
     on_step: OnStep | None = None,
 ) -> Tensor:
-    """UniPC-3, of order 4: one evaluation a step (arXiv 2302.04867, algorithms 5 and 6, in terms of D).
+    """UniPC-2, of order 3: one evaluation a step (arXiv 2302.04867, algorithms 5 and 6, in terms of D).
 
-    A step is predicted from the last three estimates; the estimate at its end, which the next step needs anyway,
-    makes a fourth, with which the step is taken again from where it began.
+    A step is predicted from the last two estimates; the estimate at its end, which the next step needs anyway, makes a
+    third, with which the step is taken again from where it began. (With one estimate more, few steps of the bundled
+    weights go astray: at 8 the error was 2.5 times as large, at 18 it was 0.9 times.)
 
     Deviation: the paper's B(h) cancels where its equations are solved, as here at every order; the published program
     puts 1/2 for the weights of the lowest ones.
@@ -138,14 +139,14 @@ def sample_unipc(
     levels = checked_levels(x, sigmas)
     num_steps = len(levels) - 1
     state, begun = None, x
-    known: deque[tuple[float, Tensor]] = deque(maxlen=4)
+    known: deque[tuple[float, Tensor]] = deque(maxlen=3)
     for i, (sigma, sigma_next) in enumerate(pairwise(levels)):
         denoised, state = denoiser(x, sigma, state)
         known.appendleft((sigma, denoised))
         if i > 0:
             x = _exponential_step(begun, list(known), levels[i - 1], sigma)
         begun = x
-        x = _exponential_step(x, list(known)[:3], sigma, sigma_next) if sigma_next > 0 else denoised
+        x = _exponential_step(x, list(known)[:2], sigma, sigma_next) if sigma_next > 0 else denoised
         if on_step is not None:
             on_step(i, num_steps, sigma, denoised)
     return x

@@ -53,8 +53,8 @@ ORDERS = {
     "dpmpp-2m": 2,
     "dpmpp-3m": 3,
     "dpmpp-2m-sde": 2,
-    "unipc": 4,
-    "deis": 3,
+    "unipc": 3,
+    "deis": 4,
     "ipndm": 2,
     "lms": 4,
 }
