@@ -12,6 +12,7 @@ from mpvideo import __version__
 from mpvideo.checkpoint import bundled_checkpoint, open_checkpoint
 from mpvideo.checks import check_int
 from mpvideo.cli.hub import located
+from mpvideo.cli.json_files import check_json_file
 from mpvideo.cli.options import (
     CONFIG_PANEL,
     OUTPUT_PANEL,
@@ -62,7 +63,7 @@ from mpvideo.cli.scores import score_lines
 from mpvideo.cli.streams import tell, write_result
 from mpvideo.config import MAX_SEED
 from mpvideo.errors import UsageError, naming
-from mpvideo.files import atomic_path, check_writable
+from mpvideo.files import atomic_path
 from mpvideo.job import BATCH_SIZE
 from mpvideo.text import printable
 
@@ -190,8 +191,7 @@ def evaluate(
     for warning in _ignored(context, sampled=videos is None, features=features is not None):
         tell(f"warning: {warning}", quiet=quiet)
     if out is not None:
-        with naming("--out", out):
-            check_writable(out, overwrite=overwrite)
+        check_json_file(out, "a report of `mpvideo eval`", ("num", "menagerie", "features"), overwrite=overwrite)
     checkpoint = None
     if videos is None:
         overrides = parse_settings(settings)

@@ -13,6 +13,7 @@ from mpvideo import __version__
 from mpvideo.checkpoint import Checkpoint, bundled_checkpoint, open_checkpoint
 from mpvideo.checks import check_int
 from mpvideo.cli.hub import is_on_hub, located
+from mpvideo.cli.json_files import check_json_file
 from mpvideo.cli.options import AsJson, ConfigFile, Quiet, Settings, check_config_file, parse_settings, usage_errors
 from mpvideo.cli.progress import progress
 from mpvideo.cli.sampling import (
@@ -28,8 +29,8 @@ from mpvideo.cli.sampling import (
 )
 from mpvideo.cli.streams import tell, write_result
 from mpvideo.config import FORMAT, MAX_SEED, SamplingConfig
-from mpvideo.errors import UsageError, naming
-from mpvideo.files import atomic_path, check_writable
+from mpvideo.errors import UsageError
+from mpvideo.files import atomic_path
 from mpvideo.sampling_config import STOCHASTIC
 from mpvideo.text import printable
 
@@ -83,7 +84,7 @@ def tune(
         ),
     ] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", "-y", help="Replace an existing file.", rich_help_panel=FILE_PANEL)
+        bool, typer.Option("--overwrite", "-y", help="Replace an existing preset.", rich_help_panel=FILE_PANEL)
     ] = False,
     device: Device = "auto",
     dtype: Dtype = "auto",
@@ -119,8 +120,7 @@ def tune(
     )
     sampling = _settings(checkpoint, nfe, sampler, guidance=guidance, sigma_min=sigma_min, sigma_max=sigma_max)
     path = _destination(ckpt, checkpoint, sampling) if out is None else out
-    with naming("--out", path):
-        check_writable(path, overwrite=overwrite)
+    check_json_file(path, "a preset of `mpvideo tune`", ("sampling", "tuned"), overwrite=overwrite)
 
     # The options are known to be right before torch, which takes a second, is imported.
     from mpvideo.device import choose_placement

@@ -110,4 +110,19 @@ def test_nothing_is_overwritten(ckpt: Path) -> None:
     with pytest.raises(OutputError):
         run(ckpt, "--nfe", 2)
     assert ckpt.with_name("tiny-ipndm-2.json").read_text() == "kept"
-    assert run(ckpt, "--nfe", 2, "-y").exit_code == 0
+
+
+def test_only_a_preset_is_replaced(ckpt: Path) -> None:
+    out = ckpt.with_name("mine.json")
+    assert run(ckpt, "--nfe", 2, "--out", out).exit_code == 0
+    assert run(ckpt, "--nfe", 2, "--out", out, "-y").exit_code == 0
+    config = ckpt.with_name("config.json")
+    config.write_text('{"format": 1, "sampling": {"steps": 3}}')
+    (link := ckpt.with_name("link.json")).symlink_to(ckpt)
+    for path in (ckpt, config, link):
+        before = path.read_bytes()
+        with pytest.raises(OutputError, match=f"^--out {path} exists already, and is not a preset of `mpvideo tune`$"):
+            run(ckpt, "--nfe", 2, "--out", path, "-y")
+        assert path.read_bytes() == before
+    with pytest.raises(UsageError, match="^--out must be the name of a file, got -: standard output has the results$"):
+        run(ckpt, "--nfe", 2, "--out", "-")

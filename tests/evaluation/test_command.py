@@ -114,6 +114,7 @@ def test_videos_of_anything(program: Program, folder: Path) -> None:
     assert (report["seeds"], report["sampling"]["steps"], report["num"]) == ([3, 8], 2, 6)
     assert len(report["checkpoint"]["sha256"]) == 64
     assert program(*arguments, "--json", "--out", "report.json").code == 5, "what is there is kept"
+    assert program(*arguments, "--quiet", "--out", "report.json", "-y").code == 0
     page = program(*arguments, "--quiet")
     assert page.stderr == ""
     assert f"Fréchet distance {features['frechet']:.4g} in the features of net.pt" in page.stdout
@@ -214,6 +215,21 @@ def test_refusals(
     assert done.code in (1, 2, 5)
     assert message in done.stderr
     assert done.stdout == ""
+
+
+def test_only_a_report_is_replaced(program: Program, folder: Path, tmp_path: Path) -> None:
+    ckpt = tmp_path / "tiny.safetensors"
+    ckpt.write_bytes((folder / "tiny.safetensors").read_bytes())
+    (tmp_path / "config.json").write_text('{"format": 1}')
+    for name in ("tiny.safetensors", "config.json"):
+        before = (tmp_path / name).read_bytes()
+        done = program("--ckpt", ckpt, "--num", 4, "--out", name, "-y")
+        assert done.code == 5
+        assert f"error: --out {name} exists already, and is not a report of `mpvideo eval`\n" in done.stderr
+        assert (tmp_path / name).read_bytes() == before
+    done = program("--ckpt", ckpt, "--num", 4, "--out", "-")
+    assert done.code == 2
+    assert "error: --out must be the name of a file, got -: standard output has the results\n" in done.stderr
 
 
 def test_options_without_effect_are_told(program: Program, folder: Path) -> None:
