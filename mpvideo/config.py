@@ -343,18 +343,18 @@ class CheckpointConfig:
         return build(cls, data, where)
 
 
-def check_format(data: Mapping[str, Any], where: str) -> None:
-    """Refuses configs of a version that this program does not know.
+def check_format(data: Mapping[str, Any], where: str, what: str = "config") -> None:
+    """Refuses configs, or presets, of a version that this program does not know.
 
     Raises:
         CheckpointError: `format` is missing or is not the number that this version writes.
     """
     if (version := data.get("format")) != FORMAT or isinstance(version, bool):
         raise CheckpointError(
-            f"{where}: config format must be {FORMAT}, got {printable(repr(version), 80)}",
-            hint="The file comes from a newer mpvideo, or is not an mpvideo config: try a newer version."
+            f"{where}: {what} format must be {FORMAT}, got {printable(repr(version), 80)}",
+            hint=f"The file comes from a newer mpvideo, or is not an mpvideo {what}: try a newer version."
             if isinstance(version, int)
-            else f'Add "format": {FORMAT} if this is an mpvideo config.',
+            else f'Add "format": {FORMAT} if this is an mpvideo {what}.',
         )
 
 

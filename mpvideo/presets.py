@@ -1,7 +1,14 @@
 """Presets: sets of sampling settings with a name, or in a file as `mpvideo tune` writes it.
 
-A named one says how to sample and not what: guidance stays the checkpoint's. A file gives what is in it. Only the
-standard library is imported.
+A named one says how to sample and not what: guidance stays the checkpoint's. A file gives what is in it, one JSON
+object:
+
+    format          1
+    sampling        fields of `mpvideo.config.SamplingConfig`
+    clamp           whether estimates are clamped to [-1, 1]; may be left out
+    tuned           what `mpvideo tune` says of how it found the noise levels; may be left out
+
+Only the standard library is imported.
 """
 
 from collections.abc import Mapping
@@ -10,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mpvideo.checkpoint.reading import exists, read_json
-from mpvideo.checks import build
+from mpvideo.checks import build, check_bool
 from mpvideo.config import SamplingConfig, check_format
 from mpvideo.errors import CheckpointError, UsageError, naming
 from mpvideo.sampling_config import SPACING
@@ -31,6 +38,22 @@ class Preset:
 
     sampling: Mapping[str, Any] = field(default_factory=dict)
     clamp: bool | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _File:
+    """What a preset's file holds; see the module."""
+
+    format: int
+    sampling: Any = None
+    clamp: bool | None = None
+    tuned: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.clamp is not None:
+            check_bool("clamp", self.clamp)
+        if not isinstance(self.tuned, Mapping):
+            raise ValueError(f"tuned must be an object, got {printable(self.tuned)}")
 
 
 def _preset(*, clamp: bool | None = None, **fields: Any) -> Preset:
@@ -56,7 +79,7 @@ def find_preset(name: str) -> Preset:
     """A preset by its name, or one from a file.
 
     Args:
-        name: one of `PRESETS`, or the path of a JSON file whose `sampling` has fields of `SamplingConfig`.
+        name: one of `PRESETS`, or the path of a JSON file; see the module.
 
     Raises:
         UsageError: it is neither.
@@ -69,12 +92,13 @@ def find_preset(name: str) -> Preset:
         raise UsageError(
             f"--preset must be one of {', '.join(PRESETS)} or a JSON file, got {printable(name)!r}",
             hint="Such a file holds settings of the sampler, as `mpvideo tune` writes them: "
-            '{"format": 1, "sampling": {"sampler": "unipc", "steps": 9}}.',
+            '{"format": 1, "sampling": {"sampler": "ipndm", "steps": 12}}.',
         )
     with naming("--preset", path):
         data = read_json(path)
-        check_format(data, printable(path))
-        sampling = data.get("sampling")
+        check_format(data, printable(path), "preset")
+        file = build(_File, data, printable(path))
+        sampling = file.sampling
         whole = build(SamplingConfig, sampling, f"{printable(path)}: sampling")  # names what is wrong
         assert isinstance(sampling, Mapping)
         spacing = {name: sampling[name] for name in SPACING if name in sampling}
@@ -83,4 +107,5 @@ def find_preset(name: str) -> Preset:
                 raise CheckpointError(f"{printable(path)}: sampling: {name} must be {its} for its sigmas, got {value}")
     if spacing:
         sampling = {"sigmas": None, **sampling}  # a list of the checkpoint's gives way
-    return Preset(sampling={key: tuple(value) if isinstance(value, list) else value for key, value in sampling.items()})
+    fields = {key: tuple(value) if isinstance(value, list) else value for key, value in sampling.items()}
+    return Preset(sampling=fields, clamp=file.clamp)

@@ -41,6 +41,8 @@ def test_a_file(tmp_path: Path) -> None:
     preset = find_preset(str(path))
     assert preset.sampling == {"sampler": "lms", "sigmas": (80, 3, 0.2)}
     assert preset.clamp is None
+    path.write_text('{"format": 1, "sampling": {}, "clamp": true}')
+    assert find_preset(str(path)).clamp is True
     path.write_text(json.dumps({"format": 1, "sampling": {"steps": 5, "guidance": 1.5}}))
     assert replace(OWN, **find_preset(str(path)).sampling) == replace(OWN, sigmas=None, steps=5, guidance=1.5)
 
@@ -48,7 +50,10 @@ def test_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"sampling": {}}, "config format must be 1, got None"),
+        ({"sampling": {}}, "mine.json: preset format must be 1, got None"),
+        ({"format": 1, "sampling": {}, "foo": 1}, "mine.json has unknown fields: foo"),
+        ({"format": 1, "sampling": {}, "clamp": 1}, "mine.json: clamp must be true or false, got 1"),
+        ({"format": 1, "sampling": {}, "tuned": 1}, "mine.json: tuned must be an object, got 1"),
         ({"format": 1}, "sampling must be an object, got None"),
         ({"format": 1, "sampling": {"order": 3}}, "sampling has unknown fields: order"),
         (
@@ -64,6 +69,16 @@ def test_a_wrong_file(tmp_path: Path, content: object, message: str) -> None:
     with pytest.raises(CheckpointError) as caught:
         find_preset(str(path))
     assert message in caught.value.message
+    assert "config" not in f"{caught.value.message} {caught.value.hint}"
+
+
+def test_the_example_of_a_file_is_one(tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        find_preset("fastest")
+    assert caught.value.hint is not None
+    (path := tmp_path / "mine.json").write_text(caught.value.hint.split(": ", 1)[1].removesuffix("."))
+    sampling = SamplingConfig(**find_preset(str(path)).sampling)
+    assert sampling == SamplingConfig(**PRESETS["fast"].sampling)
 
 
 def test_an_unknown_name() -> None:
