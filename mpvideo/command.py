@@ -70,13 +70,13 @@ def trusted_command(record: "Record") -> str:
 def options_of(record: "Record") -> dict[str, str | bool]:
     """The options of `sample` that give a video's settings, but for what the kind of file and the checkpoint decide.
 
-    Those are format, quality, loops; and config and sampler, whose defaults a checkpoint has.
+    Those are format, quality, loops; and config, sampler and clamp, whose defaults a checkpoint or a preset has.
     """
     options: dict[str, str | bool] = {}
     for key, value in _settings(record):
         group, _, name = key.rpartition(".")
         common = group == "" or (group == "encoding" and name in ("fps", "scale", "filter"))
-        if common and key not in ("ckpt", "guide") and value is not None:
+        if common and key not in ("ckpt", "guide", "clamp") and value is not None:
             options[name.replace("_", "-")] = value if isinstance(value, bool) else str(value)
     return options
 

@@ -40,8 +40,13 @@ class Original:
         with naming("--like", path):
             self._record = load_record(path)
 
+    @property
+    def clamp(self) -> bool:
+        """Whether its estimates were clamped."""
+        return self._record.clamp
+
     def options(self) -> dict[str, str | bool]:
-        """Its settings as options of `sample`, apart from those that `overrides` and `encoding` give."""
+        """Its settings as options of `sample`, apart from `clamp` and those that `overrides` and `encoding` give."""
         from mpvideo.command import options_of
 
         return options_of(self._record)

@@ -167,7 +167,12 @@ def requests_of(
         samplings=samplings,
         classes=classes,
         seeds=seeds,
-        clamp=clamp_setting(about, preset=options["preset"], clamp=options["clamp"]),
+        clamp=clamp_setting(
+            about,
+            preset=options["preset"],
+            clamp=options["clamp"],
+            recorded=None if original is None else original.clamp,
+        ),
         frames=_frames(options["frames"], about.model.frames),
         encoding=encoding if original is None else original.encoding(out, encoding),
         exact=options["exact"],

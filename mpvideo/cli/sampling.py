@@ -16,7 +16,7 @@ from mpvideo.config import CheckpointConfig, DeviceName, DtypeName, SamplingConf
 from mpvideo.errors import UsageError, naming
 from mpvideo.files import reason
 from mpvideo.job import check_guidance
-from mpvideo.presets import find_preset
+from mpvideo.presets import PRESETS, find_preset
 from mpvideo.sampling_config import SPACING, Sampler, Schedule
 from mpvideo.text import printable
 
@@ -287,10 +287,18 @@ def sampling_settings(
     return dataclasses.replace(sampling, sampler=sampling.solver)
 
 
-def clamp_setting(about: CheckpointConfig, *, preset: str | None, clamp: bool | None) -> bool:
-    """Whether estimates are clamped: as --clamp says, or else --preset, or else the checkpoint."""
+def clamp_setting(
+    about: CheckpointConfig, *, preset: str | None, clamp: bool | None, recorded: bool | None = None
+) -> bool:
+    """Whether estimates are clamped: as --clamp says, or else --preset, the record of --like, the checkpoint.
+
+    Of the record, a preset with a name leaves nothing; a file, what it does not give.
+    """
     if clamp is None and preset is not None:
         clamp = find_preset(preset).clamp
+        recorded = None if preset in PRESETS else recorded
+    if clamp is None:
+        clamp = recorded
     return about.edm.clamp if clamp is None else clamp
 
 

@@ -137,6 +137,28 @@ def test_what_is_given_overrides(program: Program, ckpt: Path) -> None:
     }
 
 
+def test_a_preset_beats_the_record(program: Program, ckpt: Path) -> None:
+    """In its clamp, too; on the command line and in a job."""
+    shutil.copy(ckpt, "tiny.safetensors")
+    assert program("sample", "--ckpt", "tiny.safetensors", *OPTIONS, "--no-clamp", "--out", "loose.npy").code == 0
+    assert program("sample", "--like", "loose.npy", "--clamp", "--out", "clamped.npy").code == 0
+    Path("jobs.jsonl").write_text(
+        '{"like": "loose.npy", "preset": "package", "steps": 2, "out": "c.npy"}\n'
+        '{"like": "clamped.npy", "preset": "fast", "steps": 2, "out": "d.npy"}\n'
+        '{"like": "clamped.npy", "seed": 9, "out": "e.npy"}\n'
+    )
+    for done in (
+        program("sample", "--like", "loose.npy", "--preset", "package", "--steps", 2, "--out", "a.npy"),
+        program("sample", "--like", "clamped.npy", "--preset", "fast", "--steps", 2, "--out", "b.npy"),
+        program("batch", "jobs.jsonl"),
+    ):
+        assert done.code == 0, done.stderr
+    made = {name: load_record(Path(f"{name}.npy")) for name in "abcde"}
+    assert {name: (record.sampling.sampler, record.clamp) for name, record in made.items()} == {
+        "a": ("heun", True), "b": ("ipndm", False), "c": ("heun", True), "d": ("ipndm", False), "e": ("euler", True),
+    }  # fmt: skip
+
+
 def test_a_blend_between_two_seeds(program: Program, ckpt: Path) -> None:
     options = ("--class", "red dog:1+blue cat:2", "--seed", "3:1+8:2", "--steps", 1)
     made = program("sample", "--ckpt", ckpt, *options, "--out", "a.gif")

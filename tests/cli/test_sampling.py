@@ -1,4 +1,5 @@
 import dataclasses
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -86,3 +87,17 @@ def test_clamp() -> None:
         assert clamp_setting(about, preset="edm", clamp=None) == own
         assert clamp_setting(about, preset="package", clamp=None)
         assert not clamp_setting(about, preset="package", clamp=False)
+
+
+def test_clamp_of_a_record(tmp_path: Path) -> None:
+    """A named preset leaves nothing of it, a file what it does not give."""
+    (silent := tmp_path / "silent.json").write_text('{"format": 1, "sampling": {"steps": 3}}')
+    (clamped := tmp_path / "clamped.json").write_text('{"format": 1, "sampling": {"steps": 3}, "clamp": true}')
+    (loose := tmp_path / "loose.json").write_text('{"format": 1, "sampling": {"steps": 3}, "clamp": false}')
+    for own, recorded in product((True, False), repeat=2):
+        about = dataclasses.replace(ABOUT, edm=EDMConfig(clamp=own))
+        wanted = {None: recorded, "edm": own, "package": True, silent: recorded, clamped: True, loose: False}
+        for preset, clamp in wanted.items():
+            name = None if preset is None else str(preset)
+            assert clamp_setting(about, preset=name, clamp=None, recorded=recorded) == clamp
+            assert not clamp_setting(about, preset=name, clamp=False, recorded=recorded)
