@@ -11,7 +11,7 @@ object:
 Only the standard library is imported.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,8 @@ from mpvideo.checkpoint.reading import exists, read_json
 from mpvideo.checks import build, check_bool
 from mpvideo.config import SamplingConfig, check_format
 from mpvideo.errors import CheckpointError, UsageError, naming
-from mpvideo.sampling_config import SPACING
+from mpvideo.sampling_config import GUIDANCE, SPACING
 from mpvideo.text import printable
-
-_ABOUT_WHAT = ("guidance", "guidance_interval", "apg_eta", "apg_norm")
-"""Settings that a named preset leaves as they are."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Preset:
@@ -34,10 +30,32 @@ class Preset:
     Attributes:
         sampling: fields of `mpvideo.config.SamplingConfig`.
         clamp: whether estimates are clamped to [-1, 1]; None for what the checkpoint says.
+        file: what it was read from, printable; None for one that has a name.
+        tuned: what `mpvideo tune` wrote of its noise levels; empty for any other.
     """
 
     sampling: Mapping[str, Any] = field(default_factory=dict)
     clamp: bool | None = None
+    file: str | None = None
+    tuned: Mapping[str, Any] = field(default_factory=dict)
+
+    def warnings(self, sampling: SamplingConfig, name: str, sha256: str) -> Iterator[str]:
+        """What to warn of where tuned noise levels are used for something else than they were made for.
+
+        Args:
+            sampling: the settings in use.
+            name, sha256: of the weights in use.
+        """
+        if not self.tuned or sampling.sigmas != self.sampling.get("sigmas"):  # other levels are used
+            return
+        words = f"the noise levels of {self.file} were made for"
+        own = self.tuned.get("checkpoint")
+        if isinstance(own, Mapping) and own.get("sha256") != sha256:
+            yield f"{words} the weights of {printable(own.get('name'))}, {printable(name)} has others"
+        for setting in ("sampler", *GUIDANCE):
+            wanted, given = self.sampling.get(setting), getattr(sampling, setting)
+            if setting in self.sampling and given != wanted:
+                yield f"{words} {setting} {wanted}, not {given}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +77,7 @@ class _File:
 def _preset(*, clamp: bool | None = None, **fields: Any) -> Preset:
     """All settings, so that nothing of the checkpoint's own gets between them."""
     whole = asdict(SamplingConfig(**fields))
-    return Preset(sampling={name: value for name, value in whole.items() if name not in _ABOUT_WHAT}, clamp=clamp)
+    return Preset(sampling={name: value for name, value in whole.items() if name not in GUIDANCE}, clamp=clamp)
 
 
 PRESETS: dict[str, Preset] = {
@@ -108,4 +126,4 @@ def find_preset(name: str) -> Preset:
     if spacing:
         sampling = {"sigmas": None, **sampling}  # a list of the checkpoint's gives way
     fields = {key: tuple(value) if isinstance(value, list) else value for key, value in sampling.items()}
-    return Preset(sampling=fields, clamp=file.clamp)
+    return Preset(sampling=fields, clamp=file.clamp, file=printable(path), tuned=file.tuned)

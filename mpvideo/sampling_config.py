@@ -29,6 +29,9 @@ STOCHASTIC = ("dpmpp-2m-sde",)
 SPACING = ("steps", "schedule", "sigma_min", "sigma_max", "rho")
 """Settings that a list of noise levels takes the place of."""
 
+GUIDANCE = ("guidance", "guidance_interval", "apg_eta", "apg_norm")
+"""Settings of guidance: what to sample as much as how."""
+
 AUTO_SAMPLERS: tuple[tuple[int, Sampler], ...] = ((24, "ipndm"), (100_000, "heun"))
 """What the sampler 'auto' is: the first for at most so many steps. With few, iPNDM's videos are nearest to exact."""
 

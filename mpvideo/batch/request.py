@@ -9,6 +9,7 @@ from mpvideo.batch.sources import Sources
 from mpvideo.config import SamplingConfig
 from mpvideo.formats import Encoding
 from mpvideo.job import Job
+from mpvideo.presets import Preset
 
 if TYPE_CHECKING:
     from mpvideo.model import Model
@@ -31,6 +32,7 @@ class Request(Job):
         makes_folders: whether the folders of the file are made if they are missing.
         check_model: called with the model; raises an MPVideoError if it is not the one that was meant.
         inputs: files that it is made from, each behind the option that gives it: no video replaces them.
+        preset: what --preset names, which may have been made for something else; None without it.
         where: where its job is written, for messages; None if that is a command line.
     """
 
@@ -45,5 +47,6 @@ class Request(Job):
     metadata: bool = True
     makes_folders: bool = False
     inputs: tuple[tuple[str, Path], ...] = ()
+    preset: Preset | None = field(default=None, compare=False, repr=False)
     where: str | None = None
     check_model: "Callable[[Model], None] | None" = field(default=None, compare=False, repr=False)

@@ -36,6 +36,10 @@ class Watcher(Protocol):
         """Memory did not suffice for `tried` videos at once; from now on it is `size` with this checkpoint."""
         ...
 
+    def warn(self, words: str) -> None:
+        """Something that the user should know, once for all requests."""
+        ...
+
     def made(self, video: Video[Request], record: Record, size: tuple[int, int]) -> None:
         """A video's file is complete; `size` is the width and height of its pictures."""
         ...
@@ -129,7 +133,7 @@ class _Maker:
                 self._files.add(video)
 
     def _meant(self, group: Iterable[Request | None], model: Model) -> Iterator[Request | None]:
-        """The requests that mean just this model."""
+        """The requests that mean just this model; of presets that do not, it is warned."""
         for request in group:
             if request is not None and request.check_model is not None:
                 try:
@@ -137,6 +141,9 @@ class _Maker:
                 except MPVideoError as error:
                     self._fail(request, error)
                     continue
+            if request is not None and request.preset is not None:
+                for words in request.preset.warnings(request.sampling, model.checkpoint.name, model.sha256):
+                    self._watcher.warn(words)
             yield request
 
     def _fail(self, request: Request, error: Exception) -> None:

@@ -65,6 +65,7 @@ from mpvideo.config import MAX_SEED
 from mpvideo.errors import UsageError, naming
 from mpvideo.files import atomic_path
 from mpvideo.job import BATCH_SIZE
+from mpvideo.presets import find_preset
 from mpvideo.text import printable
 
 if TYPE_CHECKING:
@@ -220,7 +221,11 @@ def evaluate(
         measured = Files(videos, num)
     else:
         clamp = clamp_setting(checkpoint.config, preset=preset, clamp=clamp)
-        measured = Sampled(checkpoint, placement, sampling, clamp=clamp, num=num, seed=seed, batch_size=batch_size)
+        sampled = Sampled(checkpoint, placement, sampling, clamp=clamp, num=num, seed=seed, batch_size=batch_size)
+        if preset is not None:
+            for warning in find_preset(preset).warnings(sampling, checkpoint.name, sampled.model.sha256):
+                tell(f"warning: {warning}", quiet=quiet)
+        measured = sampled
     _check_measurable(measured, features, data)
     tell(f"{printable(measured.name)} on {placement}", quiet=quiet)
     distance = None

@@ -71,8 +71,16 @@ class Reporter:
         self.codes: set[ExitCode] = set()
         self._first: MPVideoError | None = None
         self._hints: set[str] = set()
+        self._warned: set[str] = set()
         self._unwritten: dict[str, OutputError] = {}
         self._latest = time.monotonic()
+
+    def warn(self, words: str) -> None:
+        """Says once what the user should know."""
+        if words not in self._warned:
+            self._warned.add(words)
+            with self._ticker.paused():
+                tell(f"warning: {words}", quiet=self._quiet)
 
     def made(self, video: "Video[Request]", record: "Record", size: tuple[int, int]) -> None:
         """Says that a file is there: its path or record to programs, and a summary to people."""

@@ -23,6 +23,7 @@ from mpvideo.config import MAX_SEED, SamplingConfig
 from mpvideo.errors import UsageError, naming
 from mpvideo.formats import Encoding
 from mpvideo.job import numbers_of
+from mpvideo.presets import Preset, find_preset
 from mpvideo.text import printable
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class Requests:
         seeds: their seeds.
         clamp, frames, encoding, exact, metadata: see `Request`.
         names: of the files.
-        check_model, inputs, where: see `Request`.
+        check_model, inputs, preset, where: see `Request`.
         first: index of the first.
     """
 
@@ -73,6 +74,7 @@ class Requests:
     names: Names
     check_model: "Callable[[Model], None] | None" = None
     inputs: tuple[tuple[str, Path], ...] = ()
+    preset: Preset | None = None
     first: int = 0
     where: str | None = None
 
@@ -129,6 +131,7 @@ class Requests:
             makes_folders=self.names.makes_folders,
             check_model=self.check_model,
             inputs=self.inputs,
+            preset=self.preset,
             where=self.where,
         )
 
@@ -180,6 +183,7 @@ def requests_of(
         names=Names(out, several=several, lacking=_lacking(sources.checkpoint)),
         check_model=None if original is None else partial(original.check_model, options["dtype"]),
         inputs=_inputs(sources, original),
+        preset=None if options["preset"] is None else find_preset(options["preset"]),
         first=first,
         where=where,
     )

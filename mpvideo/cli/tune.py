@@ -31,7 +31,7 @@ from mpvideo.cli.streams import tell, write_result
 from mpvideo.config import FORMAT, MAX_SEED, SamplingConfig
 from mpvideo.errors import UsageError
 from mpvideo.files import atomic_path
-from mpvideo.sampling_config import STOCHASTIC
+from mpvideo.sampling_config import GUIDANCE, SPACING, STOCHASTIC
 from mpvideo.text import printable
 
 MOST_EVALUATIONS = 63
@@ -79,7 +79,7 @@ def tune(
             "-o",
             metavar="FILE",
             help="The JSON file to write; by default beside the checkpoint, or here for one that is bundled or on the "
-            "hub, and named by all three: mine-ipndm-8.json.",
+            "hub, and named by what it was made for: mine-ipndm-8.json, mine-ipndm-8-guidance-2.json.",
             rich_help_panel=FILE_PANEL,
         ),
     ] = None,
@@ -101,7 +101,8 @@ def tune(
 
     Videos are followed in many steps; the levels whose steps miss those paths least are found by dynamic programming,
     tried out, and improved one by one. The file that is written is a preset for `sample` and `eval`, made for this
-    checkpoint, solver and strength of guidance. Without --sampler the solver is the one that suits so few steps.
+    checkpoint, solver and strength of guidance: it gives the last two, and each of the three is warned of where it is
+    another. Without --sampler the solver is the one that suits so few steps.
 
     \b
     mpvideo tune run --nfe 8
@@ -140,15 +141,18 @@ def tune(
         "mpvideo": __version__,
         "checkpoint": {"name": checkpoint.name, "sha256": model.sha256},
         "evaluations": tuned.sampling.num_evaluations,
-        **{name: getattr(sampling, name) for name in ("guidance", "guidance_interval", "apg_eta", "apg_norm")},
         "videos": videos,
         "seed": seed,
         "error": tuned.error,
         "plain_error": tuned.plain_error if math.isfinite(tuned.plain_error) else None,
         "dtype": placement.dtype_name,
     }
-    _write(path, tuned.sampling, about, overwrite=overwrite)
-    write_result(json.dumps({"path": str(path), **about}) + "\n" if as_json else f"{printable(path)}\n")
+    chosen = _chosen(tuned.sampling)
+    preset = {"format": FORMAT, "sampling": chosen, "clamp": checkpoint.config.edm.clamp, "tuned": about}
+    with atomic_path(path, overwrite=overwrite) as aside:
+        aside.write_text(json.dumps(preset, indent=2) + "\n")
+    told = {"path": str(path), "sampling": chosen, **about}
+    write_result(json.dumps(told) + "\n" if as_json else f"{printable(path)}\n")
     tell(
         f"{printable(path)}: difference from exact videos {tuned.error:.3f}, {tuned.plain_error:.3f} with the schedule "
         f"{sampling.schedule}\n"
@@ -174,17 +178,16 @@ def _settings(checkpoint: Checkpoint, nfe: int, sampler: str | None, **given: An
 
 
 def _destination(ckpt: Path | None, checkpoint: Checkpoint, sampling: SamplingConfig) -> Path:
-    name = f"{Path(checkpoint.name).stem}-{sampling.sampler}-{sampling.num_evaluations}.json"
+    strength = "" if sampling.guidance == 1 else f"-guidance-{sampling.guidance:g}"
+    name = f"{Path(checkpoint.name).stem}-{sampling.sampler}-{sampling.num_evaluations}{strength}.json"
     if ckpt is None or is_on_hub(ckpt):
         return Path(name)
     return checkpoint.path / name if checkpoint.path.is_dir() else checkpoint.path.with_name(name)
 
 
-def _write(path: Path, sampling: SamplingConfig, about: dict[str, Any], *, overwrite: bool) -> None:
-    """Writes the file: all settings of the sampler but those of guidance, which it only was made for."""
-    fields = ("sampler", "sigmas", "s_churn", "restarts")
-    chosen = {name: getattr(sampling, name) for name in fields}
+def _chosen(sampling: SamplingConfig) -> dict[str, Any]:
+    """The settings that the preset gives: those of the sampler, and the guidance that the levels were made for."""
+    fields = ["sampler", "sigmas", "s_churn", "restarts", *GUIDANCE]
     if sampling.sigmas is None:  # nothing better was found than the schedule that was there
-        chosen |= {name: getattr(sampling, name) for name in ("steps", "schedule", "sigma_min", "sigma_max", "rho")}
-    with atomic_path(path, overwrite=overwrite) as aside:
-        aside.write_text(json.dumps({"format": FORMAT, "sampling": chosen, "tuned": about}, indent=2) + "\n")
+        fields += SPACING
+    return {name: getattr(sampling, name) for name in fields}

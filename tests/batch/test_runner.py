@@ -45,6 +45,8 @@ class Told:
 
     def smaller_batch(self, tried: int, size: int) -> None: ...
 
+    def warn(self, words: str) -> None: ...
+
     def made(self, video: Video[Request], record: Record, size: tuple[int, int]) -> None:
         assert load_record(video.job.path) == record
         self.made_.append(video.job.index)

@@ -12,8 +12,10 @@ from mpvideo.checkpoint import open_checkpoint
 from mpvideo.cli.tune import _settings, tune
 from mpvideo.errors import MPVideoError, OutputError, UsageError
 from mpvideo.presets import find_preset
+from mpvideo.record import load_record
 from mpvideo.video import read_record
 from tests.checkpoints import save_tiny, tiny_config
+from tests.cli.conftest import Program
 
 app = typer.Typer(rich_markup_mode=None)
 app.command()(tune)
@@ -60,13 +62,43 @@ def test_the_file(ckpt: Path) -> None:
     about = json.loads(result.stdout)
     assert about.pop("path") == str(out)
     content = json.loads(out.read_text())
+    assert about.pop("sampling") == (sampling := content["sampling"])
     assert content["tuned"] == about
     assert about["checkpoint"]["name"] == "tiny.safetensors" and len(about["checkpoint"]["sha256"]) == 64
-    assert (about["evaluations"], about["guidance"], about["videos"], about["dtype"]) == (4, 1.5, 1, "float32")
-    assert (about["guidance_interval"], about["apg_eta"], about["apg_norm"]) == (None, 1.0, None)
+    assert (about["evaluations"], about["videos"], about["dtype"]) == (4, 1, "float32")
     assert about["error"] > 0 and about["plain_error"] > 0
-    assert set(content["sampling"]) == {"sampler", "sigmas", "s_churn", "restarts"}
-    assert find_preset(str(out)).sampling["sampler"] == "ipndm"
+    guidance = {"guidance": 1.5, "guidance_interval": None, "apg_eta": 1.0, "apg_norm": None}
+    assert sampling.pop("sigmas") and sampling == {"sampler": "ipndm", "s_churn": 0.0, "restarts": 0, **guidance}
+    assert content["clamp"] is False
+    assert find_preset(str(out)).sampling["guidance"] == 1.5
+
+
+def test_what_it_was_made_for_comes_back(program: Program, tmp_path: Path) -> None:
+    """Whatever the checkpoint says of itself; of settings and weights that it was not made for, it is warned."""
+    ckpt = save_tiny(tmp_path / "tiny.safetensors", tiny_config())
+    own = ("--set", "sampling.guidance_interval=[0.1,5]", "--set", "sampling.apg_eta=0.5", "--set", "edm.clamp=true")
+    made = program("tune", ckpt, "--nfe", 2, "--videos", 1, "--guidance", 2, *own, "--dtype", "float32", "--quiet")
+    assert made.stdout == f"{(preset := tmp_path / 'tiny-ipndm-2-guidance-2.json')}\n"
+    sample = ("sample", "--preset", preset, "--dtype", "float32")
+    done = program(*sample, "--ckpt", ckpt, "--out", "a.npy")
+    assert done.code == 0 and "noise levels" not in done.stderr
+    record = load_record(Path("a.npy"))
+    sampling = record.sampling
+    assert (sampling.guidance, sampling.guidance_interval, sampling.apg_eta, record.clamp) == (2, (0.1, 5), 0.5, True)
+
+    words = f"warning: the noise levels of {preset} were made for"
+    done = program(*sample, "--ckpt", ckpt, "--sampler", "euler,lms", "--guidance", "2,3", "--out", "{index}.npy")
+    assert [line for line in done.stderr.splitlines() if line.startswith(words)] == [
+        f"{words} sampler ipndm, not euler", f"{words} guidance 2.0, not 3.0", f"{words} sampler ipndm, not lms"
+    ]  # fmt: skip
+    assert words not in program(*sample, "--ckpt", ckpt, "--guidance", "3", "--steps", 1, "--out", "b.npy").stderr
+    other = save_tiny(tmp_path / "other.safetensors", tiny_config(dim=12))
+    Path("jobs.jsonl").write_text(
+        "".join(json.dumps({"ckpt": str(other), "preset": str(preset), "seed": seed}) + "\n" for seed in range(3))
+    )
+    done = program("batch", "jobs.jsonl", "--out", "c{index}.npy")
+    assert done.stderr.count(f"{words} the weights of tiny.safetensors, other.safetensors has others\n") == 1
+    assert done.stderr.count("noise levels") == 1
 
 
 def test_heun_takes_two_evaluations_a_step(ckpt: Path) -> None:
