@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from mpvideo.checkpoint.report import Report
+from mpvideo.cli.record_screen import guidance_words
 from mpvideo.cli.tables import section, show_notes, table
 from mpvideo.config import SamplingConfig
 from mpvideo.text import amount, counted, printable
@@ -153,13 +154,12 @@ def show_parameters(console: Console, parameters: dict[str, Any]) -> None:
 
 def _sampling_rows(report: Report) -> list[tuple[str, str]]:
     sampling, cost = report["config"]["sampling"], report["cost"]
-    guidance, most = "none" if sampling["guidance"] == 1 else f"{sampling['guidance']:g}", ""
-    if cost["passes"] == 2 and (interval := sampling.get("guidance_interval")):
-        guidance, most = f"{guidance} at sigma {interval[0]:g} to {interval[1]:g}", "at most "
+    guidance = ", ".join(guidance_words(SamplingConfig(**sampling)))
+    most = "at most " if cost["passes"] == 2 and sampling.get("guidance_interval") else ""
     schedule = f"sigma {sampling['sigma_max']:g} to {sampling['sigma_min']:g}, {_spacing(sampling)}"
     evaluations = counted(cost["evaluations"], "evaluation") + (f" of {most}2 passes" if cost["passes"] == 2 else "")
     rows = [
-        ("default", f"{_sampler(sampling)}, {counted(sampling['steps'], 'step')}, {schedule}, guidance {guidance}"),
+        ("default", f"{_sampler(sampling)}, {counted(sampling['steps'], 'step')}, {schedule}, {guidance}"),
         (
             "compute",
             f"{amount(cost['flops_per_evaluation'], 'FLOP')} a pass of the network, {evaluations}: "

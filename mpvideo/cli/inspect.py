@@ -23,6 +23,7 @@ from mpvideo.cli.streams import tell, write_result
 from mpvideo.cli.tables import write_screen
 from mpvideo.errors import CheckpointError, ExitCode, MPVideoError, UsageError
 from mpvideo.formats import FIRST_FRAME, SUFFIXES
+from mpvideo.presets import find_preset
 from mpvideo.text import printable
 
 SHOW_PANEL = "What to look at"
@@ -96,6 +97,8 @@ def inspect(
         _warn_of_skipped(classes=classes, check=check, time=timed, config=config, settings=settings)
         _write_torch_file(path, given, tensors=tensors, as_json=as_json)
         raise typer.Exit(int(ExitCode.CHECKPOINT))
+    if path.suffix.lower() == ".json":
+        _check_no_preset(path)
     report = _checkpoint_report(path, config, overrides, check=check, as_json=as_json)
     if timed and report["loads"]:
         report = _timed(report, path, config, overrides)
@@ -129,6 +132,23 @@ def _start(path: Path) -> bytes:
             return read_start(file, SNIFFED, path)
     except CheckpointError:
         return b""
+
+
+def _check_no_preset(path: Path) -> None:
+    """Makes sure that a JSON file, which may be the index of shards, is no preset.
+
+    Raises:
+        CheckpointError: it is one.
+    """
+    try:
+        made_for = find_preset(str(path)).tuned.get("checkpoint")
+    except MPVideoError:
+        return
+    by = f" of `mpvideo tune` for {printable(made_for.get('name'))}" if isinstance(made_for, dict) else ""
+    raise CheckpointError(
+        f"{printable(path)} must be a checkpoint or a video, but is a preset{by}",
+        hint=f"`mpvideo sample --preset {printable(path)}` samples with it.",
+    )
 
 
 def _checkpoint_report(

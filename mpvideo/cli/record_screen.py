@@ -8,6 +8,7 @@ from rich.text import Text
 
 from mpvideo.cli.tables import section, show_notes
 from mpvideo.config import SamplingConfig
+from mpvideo.sampling_config import GUIDANCE
 from mpvideo.text import counted, printable
 
 if TYPE_CHECKING:
@@ -24,11 +25,14 @@ def show_record(record: "Record", console: Console) -> None:
     computed = [f"in {record.dtype} on {record.device}"]
     computed += ["by itself (--exact)"] if record.exact else []
     computed += ["by code of torch.compile"] if record.compiled else []
+    guide = []
+    if record.guide is not None:
+        guide = [("guide", printable(record.guide.name, 1000)), ("its sha256", record.guide.sha256)]
     rows = [
         ("video", ", ".join([*which, f"seed {record.seed}", counted(record.frames, "frame")])),
         ("checkpoint", printable(record.checkpoint.name, 1000)),
         ("sha256", record.checkpoint.sha256),
-        *([] if record.guide is None else [("guide", printable(record.guide.name, 1000))]),
+        *guide,
         ("config", ", ".join(config)),
         ("sampling", ", ".join(_sampling_words(record.sampling) + (["clamped"] if record.clamp else []))),
     ]
@@ -54,11 +58,23 @@ def _sampling_words(sampling: SamplingConfig) -> list[str]:
     schedule = f"{len(sampling.sigmas)} levels of its own" if sampling.sigmas else f"{sampling.schedule} schedule"
     words = [sampling.sampler, counted(sampling.steps, "step"), schedule]
     words.append(f"sigma {sampling.sigma_max:g} to {sampling.sigma_min:g}")
-    said = ("sampler", "steps", "schedule", "sigmas", "sigma_max", "sigma_min", "guidance")
+    said = ("sampler", "steps", "schedule", "sigmas", "sigma_max", "sigma_min", *GUIDANCE)
     plain = dataclasses.asdict(SamplingConfig())
     rest = {name: value for name, value in dataclasses.asdict(sampling).items() if value != plain[name]}
-    words.append("no guidance" if sampling.guidance == 1 else f"guidance {sampling.guidance:g}")
+    words += guidance_words(sampling)
     return words + _named({name: value for name, value in rest.items() if name not in said})
+
+
+def guidance_words(sampling: SamplingConfig) -> list[str]:
+    """The strength of guidance, and what else is not as it is by default, where it has an effect."""
+    if sampling.guidance == 1:
+        return ["no guidance"]
+    strength = f"guidance {sampling.guidance:g}"
+    if sampling.guidance_interval is not None:
+        low, high = sampling.guidance_interval
+        strength += f" at sigma {low:g} to {high:g}"
+    eta = None if sampling.apg_eta == 1 else float(sampling.apg_eta)
+    return [strength, *_named({"apg_eta": eta, "apg_norm": sampling.apg_norm})]
 
 
 def _named(values: dict[str, object]) -> list[str]:

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from mpvideo.cli.record_screen import guidance_words
+from mpvideo.config import SamplingConfig
 from mpvideo.text import counted, printable
 
 SHOWN_CONFUSIONS = 6
@@ -18,7 +20,10 @@ def score_lines(report: Mapping[str, Any]) -> list[str]:
     source = report.get("checkpoint", {}).get("name") or report["videos"]
     lines = [f"{counted(report['num'], 'video')} of {printable(source)}"]
     if (sampling := report.get("sampling")) and isinstance(sampling, Mapping):
-        lines[0] += f": {sampling['sampler']}, {sampling['steps']} steps, guidance {sampling['guidance']:g}"
+        words = [sampling["sampler"], counted(sampling["steps"], "step"), *guidance_words(SamplingConfig(**sampling))]
+        if (guide := report.get("guide")) is not None:
+            words.append(f"guide {printable(guide['name'])}")
+        lines[0] += f": {', '.join(words)}"
     if (world := report["menagerie"]) is not None:
         lines += ["", *_world_lines(world)]
     if (features := report["features"]) is not None:

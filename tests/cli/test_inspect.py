@@ -18,6 +18,7 @@ from mpvideo.checkpoint.save import save_checkpoint
 from mpvideo.cli.inspect import inspect
 from mpvideo.config import SamplingConfig
 from mpvideo.errors import CheckpointError, ExitCode, MPVideoError, UsageError
+from mpvideo.record import Weights
 from tests.checkpoint.files import latent_config, put, random_tensors
 from tests.records import a_record
 
@@ -69,6 +70,9 @@ def test_for_people(good: Path) -> None:
     assert "heun, 5 steps, sigma 80 to 0.002, rho 7, guidance 2" in text
     interval = " ".join(run(good, "--set", "sampling.guidance_interval=[0.2,3]").split())
     assert "9 evaluations of at most 2 passes: at most " in interval and "guidance 2 at sigma 0.2 to 3" in interval
+    curbed = " ".join(run(good, "--set", "sampling.apg_eta=0", "--set", "sampling.apg_norm=9").split())
+    assert ", guidance 2, apg_eta 0, apg_norm 9 " in curbed
+    assert "rho 7, no guidance\n" in run(good, "--set", "sampling.apg_norm=9", "--set", "sampling.guidance=1")
     assert "1  2x2x2" in text and "6 blocks of 2 heads" in text
     assert all(line == line.rstrip() for line in text.splitlines())
 
@@ -292,7 +296,7 @@ def a_video(path: Path, record: dict[str, Any] | None) -> Path:
 
 
 def test_a_video(tmp_path: Path) -> None:
-    sampling = SamplingConfig(sampler="heun", s_churn=4.0, s_tmax=9.0)
+    sampling = SamplingConfig(sampler="heun", s_churn=4.0, s_tmax=9.0, apg_norm=9.0)
     record = a_record(sampling=sampling, clamp=True, exact=True).to_dict()
     path = a_video(tmp_path / "a.gif", record)
     report = json.loads(run(path, "--json"))
@@ -309,6 +313,11 @@ def test_a_video(tmp_path: Path) -> None:
         "  again       mpvideo sample --ckpt tiny.safetensors --class 1 --seed 7 ",
     ):
         assert line in text, text
+    guided = SamplingConfig(sampler="heun", guidance=2.0, guidance_interval=(0.2, 3.0), apg_eta=0.0)
+    guide = Weights(name="weak.safetensors", sha256="fedcba9876543210" * 4)
+    text = run(a_video(tmp_path / "b.gif", a_record(sampling=guided, guide=guide).to_dict()))
+    assert "\n  guide       weak.safetensors\n  its sha256  fedcba9876543210fedcba9" in text
+    assert "to 0.002, guidance 2 at sigma 0.2 to 3, apg_eta 0\n" in text
 
 
 @pytest.mark.parametrize(
@@ -337,6 +346,19 @@ def test_videos_that_cannot_be_read_fail_alike(tmp_path: Path) -> None:
         with pytest.raises(MPVideoError, match=rf"{name}\.mp4 cannot be read as a video: {words}") as caught:
             CliRunner().invoke(app, [str(tmp_path / f"{name}.mp4")], catch_exceptions=False)
         assert caught.value.exit_code == ExitCode.FAILED
+
+
+def test_a_preset(tmp_path: Path) -> None:
+    path = tmp_path / "mine.json"
+    tuned = {"checkpoint": {"name": "tiny.safetensors"}}
+    for content, words in (
+        ({"format": 1, "sampling": {"steps": 3}}, "mine.json must be a checkpoint or a video, but is a preset"),
+        ({"format": 1, "sampling": {}, "tuned": tuned}, "is a preset of `mpvideo tune` for tiny.safetensors"),
+        ({"format": 1, "model": {}, "sampling": {}}, "mine.json must be a safetensors file, but is a JSON file"),
+    ):
+        path.write_text(json.dumps(content))
+        with pytest.raises(CheckpointError, match=f"{words}$"):
+            CliRunner().invoke(app, [str(path)], catch_exceptions=False)
 
 
 def test_differences(good: Path, tmp_path: Path) -> None:
