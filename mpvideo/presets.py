@@ -23,6 +23,7 @@ from mpvideo.errors import CheckpointError, UsageError, naming
 from mpvideo.sampling_config import GUIDANCE, SPACING
 from mpvideo.text import printable
 
+
 @dataclass(frozen=True, kw_only=True)
 class Preset:
     """Settings that go between the checkpoint's own and those that are given one by one.

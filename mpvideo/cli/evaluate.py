@@ -40,6 +40,7 @@ from mpvideo.cli.sampling import (
     Eta,
     Guidance,
     GuidanceInterval,
+    GuidePath,
     PresetName,
     RestartMax,
     RestartMin,
@@ -57,6 +58,7 @@ from mpvideo.cli.sampling import (
     STMax,
     STMin,
     clamp_setting,
+    open_guide,
     sampling_settings,
 )
 from mpvideo.cli.scores import score_lines
@@ -100,7 +102,7 @@ def evaluate(
         typer.Option(
             "--num",
             metavar="N",
-            help="How many videos, of consecutive seeds and evenly spread classes.",
+            help=f"How many videos, at least {MIN_VIDEOS}, of consecutive seeds and evenly spread classes.",
             rich_help_panel=VIDEO_PANEL,
         ),
     ] = 500,
@@ -137,6 +139,7 @@ def evaluate(
     steps: Steps = None,
     sampler: SamplerName = None,
     guidance: Guidance = None,
+    guide: GuidePath = None,
     guidance_interval: GuidanceInterval = None,
     apg_eta: ApgEta = None,
     apg_norm: ApgNorm = None,
@@ -200,8 +203,10 @@ def evaluate(
         with naming("--ckpt", ckpt):
             path = bundled_checkpoint() if ckpt is None else located(ckpt)
             checkpoint = open_checkpoint(path, config_file=config, overrides=overrides)
+        second = None if guide is None else open_guide(guide, checkpoint.config)
         sampling = sampling_settings(
-            checkpoint.config, sampler=sampler, steps=steps, sigma_min=sigma_min, sigma_max=sigma_max, rho=rho,
+            checkpoint.config, guide=second is not None,
+            sampler=sampler, steps=steps, sigma_min=sigma_min, sigma_max=sigma_max, rho=rho,
             s_churn=s_churn, s_tmin=s_tmin, s_tmax=s_tmax, s_noise=s_noise, guidance=guidance,
             guidance_interval=guidance_interval, preset=preset, schedule=schedule, sigmas=sigmas, eta=eta,
             apg_eta=apg_eta, apg_norm=apg_norm,
@@ -221,7 +226,11 @@ def evaluate(
         measured = Files(videos, num)
     else:
         clamp = clamp_setting(checkpoint.config, preset=preset, clamp=clamp)
-        sampled = Sampled(checkpoint, placement, sampling, clamp=clamp, num=num, seed=seed, batch_size=batch_size)
+        sampled = Sampled(
+            checkpoint, placement, sampling, guide=second, clamp=clamp, num=num, seed=seed, batch_size=batch_size
+        )
+        if second is not None and sampling.guidance == 1:
+            tell("warning: --guide has no effect at --guidance 1", quiet=quiet)
         if preset is not None:
             for warning in find_preset(preset).warnings(sampling, checkpoint.name, sampled.model.sha256):
                 tell(f"warning: {warning}", quiet=quiet)
@@ -277,10 +286,10 @@ def _check_measurable(measured: "Measured", features: Path | None, data: Path | 
     """Makes sure that there is something to measure the videos by."""
     if len(measured.classes) < MIN_VIDEOS:
         raise UsageError(f"--videos must have at least {MIN_VIDEOS} files, got {len(measured.classes)}")
-    if not measured.of_menagerie and (features is None or data is None):
+    if measured.misfit is not None and (features is None or data is None):
         raise UsageError(
-            f"--features and --data must be given for videos that are not of the menagerie, as those of "
-            f"{printable(measured.name)}",
+            f"--features and --data must be given for videos that the judge of the menagerie cannot read: "
+            f"{measured.misfit}",
             hint="What can be measured then is the distance to real videos in the features of a network.",
         )
 
@@ -298,7 +307,7 @@ def _measure(
 
     if distance is not None:  # what is wrong with the real videos is told before hours of sampling
         _add_real(distance, measured, data, quiet=quiet)
-    world = WorldMeasure(load_judge(), TrainingRenderings(), measured.repaint) if measured.of_menagerie else None
+    world = WorldMeasure(load_judge(), TrainingRenderings(), measured.repaint) if measured.misfit is None else None
     with progress("measuring", measured.work, measured.unit, quiet=quiet) as ticker:
         for frames, class_index in zip(measured.frames(ticker), measured.classes, strict=True):
             if world is not None and class_index is not None:

@@ -23,7 +23,7 @@ from mpvideo.evaluation.world import VIDEO_SHAPE, Repaint
 from mpvideo.generation import count_evaluations, generate
 from mpvideo.job import Job
 from mpvideo.model import load_model
-from mpvideo.text import printable
+from mpvideo.text import counted, printable
 from mpvideo.video import read_record
 from mpvideo.video.codec import LatentCodec
 from mpvideo.video.decode import Frames
@@ -34,7 +34,7 @@ class Measured(Protocol):
 
     Attributes:
         name: what they are called in messages.
-        of_menagerie: whether the judge can read them.
+        misfit: why the judge of the menagerie cannot read them, in words; None if it can.
         classes: the class of each video, None for one without.
         protocol: how they are made, as JSON takes it.
         shape: of a video, (T, H, W, C).
@@ -43,7 +43,7 @@ class Measured(Protocol):
     """
 
     name: str
-    of_menagerie: bool
+    misfit: str | None
     classes: list[int | None]
     protocol: dict[str, Any]
     shape: tuple[int, ...]
@@ -67,6 +67,7 @@ class Sampled:
         placement: Placement,
         sampling: SamplingConfig,
         *,
+        guide: Checkpoint | None = None,
         clamp: bool | None,
         num: int,
         seed: int,
@@ -74,7 +75,7 @@ class Sampled:
     ) -> None:
         about = checkpoint.config
         self.name, self._batch_size = checkpoint.name, batch_size
-        self.of_menagerie = is_menagerie(checkpoint)
+        self.misfit = misfit(checkpoint)
         self.classes: list[int | None] = [None] * num
         if (num_classes := about.model.num_classes) is not None:
             self.classes = [*balanced_classes(num, num_classes, seed)]
@@ -85,10 +86,11 @@ class Sampled:
         self.work = count_evaluations(sampling) * num
         side = about.pixel_size
         self.shape: tuple[int, ...] = (about.model.frames, side, side, about.video.pixel_channels)
-        self.model = model = load_model(checkpoint, placement)
+        self.model = model = load_model(checkpoint, placement, guide=guide)
         self.repaint: Repaint | None = self._through_codec if isinstance(model.codec, LatentCodec) else None
         self.protocol = {
             "checkpoint": {"name": checkpoint.name, "sha256": model.sha256},
+            "guide": None,
             "num": num,
             "seeds": [seed, seed + num - 1],
             "classes": None if num_classes is None else "each as often as any other, in an order drawn from the seed",
@@ -98,6 +100,8 @@ class Sampled:
             "device": placement.device_name,
             "dtype": placement.dtype_name,
         }
+        if model.guide is not None and sampling.guidance != 1:
+            self.protocol["guide"] = {"name": model.guide.name, "sha256": model.guide.sha256}
 
     def frames(self, ticker: Ticker) -> Iterator[Frames]:
         """See `Measured`."""
@@ -134,44 +138,63 @@ class Files:
         self.work = len(self._paths)
         records = [read_record(path) or {} for path in self._paths]
         names = menagerie.class_names()
-        known = [_menagerie_class(record, names) for record in records]
-        self.of_menagerie = None not in known
-        if not self.of_menagerie and any(index is not None for index in known):
-            strange = self._paths[known.index(None)]
+        misfits = [_record_misfit(record, names) for record in records]
+        strange = next(
+            (f"{printable(path)} {words}" for path, words in zip(self._paths, misfits, strict=True) if words), None
+        )
+        if strange is not None and None in misfits:
             raise UsageError(
-                f"--videos must be all of the menagerie or none, got {printable(strange)} among others that are",
+                f"--videos must be videos that the judge of the menagerie can read, all or none, but {strange}",
                 hint="Put them into folders of their own.",
             )
-        self.classes = known
-        first = next(sampled_videos(self._paths[:1], size=VIDEO_SHAPE[1] if self.of_menagerie else None))
+        self.misfit = strange
+        self.classes = [None if strange else record["class"] for record in records]
+        first = next(sampled_videos(self._paths[:1], size=None if strange else VIDEO_SHAPE[1]))
         self.shape: tuple[int, ...] = first.shape
         # What the files say of how they were made; the parts that are not the same in all of them are several.
         made_by = {str(record.get("checkpoint")): record.get("checkpoint") for record in records}
+        guided_by = {str(record.get("guide")): record.get("guide") for record in records}
         settings = {str(record.get("sampling")): record.get("sampling") for record in records}
         self.protocol = {
             "videos": self.name,
             "num": len(self._paths),
             "checkpoints": list(made_by.values()),
+            "guides": list(guided_by.values()),
             "sampling": list(settings.values()),
         }
 
     def frames(self, ticker: Ticker) -> Iterator[Frames]:
         """See `Measured`."""
-        for video in sampled_videos(self._paths, size=VIDEO_SHAPE[1] if self.of_menagerie else None):
+        for video in sampled_videos(self._paths, size=None if self.misfit else VIDEO_SHAPE[1]):
             yield video
             ticker.advance(1)
 
 
-def is_menagerie(checkpoint: Checkpoint) -> bool:
-    """Whether a checkpoint's videos are of the menagerie: its classes, and frames that the judge can read."""
+def misfit(checkpoint: Checkpoint) -> str | None:
+    """Why the judge cannot read a checkpoint's videos, in words; None if it can: its classes, and its frames."""
     about = checkpoint.config
+    if about.classes != menagerie.class_names():
+        return f"those of {printable(checkpoint.name)} are of other classes"
     shape = (about.model.frames, about.pixel_size, about.pixel_size, about.video.pixel_channels)
-    return about.classes == menagerie.class_names() and shape == VIDEO_SHAPE
+    if shape != VIDEO_SHAPE:
+        return f"those of {printable(checkpoint.name)} are {_words(shape)}, and must be {_words(VIDEO_SHAPE)}"
+    return None
 
 
-def _menagerie_class(record: dict[str, Any], names: tuple[str, ...]) -> int | None:
-    """The class of a whole video of the menagerie, by its record; None for any other video."""
-    index = record.get("class")
+def _words(shape: tuple[int, ...]) -> str:
+    """(T, H, W, C) in words."""
+    T, H, W, C = shape
+    return f"{counted(T, 'frame')} of {W}x{H} pixels with {counted(C, 'channel')}"
+
+
+def _record_misfit(record: dict[str, Any], names: tuple[str, ...]) -> str | None:
+    """Why the judge cannot read a video, by its record, in words that follow its name; None if it can."""
+    index, frames = record.get("class"), record.get("frames")
+    if isinstance(index, list):
+        return "is a blend of classes"
     known = isinstance(index, int) and not isinstance(index, bool) and 0 <= index < len(names)
-    whole = record.get("frames") == menagerie.FRAMES
-    return index if known and whole and record.get("class_name") == names[index] else None  # type: ignore[index]
+    if not known or record.get("class_name") != names[index]:  # type: ignore[index]
+        return "is of no class of the menagerie, by what it says of itself"
+    if frames != menagerie.FRAMES:
+        return f"has {printable(frames)} frames, and must have {menagerie.FRAMES}"
+    return None

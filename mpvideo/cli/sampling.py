@@ -248,7 +248,7 @@ def sampling_settings(
     preset: str | None = None,
     guidance_interval: str | None = None,
     sigmas: str | None = None,
-    guide: bool = False,
+    guide: bool | None = False,
     **given: Any,
 ) -> SamplingConfig:
     """The checkpoint's settings, with a preset's over them, and over these what is given on the command line.
@@ -259,7 +259,7 @@ def sampling_settings(
         about: what the checkpoint says.
         preset: of --preset.
         guidance_interval, sigmas: as text.
-        guide: whether a second checkpoint guides.
+        guide: whether a second checkpoint guides; None where none can.
         given: the other fields by their names; None stands for what was not given.
 
     Raises:
@@ -281,9 +281,10 @@ def sampling_settings(
     with usage_errors("guidance_interval", "sigmas", *given):
         sampling = dataclasses.replace(about.sampling, **changes)
     try:
-        check_guidance(about, sampling, guided=guide)
+        check_guidance(about, sampling, guided=bool(guide))
     except ValueError as error:
-        raise UsageError(f"--{error}", hint="A second checkpoint can guide it: --guide.") from None
+        hint = "Give --guidance 1." if guide is None else "A second checkpoint can guide it: --guide."
+        raise UsageError(f"--{error}", hint=hint) from None
     return dataclasses.replace(sampling, sampler=sampling.solver)
 
 

@@ -173,7 +173,7 @@ def _settings(checkpoint: Checkpoint, nfe: int, sampler: str | None, **given: An
     steps = (nfe + 1) // 2 if sampler == "heun" else nfe
     silent = dataclasses.replace(checkpoint.config.sampling, s_churn=0.0, restarts=0, sampler="auto")
     return sampling_settings(
-        dataclasses.replace(checkpoint.config, sampling=silent), sampler=sampler, steps=steps, **given
+        dataclasses.replace(checkpoint.config, sampling=silent), guide=None, sampler=sampler, steps=steps, **given
     )
 
 

@@ -78,7 +78,8 @@ def test_what_it_was_made_for_comes_back(program: Program, tmp_path: Path) -> No
     ckpt = save_tiny(tmp_path / "tiny.safetensors", tiny_config())
     own = ("--set", "sampling.guidance_interval=[0.1,5]", "--set", "sampling.apg_eta=0.5", "--set", "edm.clamp=true")
     made = program("tune", ckpt, "--nfe", 2, "--videos", 1, "--guidance", 2, *own, "--dtype", "float32", "--quiet")
-    assert made.stdout == f"{(preset := tmp_path / 'tiny-ipndm-2-guidance-2.json')}\n"
+    preset = tmp_path / "tiny-ipndm-2-guidance-2.json"
+    assert made.stdout == f"{preset}\n"
     sample = ("sample", "--preset", preset, "--dtype", "float32")
     done = program(*sample, "--ckpt", ckpt, "--out", "a.npy")
     assert done.code == 0 and "noise levels" not in done.stderr
@@ -137,6 +138,13 @@ def test_wrong_options(ckpt: Path, arguments: list[str], error: type[MPVideoErro
     assert message in caught.value.message
 
 
+def test_guidance_away_from_nothing(tmp_path: Path) -> None:
+    ckpt = save_tiny(tmp_path / "tiny.safetensors", tiny_config(num_classes=None))
+    with pytest.raises(UsageError, match="--guidance must be 1 for a network without classes, got 2") as caught:
+        run(ckpt, "--guidance", 2)
+    assert caught.value.hint == "Give --guidance 1.", "tune takes no --guide"
+
+
 def test_nothing_is_overwritten(ckpt: Path) -> None:
     ckpt.with_name("tiny-ipndm-2.json").write_text("kept")
     with pytest.raises(OutputError):
@@ -156,5 +164,5 @@ def test_only_a_preset_is_replaced(ckpt: Path) -> None:
         with pytest.raises(OutputError, match=f"^--out {path} exists already, and is not a preset of `mpvideo tune`$"):
             run(ckpt, "--nfe", 2, "--out", path, "-y")
         assert path.read_bytes() == before
-    with pytest.raises(UsageError, match="^--out must be the name of a file, got -: standard output has the results$"):
+    with pytest.raises(UsageError, match=r"^--out must be the name of a file, got -: standard output has the results$"):
         run(ckpt, "--nfe", 2, "--out", "-")

@@ -13,10 +13,13 @@ import pytest
 import torch
 
 from mpvideo import menagerie
+from mpvideo.checkpoint import open_checkpoint
 from mpvideo.cli import main
 from mpvideo.config import AutoencoderConfig, ModelConfig, VideoConfig
+from mpvideo.device import choose_placement
 from mpvideo.evaluation import nearest
 from mpvideo.evaluation.frechet import frechet_distance
+from mpvideo.model import load_model
 from mpvideo.video import Encoding, VideoWriter, read_frames
 from tests.checkpoints import save_tiny, tiny_config
 from tests.evaluation.networks import Means, save_network
@@ -182,10 +185,24 @@ def test_files_of_the_menagerie(program: Program, tmp_path: Path) -> None:
     assert report["videos"] == "made"
     assert report["menagerie"]["sampled"]["accuracy"]["all"]["hits"] == 5
     assert report["menagerie"]["repainted"] is None
-    write(tmp_path / "made" / "other.gif", np.zeros((4, 8, 8, 3), np.uint8), {})
-    mixed = program("--videos", "made")
-    assert mixed.code == 2
-    assert "must be all of the menagerie or none, got made/other.gif" in mixed.stderr
+    seven = menagerie.render(torch.tensor([207]), torch.tensor([2**50]))[0].numpy()[:7]
+    about = {"class": 207, "class_name": menagerie.class_names()[207], "frames": 7}
+    blend = {**about, "class": [[207, 1.0], [307, 1.0]], "class_name": "", "frames": 32}
+    cases = (({}, "is of no class of the menagerie, by what it says of itself"), (blend, "is a blend of classes"),
+             (about, "has 7 frames, and must have 32"))  # fmt: skip
+    for record, words in cases:
+        (tmp_path / "made" / "other.gif").unlink(missing_ok=True)
+        write(tmp_path / "made" / "other.gif", seven, record)
+        mixed = program("--videos", "made")
+        assert mixed.code == 2
+        assert f"judge of the menagerie can read, all or none, but made/other.gif {words}\n" in mixed.stderr
+    (tmp_path / "short").mkdir()
+    for number in range(4):
+        write(tmp_path / "short" / f"{number}.gif", seven, about)
+    short = program("--videos", "short")
+    assert short.code == 2
+    words = "for videos that the judge of the menagerie cannot read: short/0.gif has 7 frames, and must have 32\n"
+    assert f"error: --features and --data must be given {words}" in short.stderr
 
 
 @pytest.mark.parametrize(
@@ -200,8 +217,16 @@ def test_files_of_the_menagerie(program: Program, tmp_path: Path) -> None:
         (("--features", "net.pt", "--data", "none"), "--data must be a folder of videos, got none"),
         (("--videos", "none"), "--videos must be a folder of videos, got none"),
         (("--videos", "clips", "--ckpt", "tiny.safetensors"), "--videos and --ckpt cannot be given together"),
-        (("--videos", "clips", "--num", 4), "--features and --data must be given for videos that are not of the men"),
-        (("--ckpt", "tiny.safetensors"), "--features and --data must be given for videos that are not of the menager"),
+        (
+            ("--videos", "clips", "--num", 4),
+            "--features and --data must be given for videos that the judge of the menagerie cannot read: clips/0.gif ",
+        ),
+        (("--ckpt", "tiny.safetensors"), "menagerie cannot read: those of tiny.safetensors are of other classes\n"),
+        (
+            ("--ckpt", "world.safetensors", "--set", "model.frames=16"),
+            "those of world.safetensors are 16 frames of 64x64 pixels with 3 channels, and must be 32 frames of 64x64",
+        ),
+        (("--ckpt", "tiny.safetensors", "--guide", "world.safetensors"), "--guide must have the video.codec of the"),
         (("--ckpt", "tiny.safetensors", "--guidance", "nan"), "--guidance must be a finite number"),
         (("--ckpt", "tiny.safetensors", "--features", "tiny.safetensors", "--data", "clips"), "is no TorchScript net"),
         (("--out", "no/report.json"), "/no does not exist"),
@@ -230,6 +255,34 @@ def test_only_a_report_is_replaced(program: Program, folder: Path, tmp_path: Pat
     done = program("--ckpt", ckpt, "--num", 4, "--out", "-")
     assert done.code == 2
     assert "error: --out must be the name of a file, got -: standard output has the results\n" in done.stderr
+
+
+def test_a_guide_and_a_preset(program: Program, folder: Path, tmp_path: Path) -> None:
+    """Both are in the report; what is not as it was made for, and what has no effect, is warned of."""
+    guide = save_tiny(tmp_path / "weak.safetensors", tiny_config(dim=4))
+    (tmp_path / "mine.json").write_text(
+        '{"format": 1, "sampling": {"sampler": "lms", "sigmas": [9, 1], "guidance": 2},'
+        ' "tuned": {"checkpoint": {"name": "other.safetensors", "sha256": "0"}}}'
+    )
+    arguments = (
+        "--ckpt", folder / "tiny.safetensors", "--features", folder / "net.pt", "--data", folder / "clips",
+        "--num", 4, "--feature-size", 8, "--guide", guide, "--preset", "mine.json",
+    )  # fmt: skip
+    guided = program(*arguments, "--guidance-interval", "0.2,3", "--out", "a.json")
+    words = ": lms, 2 steps, guidance 2 at sigma 0.2 to 3, guide weak.safetensors\n"
+    assert words in guided.stdout, guided.stderr
+    report = json.loads(Path("a.json").read_text())
+    sha256 = load_model(open_checkpoint(guide), choose_placement("cpu", "float32")).sha256
+    assert report["guide"] == {"name": "weak.safetensors", "sha256": sha256}
+    words = "warning: the noise levels of mine.json were made for"
+    assert guided.stderr.count(words) == 1
+    assert f"{words} the weights of other.safetensors, tiny.safetensors has others\n" in guided.stderr
+    away = json.loads(program(*arguments[:-4], "--preset", "mine.json", "--json").stdout)
+    assert away["guide"] is None and away["features"]["frechet"] != report["features"]["frechet"]
+    alone = program(*arguments, "--guidance", 1, "--json")
+    assert json.loads(alone.stdout)["guide"] is None
+    assert "warning: --guide has no effect at --guidance 1\n" in alone.stderr
+    assert f"{words} guidance 2, not 1.0\n" in alone.stderr
 
 
 def test_options_without_effect_are_told(program: Program, folder: Path) -> None:
