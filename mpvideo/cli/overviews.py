@@ -6,7 +6,7 @@ import os
 import re
 from bisect import insort
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -16,6 +16,7 @@ import typer
 
 from mpvideo.batch.names import FIELDS, Taken
 from mpvideo.cli.streams import write_result
+from mpvideo.config import SamplingConfig
 from mpvideo.errors import MPVideoError, UsageError, naming
 from mpvideo.formats import STANDARD_OUTPUT, Encoding, warnings_about
 from mpvideo.text import counted, printable
@@ -32,13 +33,20 @@ OVERVIEW_PANEL = "All videos in one"
 
 _FIELD = re.compile(rf"{{({'|'.join(FIELDS)})(:[^}}]*)?}}")
 
+_SETTINGS: dict[str, Callable[[SamplingConfig], str]] = {
+    "sampler": lambda sampling: sampling.sampler,
+    "steps": lambda sampling: counted(sampling.steps, "step"),
+    "guidance": lambda sampling: f"guidance {sampling.guidance:g}",
+}
+"""The settings of which `sample` takes lists, as captions have them."""
+
 GridPath = Annotated[
     Path | None,
     typer.Option(
         "--grid",
         metavar="FILE",
-        help="Also write one video of all, side by side with their classes and seeds: .mp4, .webm, .gif, ... Each is "
-        "enlarged to 128 pixels if it is smaller, or by --scale.",
+        help="Also write one video of all, side by side with their classes, seeds and what else differs: .mp4, .webm, "
+        ".gif, ... Each is enlarged to 128 pixels if it is smaller, or by --scale.",
         rich_help_panel=OVERVIEW_PANEL,
     ),
 ]
@@ -47,7 +55,7 @@ SheetPath = Annotated[
     typer.Option(
         "--sheet",
         metavar="FILE",
-        help="Also write a picture, .png, of eight frames of each.",
+        help="Also write a picture, .png, of eight frames of each, with the same words.",
         rich_help_panel=OVERVIEW_PANEL,
     ),
 ]
@@ -104,7 +112,15 @@ class Overviews:
             return ()
         side = self.requests.sources.checkpoint.config.pixel_size
         with naming("--grid", self.grid):
-            check_grid(self.grid, count, width=side, height=side, encoding=self.encoding, overwrite=self.overwrite)
+            check_grid(
+                self.grid,
+                count,
+                width=side,
+                height=side,
+                encoding=self.encoding,
+                overwrite=self.overwrite,
+                caption_lines=self._caption_lines,
+            )
         return warnings_about(self.grid, channels=3, encoding=self.encoding)
 
     @contextmanager
@@ -120,10 +136,12 @@ class Overviews:
 
         writers: dict[Path, GridWriter | SheetWriter] = {}
         if self.grid is not None and self._is_due(self.grid, missing):
-            writers[self.grid] = GridWriter(self.grid, encoding=self.encoding, overwrite=self.overwrite).__enter__()
+            writers[self.grid] = GridWriter(
+                self.grid, encoding=self.encoding, overwrite=self.overwrite, caption_lines=self._caption_lines
+            ).__enter__()
         if self.sheet is not None and self._is_due(self.sheet, missing):
             writers[self.sheet] = SheetWriter(self.sheet, overwrite=self.overwrite)
-        shown = Shown(writers)
+        shown = Shown(writers, self._varied)
         try:
             yield shown
             shown.finish(len(self.requests))
@@ -135,6 +153,17 @@ class Overviews:
         for path in (self.grid, self.sheet):
             if path is not None and path not in shown.errors:
                 write_result(f"{json.dumps({'path': str(path), 'videos': shown.videos}) if as_json else path}\n")
+
+    @property
+    def _varied(self) -> tuple[str, ...]:
+        """Settings of the sampler in which the videos differ."""
+        samplings = self.requests.samplings
+        return tuple(name for name in _SETTINGS if len({getattr(each, name) for each in samplings}) > 1)
+
+    @property
+    def _caption_lines(self) -> int:
+        """Lines of a grid's captions: two for class and seed, and one for each of these settings."""
+        return 2 + len(self._varied)
 
     def _is_due(self, path: Path, missing: int) -> bool:
         """Whether it has to be made: not where it is there, and so are all videos."""
@@ -148,14 +177,15 @@ class Shown:
 
     Args:
         writers: what writes each, by its file, and has been entered.
+        varied: settings of the sampler in which the videos differ, for their captions.
 
     Attributes:
         errors: what went wrong, by file.
         videos: how many were there to be added.
     """
 
-    def __init__(self, writers: Mapping[Path, "GridWriter | SheetWriter"]) -> None:
-        self._writers = dict(writers)
+    def __init__(self, writers: Mapping[Path, "GridWriter | SheetWriter"], varied: Sequence[str] = ()) -> None:
+        self._writers, self._varied = dict(writers), varied
         self._found: deque[Request] = deque()
         self.errors: dict[Path, MPVideoError] = {}
         self.videos = 0
@@ -205,14 +235,18 @@ class Shown:
             self._add(request, frames)
 
     def _add(self, request: "Request", frames: "Callable[[], Frames]") -> None:
+        video, caption = cache(frames), self._caption(request)
+        self._each(lambda writer: writer.add(video(), caption))
+
+    def _caption(self, request: "Request") -> str:
+        """Its class and seed, and the settings in which it differs from others."""
         from mpvideo.record import class_name
 
         name = class_name(request.class_index, request.sources.checkpoint.config.classes)
         if name is None and request.class_index is not None:
             name = f"class {request.class_index}"
-        caption = f"seed {request.seed}" if name is None else f"{name}, seed {request.seed}"
-        video = cache(frames)
-        self._each(lambda writer: writer.add(video(), caption))
+        words = [f"seed {request.seed}"] if name is None else [name, f"seed {request.seed}"]
+        return ", ".join([*words, *(_SETTINGS[name](request.sampling) for name in self._varied)])
 
     def _each(self, act: "Callable[[GridWriter | SheetWriter], None]") -> None:
         """Has each do something; one that fails is given up."""

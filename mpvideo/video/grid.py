@@ -34,7 +34,7 @@ from mpvideo.video.lettering import INK, LINE, TEXT, drawable, font, wrapped
 from mpvideo.video.pixels import Frame, enlarged, rgb_over_black
 
 GAP = 8  # pixels between samples, and around all of them
-CAPTION_LINES = 2
+CAPTION_LINES = 2  # of text below each, unless more are asked for
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ class Layout:
         columns, rows: how many samples side by side, and above each other.
         scale: by how much each is enlarged.
         tile_width, tile_height: of an enlarged sample, in pixels.
+        caption_lines: of text below each.
     """
 
     columns: int
@@ -52,21 +53,25 @@ class Layout:
     scale: int
     tile_width: int
     tile_height: int
+    caption_lines: int = CAPTION_LINES
 
     @property
     def size(self) -> tuple[int, int]:
         """Width and height of the grid in pixels: even, as H.264 wants them."""
         width = GAP + self.columns * (self.tile_width + GAP)
-        height = GAP + self.rows * (self.tile_height + CAPTION_LINES * LINE + GAP)
+        height = GAP + self.rows * (self.tile_height + self.caption_lines * LINE + GAP)
         return width + width % 2, height + height % 2
 
     def place(self, index: int) -> tuple[int, int]:
         """Column and row of the first pixel of a sample; its caption is below it."""
         row, column = divmod(index, self.columns)
-        return GAP + column * (self.tile_width + GAP), GAP + row * (self.tile_height + CAPTION_LINES * LINE + GAP)
+        below = self.caption_lines * LINE + GAP
+        return GAP + column * (self.tile_width + GAP), GAP + row * (self.tile_height + below)
 
 
-def grid_layout(path: Path, samples: int, *, width: int, height: int, encoding: Encoding) -> Layout:
+def grid_layout(
+    path: Path, samples: int, *, width: int, height: int, encoding: Encoding, caption_lines: int = CAPTION_LINES
+) -> Layout:
     """As many columns as rows, or one more; samples large enough for their captions, unless the format is too small.
 
     Args:
@@ -74,6 +79,7 @@ def grid_layout(path: Path, samples: int, *, width: int, height: int, encoding: 
         samples: how many, at least 1.
         width, height: of each, in pixels.
         encoding: how the grid is written; its scale, if any, is that of the samples.
+        caption_lines: of text below each.
 
     Raises:
         UsageError: no such format, or the grid would be too large for it.
@@ -82,7 +88,7 @@ def grid_layout(path: Path, samples: int, *, width: int, height: int, encoding: 
     rows = -(-samples // columns)
     kind = encoding.format_for(path)
     for scale in range(encoding.scale or readable(height, width), 0, -1):
-        layout = Layout(columns, rows, scale, width * scale, height * scale)
+        layout = Layout(columns, rows, scale, width * scale, height * scale, caption_lines)
         if max(layout.size) <= kind.max_side:
             return layout
         if encoding.scale is not None:
@@ -94,7 +100,16 @@ def grid_layout(path: Path, samples: int, *, width: int, height: int, encoding: 
     )
 
 
-def check_grid(path: Path, samples: int, *, width: int, height: int, encoding: Encoding, overwrite: bool) -> None:
+def check_grid(
+    path: Path,
+    samples: int,
+    *,
+    width: int,
+    height: int,
+    encoding: Encoding,
+    overwrite: bool,
+    caption_lines: int = CAPTION_LINES,
+) -> None:
     """Makes sure, before any work, that a grid can be written to `path`; see `grid_layout`.
 
     Raises:
@@ -104,7 +119,7 @@ def check_grid(path: Path, samples: int, *, width: int, height: int, encoding: E
     """
     if path == STANDARD_OUTPUT:
         raise UsageError("a grid cannot go to standard output", hint="Give it a file's name.")
-    grid_layout(path, samples, width=width, height=height, encoding=encoding)
+    grid_layout(path, samples, width=width, height=height, encoding=encoding, caption_lines=caption_lines)
     check_destination(path, overwrite=overwrite, format_name=encoding.format)
 
 
@@ -119,14 +134,18 @@ class GridWriter:
         path: of the video, of any format that has a file or folder.
         encoding: how to write it; its scale is that of the samples, None for one at which captions can be read.
         overwrite: whether an existing file may be replaced.
+        caption_lines: of text below each sample.
 
     Raises:
         OutputError: on entering and adding: the temporary file cannot be written. On leaving: see `VideoWriter`.
         UsageError: on leaving: see `grid_layout`.
     """
 
-    def __init__(self, path: str | Path, *, encoding: Encoding, overwrite: bool = False) -> None:
+    def __init__(
+        self, path: str | Path, *, encoding: Encoding, overwrite: bool = False, caption_lines: int = CAPTION_LINES
+    ) -> None:
         self._path, self._encoding, self._overwrite = Path(path), encoding, overwrite
+        self._caption_lines = caption_lines
         self._captions: list[str] = []
         self._lengths: list[int] = []
         self._size: tuple[int, int] | None = None
@@ -181,7 +200,14 @@ class GridWriter:
     def _write(self) -> None:
         assert self._waiting is not None and self._size is not None
         height, width = self._size
-        layout = grid_layout(self._path, self.samples, width=width, height=height, encoding=self._encoding)
+        layout = grid_layout(
+            self._path,
+            self.samples,
+            width=width,
+            height=height,
+            encoding=self._encoding,
+            caption_lines=self._caption_lines,
+        )
         starts = [0, *itertools.accumulate(self._lengths)]
         blank = self._blank(layout)
         large = dataclasses.replace(self._encoding, scale=1, filter="nearest")
@@ -220,7 +246,7 @@ class GridWriter:
         draw, small = ImageDraw.Draw(image), font(TEXT)
         for index, caption in enumerate(self._captions):
             x, y = layout.place(index)
-            lines = wrapped(drawable(caption), small, layout.tile_width, lines=CAPTION_LINES)
+            lines = wrapped(drawable(caption), small, layout.tile_width, lines=layout.caption_lines)
             for number, line in enumerate(lines):
                 draw.text((x, y + layout.tile_height + number * LINE), line, INK, small)
         return np.asarray(image)

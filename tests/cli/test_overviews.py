@@ -11,7 +11,7 @@ from mpvideo.errors import OutputError
 from mpvideo.formats import Encoding
 from mpvideo.video import contact_sheet, grid, read_frames
 from mpvideo.video.contact_sheet import GAP, MARGIN
-from mpvideo.video.grid import grid_layout
+from mpvideo.video.grid import Layout, grid_layout
 from tests.cli.conftest import Program
 
 
@@ -32,6 +32,27 @@ def test_both(program: Program, ckpt: Path) -> None:
         assert (tile == single).all()
     with Image.open("sheet.png") as sheet:
         assert sheet.size[1] == MARGIN + 20 + 3 * (128 + GAP) - GAP + MARGIN
+
+
+def test_captions_say_what_differs(program: Program, ckpt: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    captions: list[str] = []
+    for writer in (grid.GridWriter, contact_sheet.SheetWriter):
+        add = writer.add
+        monkeypatch.setattr(
+            writer, "add", lambda self, f, caption, add=add: captions.append(caption) or add(self, f, caption)
+        )
+    both = ("--dtype", "float32", "--seed", 3, "--class", "red dog", "--grid", "g.mkv", "--sheet", "s.png", "-y")
+    lists = ("--sampler", "heun,lms", "--steps", "1-2", "--guidance", "1,1.5")
+    done = program("sample", "--ckpt", ckpt, *lists, *both, "--out", "{index}.gif")
+    assert done.code == 0, done.stderr
+    every = [f"red dog, seed 3, {sampler}, {steps}, guidance {guidance}" for sampler in ("heun", "lms")
+             for steps in ("1 step", "2 steps") for guidance in ("1", "1.5")]  # fmt: skip
+    assert captions[::2] == captions[1::2] == every
+    pictures, _ = read_frames(Path("g.mkv"))
+    assert pictures.shape[1:3] == Layout(3, 3, 16, 128, 128, caption_lines=5).size[::-1]
+    captions.clear()
+    assert program("sample", "--ckpt", ckpt, "--steps", "1,30", *both, "--out", "b{index}.gif").code == 0
+    assert captions[::2] == ["red dog, seed 3, 1 step", "red dog, seed 3, 30 steps"], "both by heun, as the checkpoint"
 
 
 def test_the_quality_of_another_format_is_its_own(program: Program, ckpt: Path) -> None:
