@@ -72,5 +72,6 @@ def solver(sampling: SamplingConfig) -> Solver:
         restart_steps=sampling.restart_steps,
         restart_min=sampling.restart_min,
         restart_max=sampling.restart_max,
+        s_noise=sampling.s_noise,
     )
     return with_restarts(chosen, restart)

@@ -48,6 +48,7 @@ def test_solver_by_name(name, generator):
         {"sampler": "lms", "restarts": 1},
         {"sampler": "lms", "restarts": 1, "restart_steps": 9},
         {"sampler": "lms", "restarts": 1, "restart_min": 0.2, "restart_max": 3.0},
+        {"sampler": "lms", "restarts": 1, "s_noise": 1.3},
     ],
     ids=str,
 )

@@ -78,6 +78,8 @@ class Restart:
         restart_steps: steps of the way down, on a Karras schedule of its own.
         restart_min: where to go back from: the schedule's first level that is not above it.
         restart_max: where to go back to.
+        s_noise: standard deviation of the noise that leads back there, relative to what theory asks for (S_noise of the
+            paper's program).
 
     Raises:
         ValueError: an attribute is out of range.
@@ -87,9 +89,11 @@ class Restart:
     restart_steps: int = 3
     restart_min: float = 0.1
     restart_max: float = 0.4
+    s_noise: float = 1.0
 
     def __post_init__(self) -> None:
         check_restarts(self.restarts, self.restart_steps, self.restart_min, self.restart_max)
+        check_float("s_noise", self.s_noise, 0.0, 1e3, open_low=True)
 
     def legs(self, sigmas: Tensor) -> list[Tensor]:
         """The schedules to be run one after the other in place of one, each from where noise was put back.
@@ -141,7 +145,7 @@ def with_restarts(solver: Solver, restart: Restart) -> Solver:
         level = sigmas[0].item()
         for leg in legs:
             if noise is not None and leg[0].item() > level:
-                x = x + math.sqrt(leg[0].item() ** 2 - level**2) * noise(x)
+                x = x + math.sqrt(leg[0].item() ** 2 - level**2) * restart.s_noise * noise(x)
             x = solver(remembering, x, leg, noise=noise, on_step=count)
             level, done = leg[-1].item(), done + len(leg) - 1
         return x

@@ -121,11 +121,12 @@ def test_legs_of_a_schedule_that_ends_or_begins_there():
 
 
 def test_noise_is_put_back_once_a_restart():
-    """With a slope of zero only restarts move x: by sqrt(max**2 - min**2) each."""
+    """With a slope of zero only restarts move x: by s_noise sqrt(max**2 - min**2) each."""
     sigmas = torch.tensor([80.0, 0.1, 0.0], dtype=torch.float64)
-    solve = with_restarts(sample_euler, Restart(restarts=3, restart_steps=2, restart_min=0.1, restart_max=0.4))
+    restart = Restart(restarts=3, restart_steps=2, restart_min=0.1, restart_max=0.4, s_noise=1.5)
+    solve = with_restarts(sample_euler, restart)
     out = solve(lambda x, sigma, state: (x, None), torch.zeros(1).double(), sigmas, noise=torch.ones_like)
-    assert out.item() == pytest.approx(3 * math.sqrt(0.4**2 - 0.1**2), rel=1e-12)
+    assert out.item() == pytest.approx(3 * 1.5 * math.sqrt(0.4**2 - 0.1**2), rel=1e-12)
     with pytest.raises(ValueError, match="noise must be given for restarts 3, got None"):
         solve(lambda x, sigma, state: (x, None), torch.zeros(1).double(), sigmas)
 
@@ -156,6 +157,7 @@ def test_state_and_steps_go_through_all_legs():
         ({"restart_min": 0.0}, "restart_min must be greater than 0, got 0.0"),
         ({"restart_max": 0.1}, "restart_max must be greater than restart_min, got 0.1 and 0.1"),
         ({"restart_max": math.inf}, "restart_max must be a finite number, got inf"),
+        ({"s_noise": 0.0}, "s_noise must be greater than 0, got 0.0"),
     ],
 )
 def test_bad_restarts(attributes, message):
