@@ -24,7 +24,6 @@ from mpvideo.config import CheckpointConfig, SamplingConfig
 from mpvideo.device import memory_errors
 from mpvideo.diffusion import (
     Branches,
-    EDMDenoiser,
     GuidedDenoiser,
     SeededNoise,
     blended_rows,
@@ -124,9 +123,14 @@ def _class_of(job: Job, num_classes: int | None) -> int | Blend | None:
     return drawn_class(job.seed, num_classes)
 
 
-def _label_rows(net: InferenceUnet3D, classes: Sequence[int | Blend | None], num_classes: int) -> Tensor:
-    """The classes as rows of weights, (B, num_classes)."""
-    rows = torch.zeros(len(classes), num_classes)
+def _label_rows(net: InferenceUnet3D, classes: Sequence[int | Blend | None]) -> Tensor | None:
+    """The classes as a network's rows of labels, (B, num_classes); None for one without classes.
+
+    Blends are as long as classes are among the network's own embeddings, so that each network has rows of its own.
+    """
+    if net.config.num_classes is None:
+        return None
+    rows = torch.zeros(len(classes), net.config.num_classes)
     for row, chosen in zip(rows, classes, strict=True):
         if isinstance(chosen, Blend):
             row[list(chosen.numbers)] = torch.tensor(chosen.shares)
@@ -293,43 +297,22 @@ def _decode(model: Model, x: Tensor) -> npt.NDArray[np.uint8]:
         ) from None
 
 
-def _guide_denoiser(model: Model, main: EDMDenoiser) -> EDMDenoiser | None:
-    """The denoiser of the guide; its labels will be those of `main`."""
-    if model.guide is None:
-        return None
-    about = model.guide.config
-    return dataclasses.replace(
-        main,
-        net=model.guide.net,
-        sigma_data=about.edm.sigma_data,
-        self_condition=about.model.self_condition,
-        class_labels=None,
-    )
-
-
 @torch.inference_mode()
 def _sample(
     model: Model, jobs: Sequence[Job], on_evaluation: OnEvaluation | None
 ) -> tuple[Tensor, Sequence[int | Blend | None]]:
     """Samples one batch: (B, C, T, H, W) of the network's tensor, and the classes."""
     model = model.with_own_tables()
-    edm, shape = model.config.edm, model.config.model
+    shape = model.config.model
     sampling, clamp = _settings(jobs[0], model.config)
     noise = SeededNoise([job.seed for job in jobs], model.placement.device)
     classes = [_class_of(job, shape.num_classes) for job in jobs]
-    labels = None
-    if shape.num_classes is not None:
-        labels = _label_rows(model.net, classes, shape.num_classes).to(model.placement.device)
-    main = EDMDenoiser(
-        net=model.net,
-        sigma_data=edm.sigma_data,
-        clamp=clamp,
-        self_condition=shape.self_condition,
-        class_labels=labels,
-        dtype=model.placement.dtype,
-    )
+    main = model.denoiser(_label_rows(model.net, classes), clamp=clamp)
+    guide = None
+    if model.guide is not None:
+        guide = model.guide_denoiser(_label_rows(model.guide.net, classes), clamp=clamp)
     strength = torch.tensor([_settings(job, model.config)[0].guidance for job in jobs], device=model.placement.device)
-    denoiser = GuidedDenoiser(main, guidance_of(sampling, strength), guide=_guide_denoiser(model, main))
+    denoiser = GuidedDenoiser(main, guidance_of(sampling, strength), guide=guide)
 
     def counted(x: Tensor, sigma: float, state: Branches | None) -> tuple[Tensor, Branches | None]:
         result = denoiser(x, sigma, state)

@@ -13,6 +13,7 @@ from mpvideo.checkpoint.guide import check_guide
 from mpvideo.checkpoint.load import load_tensors
 from mpvideo.config import AutoencoderConfig, CheckpointConfig
 from mpvideo.device import Placement, memory_errors
+from mpvideo.diffusion import EDMDenoiser
 from mpvideo.errors import UsageError
 from mpvideo.nn import InferenceUnet3D
 from mpvideo.record import Recorder, Weights
@@ -65,6 +66,21 @@ class Model:
             guide=guide,
         )
 
+    def denoiser(self, class_labels: Tensor | None = None, *, clamp: bool = False) -> EDMDenoiser:
+        """The network with its preconditioning.
+
+        Args:
+            class_labels: of a batch, in a form that `EDMDenoiser` takes, on any device.
+            clamp: whether every estimate is clamped.
+        """
+        return _denoiser(self, self.placement, class_labels, clamp)
+
+    def guide_denoiser(self, class_labels: Tensor | None = None, *, clamp: bool = False) -> EDMDenoiser | None:
+        """The same of the network that guides it, if there is one."""
+        if self.guide is None:
+            return None
+        return _denoiser(self.guide, self.placement, class_labels, clamp)
+
     def with_own_tables(self) -> "Model":
         """The same weights in networks whose tables of embeddings are their own.
 
@@ -88,6 +104,17 @@ class Guide:
     config: CheckpointConfig
     net: InferenceUnet3D
     sha256: str
+
+
+def _denoiser(part: Model | Guide, placement: Placement, class_labels: Tensor | None, clamp: bool) -> EDMDenoiser:
+    return EDMDenoiser(
+        part.net,
+        sigma_data=part.config.edm.sigma_data,
+        clamp=clamp,
+        self_condition=part.config.model.self_condition,
+        class_labels=None if class_labels is None else class_labels.to(placement.device),
+        dtype=placement.dtype,
+    )
 
 
 def load_model(

@@ -13,7 +13,6 @@ from mpvideo.device import memory_errors
 from mpvideo.diffusion import (
     Branches,
     Denoiser,
-    EDMDenoiser,
     GuidedDenoiser,
     SeededNoise,
     class_rows,
@@ -183,19 +182,12 @@ class _Videos:
 
     def _start(self, seeds: Sequence[int], sigma_max: float) -> tuple[Denoiser[Branches], Tensor]:
         """The denoiser of a batch, counted, and its noise."""
-        edm, shape, placement = self._model.config.edm, self._model.config.model, self._model.placement
-        noise = SeededNoise(seeds, placement.device)
+        shape = self._model.config.model
+        noise = SeededNoise(seeds, self._model.placement.device)
         labels = None
         if shape.num_classes is not None:
             labels = class_rows(noise.random_classes(shape.num_classes), shape.num_classes)
-        main = EDMDenoiser(
-            net=self._model.net,
-            sigma_data=edm.sigma_data,
-            clamp=edm.clamp,
-            self_condition=shape.self_condition,
-            class_labels=labels,
-            dtype=placement.dtype,
-        )
+        main = self._model.denoiser(labels, clamp=self._model.config.edm.clamp)
         x = noise.randn(shape.channels, shape.frames, shape.image_size, shape.image_size)
         denoiser = GuidedDenoiser(main, guidance_of(self._sampling))
 

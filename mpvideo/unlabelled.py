@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from mpvideo.device import memory_errors
-from mpvideo.diffusion import EDMDenoiser, SeededNoise, class_rows
+from mpvideo.diffusion import SeededNoise, class_rows
 from mpvideo.errors import OutOfMemoryError
 from mpvideo.model import Model
 
@@ -53,15 +53,8 @@ def null_label_error(model: Model) -> float:
     x = sigma * noise.randn(shape.channels, shape.frames, shape.image_size, shape.image_size)
 
     def part(labels: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-        denoiser = EDMDenoiser(
-            net=model.net,
-            sigma_data=about.edm.sigma_data,
-            self_condition=shape.self_condition,
-            class_labels=labels.to(x.device),
-            dtype=model.placement.dtype,
-        )
         with memory_errors("one video", "Try another --dtype or --device."):
-            return denoiser(x, sigma)[0]
+            return model.denoiser(labels)(x, sigma)[0]
 
     def estimate(labels: torch.Tensor) -> torch.Tensor:
         try:
@@ -84,7 +77,7 @@ def unlabelled_warning(model: Model) -> str | None:
         error = null_label_error(model) if (model.config.model.num_classes or 0) > 1 else 0.0
         if error <= 1:
             return None
-        seen = f"its estimate for no class is further off than that for a wrong one, by {error**0.5:.1f}"
+        seen = f"its estimate for no class is {error**0.5:.1f} times as far off as that for a wrong one"
     elif share > 0:
         return None
     else:

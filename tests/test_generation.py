@@ -160,6 +160,17 @@ def test_a_guide_is_the_second_branch(num_classes: int | None, tmp_path: Path) -
     assert (pixels(guided, jobs, settings[3.0]) != pixels(guided, jobs, settings[1.0])).any()
 
 
+def test_a_blend_has_the_length_of_classes_in_the_guide_too(tmp_path: Path) -> None:
+    """By its own embeddings, which have other lengths and angles than the main network's."""
+    strong = save_tiny(tmp_path / "strong.safetensors", tiny_config())
+    weak = save_tiny(tmp_path / "weak.safetensors", tiny_config(dim=12))
+    guided = load_model(open_checkpoint(strong), choose_placement("cpu", "float32"), guide=open_checkpoint(weak))
+    jobs = [Job(seed=0, class_index=Blend(((0, 0.5), (1, 0.5)))), Job(seed=1, class_index=2)]
+    only_guide = dataclasses.replace(PLAIN, guidance=0.0)
+    expected = pixels(dataclasses.replace(load(weak), codec=Untouched()), jobs, PLAIN)
+    assert (pixels(dataclasses.replace(guided, codec=Untouched()), jobs, only_guide) == expected).all()
+
+
 def test_a_guide_needs_the_same_autoencoder(tmp_path: Path) -> None:
     config = tiny_config("latent")
     path, rounded, other = (tmp_path / f"{name}.safetensors" for name in ("own", "rounded", "other"))

@@ -57,8 +57,8 @@ def test_it_takes_no_more_memory_than_one_video(tiny: Model) -> None:
 def test_a_measurement_where_nothing_is_recorded(tiny: Model) -> None:
     assert unlabelled_warning(model(tiny, 0.0)) is None
     assert unlabelled_warning(model(tiny, 2.0)) == (
-        "this network shows no sign of having been trained without labels (its estimate for no class is further off "
-        "than that for a wrong one, by 1.6): guidance may spoil its videos"
+        "this network shows no sign of having been trained without labels (its estimate for no class is 1.6 times as "
+        "far off as that for a wrong one): guidance may spoil its videos"
     )
 
 

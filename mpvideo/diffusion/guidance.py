@@ -98,7 +98,8 @@ class GuidedDenoiser:
         main: the denoiser. Classifier-free guidance needs rows as its labels (`class_rows`), because "no class" has no
             integer.
         guidance: how strong, and where.
-        guide: the denoiser of a second network, of the same data and classes; its labels are those of `main`.
+        guide: the denoiser of a second network, of the same data and classes, with labels of its own: rows of a blend
+            of classes differ from network to network (`blended_rows`).
         rows: which samples are guided: those whose strength is not 1.
         second: what the second branch is evaluated by: without `guide`, the denoiser of both branches; None where no
             sample is guided.
@@ -127,7 +128,8 @@ class GuidedDenoiser:
         if labels is not None and isinstance(strength, Tensor) and strength.shape not in ((), (len(labels),)):
             raise ValueError(f"strength must have the shape () or {(len(labels),)}, got {tuple(strength.shape)}")
         if self.guide is not None:
-            return replace(self.guide, class_labels=None if labels is None else labels[self._on(labels)])
+            its = self.guide.class_labels
+            return replace(self.guide, class_labels=None if its is None else its[self._on(its)])
         if labels is None:
             raise ValueError(f"strength must be 1 without class_labels and guide, got {strength}")
         if not labels.is_floating_point():

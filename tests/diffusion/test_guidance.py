@@ -67,7 +67,7 @@ def test_a_guide_that_spreads_too_far_narrows_the_flow():
     """Gaussians of standard deviations s and g: x grows as (s^2 + sigma^2)^(w/2) (g^2 + sigma^2)^((1 - w)/2)."""
     zeros, rows = torch.zeros(2, 6, dtype=torch.float64), torch.eye(2, dtype=torch.float64)
     main = EDMDenoiser(GaussianNet(0.5, zeros, zeros[0]), class_labels=rows)
-    guide = EDMDenoiser(GaussianNet(0.8, zeros, zeros[0], sigma_data=0.7), sigma_data=0.7)
+    guide = EDMDenoiser(GaussianNet(0.8, zeros, zeros[0], sigma_data=0.7), sigma_data=0.7, class_labels=rows)
     x, w = 80 * double(2, 6), 1.7
     out = sample_heun(GuidedDenoiser(main, Guidance(strength=w), guide=guide), x, karras_sigmas(200, 0.002, 80.0))
     spread = [(0.25 + sigma**2) ** (w / 2) * (0.64 + sigma**2) ** ((1 - w) / 2) for sigma in (0.0, 80.0)]
@@ -221,7 +221,8 @@ def test_a_guide_sees_the_guided_samples_and_its_own_estimates(conditioned):
     net, other = RecordingNet(), RecordingNet()
     labels = torch.tensor(LABELS)  # a guide does without the zero label, and so without rows
     main = EDMDenoiser(net, class_labels=labels, self_condition=conditioned[0])
-    guide = EDMDenoiser(other, sigma_data=2.0, self_condition=conditioned[1])
+    its = torch.tensor([1, 2, 0, 3])
+    guide = EDMDenoiser(other, sigma_data=2.0, self_condition=conditioned[1], class_labels=its)
     guidance = Guidance(strength=torch.tensor([2.0, 1.0, 3.0, 1.0]), interval=(0.2, 3.0))
     denoiser, x, state = GuidedDenoiser(main, guidance, guide=guide), double(4, *SHAPE), None
     levels = (80.0, 2.0, 5.0, 1.0, 0.1)
@@ -231,7 +232,7 @@ def test_a_guide_sees_the_guided_samples_and_its_own_estimates(conditioned):
             call = net.calls[-1]
             torch.testing.assert_close(denoised, (0.25 * call.x + sigma * 0.5 * call.out) / math.sqrt(sigma**2 + 0.25))
     assert [len(call.x) for call in net.calls] == [4] * 5
-    assert [call.class_labels.tolist() for call in other.calls] == [[LABELS[0], LABELS[2]]] * 2
+    assert [call.class_labels.tolist() for call in other.calls] == [[1, 0]] * 2
     assert denoiser.denoisers(levels) == [(main, [*levels]), (denoiser.second, [2.0, 1.0])]
     assert [denoiser.evaluations_at(sigma, 4) for sigma in levels] == [4, 6, 4, 6, 4]
     torch.testing.assert_close(other.calls[0].x, x[::2] / math.sqrt(2.0**2 + 2.0**2))
