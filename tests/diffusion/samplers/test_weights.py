@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 
 from mpvideo.diffusion.samplers.multistep import deis_rule, dpmpp_2m_rule, dpmpp_3m_rule, ipndm_rule, lms_rule
@@ -64,6 +65,32 @@ def test_vp_time_weights_integrate_polynomials_of_the_process_time(depth):
         exact = -2 / n * sum(time(point) ** power for point in points)
         total = sum(w * time(level) ** power for w, level in zip(weights, levels, strict=True))
         assert total == pytest.approx(exact, rel=1e-7)
+
+
+@pytest.mark.parametrize("sigma_next", [3.0, 0.1, 0.002, 1e-6])
+def test_vp_time_weights_of_long_steps(sigma_next):
+    """Two levels: the second weight is the integral of (t - t_0) / (t_1 - t_0), here in a thousand parts."""
+
+    def time(sigma):
+        return (np.sqrt(0.1**2 + 2 * 19.9 * np.log1p(sigma**2)) - 0.1) / 19.9
+
+    nodes, masses = np.polynomial.legendre.leggauss(8)
+    ends = np.geomspace(5.0, sigma_next, 1001)
+    half, middle = np.diff(ends) / 2, (ends[1:] + ends[:-1]) / 2
+    points = middle[:, None] + half[:, None] * nodes
+    slope = (time(points) - time(5.0)) / (time(80.0) - time(5.0))
+    second = (half[:, None] * masses * slope).sum()
+    expected = [sigma_next - 5.0 - second, second]
+    assert vp_time_weights([5.0, 80.0], 5.0, sigma_next) == pytest.approx(expected, rel=1e-11)
+
+
+@pytest.mark.parametrize("weights", [adams_weights, vp_time_weights, exponential_weights])
+def test_weights_are_found_once(weights, monkeypatch):
+    found = weights([1.23, 4.56], 1.23, 0.7)
+    monkeypatch.setattr("mpvideo.diffusion.samplers.weights._integrals", None)
+    assert weights((1.23, 4.56), 1.23, 0.7) == found
+    with pytest.raises(TypeError):
+        weights([1.23, 4.56], 1.23, 0.8)
 
 
 def test_rules_start_as_euler():
