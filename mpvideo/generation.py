@@ -143,7 +143,7 @@ def _label_rows(net: InferenceUnet3D, classes: Sequence[int | Blend | None]) -> 
 def count_evaluations(sampling: SamplingConfig) -> int:
     """Evaluations of the network for one video: one for each branch, at each noise level where it is evaluated."""
     levels = evaluated_levels(solver(sampling), schedule(sampling))
-    if sampling.guidance == 1:
+    if torch.tensor(sampling.guidance) == 1:  # in the dtype in which batches have their strengths
         return len(levels)
     return len(levels) + sum(map(guidance_of(sampling).covers, levels))
 

@@ -130,6 +130,14 @@ def test_guided_evaluations_count_for_both_branches(model: Model) -> None:
         assert sum(seen) == 3 * expected
 
 
+@pytest.mark.parametrize("guidance", [1 + 1e-9, 1 + 1e-6])
+def test_guidance_that_is_nearly_1_is_counted_as_it_is_evaluated(model: Model, guidance: float) -> None:
+    """The first one is 1 in float32."""
+    sampling, seen = dataclasses.replace(PLAIN, guidance=guidance), list[int]()
+    pixels(model, [Job(seed=0)], sampling, on_evaluation=seen.append)
+    assert sum(seen) == count_evaluations(sampling) == (7 if guidance < 1 + 1e-8 else 14)
+
+
 def test_an_interval_of_guidance_to_the_bit(model: Model) -> None:
     jobs = [Job(seed=seed) for seed in range(2)]
 
