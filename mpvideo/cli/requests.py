@@ -17,7 +17,7 @@ from mpvideo.classes import find_class
 from mpvideo.cli.hub import is_on_hub, located
 from mpvideo.cli.like import Original
 from mpvideo.cli.options import check_config_file, parse_settings, usage_errors
-from mpvideo.cli.sampling import clamp_setting, open_guide, sampling_settings
+from mpvideo.cli.sampling import clamp_setting, open_guide, parse_sigmas, sampling_settings
 from mpvideo.cli.writing import encoding_of
 from mpvideo.config import MAX_SEED, SamplingConfig
 from mpvideo.errors import UsageError, naming
@@ -282,7 +282,9 @@ def _samplings(
         guidances: Sequence[float | None] = _list(guidance_text, lambda text: parse_floats("guidance", text))
         if len(samplers) * len(steps) * len(guidances) > _MOST_SETTINGS:
             raise UsageError(f"--sampler, --steps and --guidance must make at most {_MOST_SETTINGS:,} combinations")
-    config = replace(sources.checkpoint.config, sampling=own)
+    config, given = replace(sources.checkpoint.config, sampling=own), dict(zip(_SINGLE, single, strict=True))
+    for name, read in (("preset", find_preset), ("sigmas", parse_sigmas)):  # once, not for each of the lists' entries
+        given[name] = None if given[name] is None else read(given[name])
     samplings = tuple(
         sampling_settings(
             config,
@@ -290,7 +292,7 @@ def _samplings(
             steps=number,
             guidance=guidance,
             guide=sources.guide is not None,
-            **dict(zip(_SINGLE, single, strict=True)),
+            **given,
         )
         for sampler in samplers
         for number in steps

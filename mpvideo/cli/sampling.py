@@ -16,7 +16,7 @@ from mpvideo.config import CheckpointConfig, DeviceName, DtypeName, SamplingConf
 from mpvideo.errors import UsageError, naming
 from mpvideo.files import reason
 from mpvideo.job import check_guidance
-from mpvideo.presets import PRESETS, find_preset
+from mpvideo.presets import PRESETS, Preset, find_preset
 from mpvideo.sampling_config import SPACING, Sampler, Schedule
 from mpvideo.text import printable
 
@@ -245,9 +245,9 @@ Exact = Annotated[
 def sampling_settings(
     about: CheckpointConfig,
     *,
-    preset: str | None = None,
+    preset: str | Preset | None = None,
     guidance_interval: str | None = None,
-    sigmas: str | None = None,
+    sigmas: str | tuple[float, ...] | None = None,
     guide: bool | None = False,
     **given: Any,
 ) -> SamplingConfig:
@@ -257,8 +257,9 @@ def sampling_settings(
 
     Args:
         about: what the checkpoint says.
-        preset: of --preset.
-        guidance_interval, sigmas: as text.
+        preset: of --preset, or what it was found to be.
+        guidance_interval: as text.
+        sigmas: as text, or the levels in it.
         guide: whether a second checkpoint guides; None where none can.
         given: the other fields by their names; None stands for what was not given.
 
@@ -266,13 +267,14 @@ def sampling_settings(
         UsageError: a setting is out of range, or guidance is asked of a network without classes.
         CheckpointError: the preset's file is wrong.
     """
-    changes = {} if preset is None else dict(find_preset(preset).sampling)
+    found = find_preset(preset) if isinstance(preset, str) else preset
+    changes = {} if found is None else dict(found.sampling)
     spaced = [name for name in SPACING if given.get(name) is not None]
     if sigmas is not None:
         if spaced:
             flag = f"--{spaced[0].replace('_', '-')}"
             raise UsageError(f"--sigmas and {flag} cannot be given together: the list is the whole schedule")
-        changes["sigmas"] = parse_sigmas(sigmas)
+        changes["sigmas"] = parse_sigmas(sigmas) if isinstance(sigmas, str) else sigmas
     elif spaced:
         changes["sigmas"] = None  # a list of the checkpoint's or the preset's gives way
     changes |= {name: value for name, value in given.items() if value is not None}

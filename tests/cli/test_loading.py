@@ -117,3 +117,38 @@ def test_what_jobs_have_in_common_is_found_out_once(
     assert [request.sampling.steps for request in made] == steps and asked == [1, 2]
     assert [request.path for request in made] == [Path(f"{index}.gif") for index in range(5)]
     assert len({request.sources for request in made}) == 1
+
+
+def test_files_of_settings_are_read_once_for_all_combinations(
+    program: Program, ckpt: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import typer.main
+
+    from mpvideo import presets
+    from mpvideo.cli import requests, sampling
+    from mpvideo.cli.app import app
+    from mpvideo.cli.jobs import JobFile, JobReader
+
+    read: list[Any] = []
+    read_json, parse = presets.read_json, sampling.parse_sigmas
+    monkeypatch.setattr(presets, "read_json", lambda path: read.append(path) or read_json(path))
+    for module in (requests, sampling):
+        monkeypatch.setattr(module, "parse_sigmas", lambda text: read.append(text) or parse(text))
+    Path("p.json").write_text(json.dumps({"format": 1, "sampling": {"sampler": "lms", "steps": 9}}))
+    Path("levels.txt").write_text("9 1")
+    sample = typer.main.get_command(app).commands["sample"]  # type: ignore[attr-defined]
+    shared = {"ckpt": str(ckpt), "preset": "p.json"}
+    path = jobs(
+        {**shared, "steps": "1-30", "out": "{steps}.gif"},
+        {
+            **shared,
+            "sigmas": "levels.txt",
+            "sampler": "lms,euler",
+            "guidance": "1,2,3",
+            "out": "{sampler}-{guidance}.gif",
+        },
+    )
+    made: list[Any] = [*JobFile(path, JobReader(sample, None))]
+    assert [each.sampling.steps for each in made] == [*range(1, 31), *[2] * 6]
+    assert {each.sampling.sampler for each in made} == {"lms", "euler"}
+    assert read.count("levels.txt") == 1 and len(read) < 9
