@@ -1,7 +1,11 @@
 """The parts of benchmarks/quality that a full run would take hours to try."""
 
 import importlib
+import importlib.util
+import json
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,6 +15,8 @@ import torch
 from mpvideo.checkpoint import open_checkpoint
 from mpvideo.config import SamplingConfig
 from mpvideo.device import Placement
+from mpvideo.job import Job
+from mpvideo.menagerie import render
 from mpvideo.model import load_model
 from tests.checkpoints import save_tiny, tiny_config
 
@@ -76,3 +82,46 @@ def test_a_cell_samples_the_videos_of_its_batch(part: Any, tmp_path: Path) -> No
     assert other.key != cell.key
     with pytest.raises(SystemExit, match="another protocol"):
         cells.Bench(tmp_path / "bench", model, cells.Protocol(**{**vars(protocol), "videos": 4}), [2, 0, 1, 1])
+
+
+def test_a_whole_run(part: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    """Four videos, rendered and the darker the fewer the steps, in one cell, and on from there in two more."""
+    spec = importlib.util.spec_from_file_location("quality", FOLDER / "__main__.py")
+    assert spec is not None and spec.loader is not None
+    program = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(program)
+    monkeypatch.setattr(program, "REFERENCE_EVALUATIONS", 7)
+    ckpt = save_tiny(tmp_path / "tiny.safetensors", tiny_config(num_classes=1000))
+    (tmp_path / "mine.json").write_text('{"format": 1, "sampling": {"sampler": "lms", "sigmas": [9.0, 1.0]}}')
+    sampled: list[tuple[str, int, int]] = []
+
+    def generate(model: Any, jobs: list[Job], *, batch_size: int) -> Any:
+        for job in jobs:
+            sampled.append((job.sampling.sampler, job.sampling.steps, job.seed))
+            (frames,) = render(torch.tensor([job.class_index]), torch.tensor([job.seed])).numpy()
+            yield SimpleNamespace(frames=frames // (5 - job.sampling.steps))
+
+    monkeypatch.setattr(part("cells"), "generate", generate)
+
+    def run(*more: str) -> Any:
+        words = ("--folder", tmp_path / "bench", "--ckpt", ckpt, "--videos", 4, "--batch-size", 2, "--guidance", 1.5)
+        monkeypatch.setattr(sys, "argv", ["quality", *map(str, words), "--dtype", "float32", *more])
+        program.main()
+        return json.loads((tmp_path / "bench" / "table.json").read_text())
+
+    rows = run("--solvers", "euler", "--evaluations", "2")["rows"]
+    assert sampled[:2] == [("euler", 1, 0), ("euler", 1, 1)], "to warm up"
+    assert sampled[2:] == [(*way, seed) for way in (("heun", 4), ("euler", 2)) for seed in range(4)]
+    assert [(row["name"], row["evaluations"]) for row in rows] == [("euler", 2), ("reference", 7)]
+    assert rows[0]["difference"] > 10 and rows[1]["difference"] == 0
+    assert rows[0]["all"] <= rows[1]["all"] == 1 and rows[1]["frechet"] < rows[0]["frechet"]
+    assert all(row["seconds"] > 0 and row["sampling"]["guidance"] == 1.5 for row in rows)
+    del sampled[:]
+    whole = run("--solvers", "heun", "--evaluations", "1", "--presets", str(tmp_path / "mine.json"))
+    names = [(row["name"], row["evaluations"]) for row in whole["rows"]]
+    assert names == [("heun", 1), ("euler", 2), ("mine", 2), ("reference", 7)]
+    assert [way[:2] for way in sampled] == [("euler", 1)] * 2 + [("heun", 1)] * 4 + [("lms", 2)] * 4
+    assert whole["real"]["all"] > 0.7 and whole["protocol"]["guidance"] == 1.5
+    text = (tmp_path / "bench" / "table.md").read_text()
+    assert text.count("\n") == 7 and (tmp_path / "bench" / "quality.png").stat().st_size > 1000
+    assert text in capsys.readouterr().out

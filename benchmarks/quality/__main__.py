@@ -5,9 +5,10 @@
 
 Every cell samples the same videos: the same classes, seeds and start noise, with the checkpoint's guidance, without
 noise put back (but for dpmpp-2m-sde). Measured are the judge's accuracy, the Fréchet distance to fresh renderings in
-its features (both as `mpvideo eval` does), the root mean square difference of the pixels from a reference of Heun's
-method with 200 steps for the same noise, and the time. Each cell is kept in the folder as it is finished, so that the
-same command goes on where it was stopped. In the end the folder holds table.md, table.json and quality.png.
+its features (both as `mpvideo eval` does), the difference from a reference of Heun's method with 200 steps for the same
+noise (the root mean square of a video's pixels, averaged over the videos), and the time. Each cell is kept in the
+folder as it is finished, so that the same command goes on where it was stopped. In the end the folder holds table.md,
+table.json and quality.png.
 """
 
 import argparse
@@ -29,6 +30,7 @@ from mpvideo.presets import find_preset
 
 SOLVERS = ("euler", "heun", "dpmpp-2m", "dpmpp-3m", "dpmpp-2m-sde", "unipc", "deis", "ipndm", "lms")
 EVALUATIONS = (5, 8, 10, 12, 18, 24, 35, 63)
+REFERENCE_EVALUATIONS = 399
 
 
 def settings(own: SamplingConfig, solver: str, evaluations: int) -> SamplingConfig:
@@ -86,7 +88,7 @@ def main() -> None:
     )
     num_classes = checkpoint.config.model.num_classes or 0
     bench = Bench(arguments.folder, model, protocol, balanced_classes(arguments.videos, num_classes, arguments.seed))
-    reference = Cell(REFERENCE, settings(own, "heun", 399))
+    reference = Cell(REFERENCE, settings(own, "heun", REFERENCE_EVALUATIONS))
     for cell in [reference, *wanted]:
         row = bench.measured(cell)
         print(f"{row['name']} {row['evaluations']}: {100 * row['all']:.1f} % right, Fréchet distance "
