@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mpvideo.checks import check_int
 from mpvideo.config import SamplingConfig
 from mpvideo.device import memory_errors
 from mpvideo.diffusion import (
@@ -24,6 +25,7 @@ from mpvideo.diffusion import (
 from mpvideo.diffusion.tuning import DAMPINGS, POWERS, Trajectory, Values, candidates, follow
 from mpvideo.errors import MPVideoError
 from mpvideo.model import Model
+from mpvideo.sampling_config import STOCHASTIC
 
 TEACHER_STEPS = 64
 """Levels among which a schedule is sought."""
@@ -83,9 +85,13 @@ def tune(
         on_evaluation: told of each evaluation; `evaluations` says how many there are at most.
 
     Raises:
+        ValueError: the solver draws noise of its own, or there are more steps than the teacher has.
         MPVideoError: the videos come out as NaN or infinity.
         OutOfMemoryError: there is not enough memory for a batch.
     """
+    if sampling.solver in STOCHASTIC:
+        raise ValueError(f"sampler must be one without noise of its own, got {sampling.solver}")
+    check_int("steps", sampling.steps, 1, TEACHER_STEPS)
     plain = replace(sampling, sampler=sampling.solver, s_churn=0.0, restarts=0)
     grid = karras_sigmas(TEACHER_STEPS, plain.sigma_min, plain.sigma_max)
     practice, test = (

@@ -1,17 +1,20 @@
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from mpvideo.checkpoint import open_checkpoint
 from mpvideo.config import SamplingConfig
 from mpvideo.device import Placement
-from mpvideo.diffusion import EDMDenoiser
+from mpvideo.diffusion import EDMDenoiser, karras_sigmas
 from mpvideo.errors import MPVideoError, OutOfMemoryError
 from mpvideo.model import Model, load_model
-from mpvideo.tuning import evaluations, tune
+from mpvideo.tuning import Tuned, _improved, evaluations, tune
 from tests.checkpoints import save_tiny, tiny_config
 
 CPU = Placement(torch.device("cpu"), torch.float32, "asked for")
@@ -54,10 +57,45 @@ def test_it_is_the_same_again_and_in_other_batches(model: Model) -> None:
     assert one == other == tune(model, SAMPLING, videos=3, batch_size=3).sampling
 
 
-def test_the_schedule_that_is_there_stays_if_nothing_is_better(model: Model) -> None:
-    """With one step there is nothing to choose."""
-    tuned = tune(model, replace(SAMPLING, steps=1), videos=1)
-    assert tuned.error == tuned.plain_error
+def test_the_best_of_all_is_taken(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Among candidates in any order, and the schedule that is there if they are worse."""
+    best = tune(model, SAMPLING, videos=1)
+    levels = [float(f"{sigma:.6g}") for sigma in karras_sigmas(16, 0.002, 80.0).tolist()]
+    assert best.sampling.sigmas is not None
+    path, bad = tuple(levels.index(sigma) for sigma in best.sampling.sigmas), (0, 1, 2, 3)
+    monkeypatch.setattr("mpvideo.tuning._ROUNDS", 0)
+
+    def found(*paths: tuple[int, ...]) -> Tuned:
+        monkeypatch.setattr("mpvideo.tuning.candidates", lambda *_: iter(paths))
+        return tune(model, SAMPLING, videos=1)
+
+    assert found(path, bad) == found(bad, path) == best
+    plain = found(bad)
+    assert plain.sampling.sigmas is None
+    assert plain.error == plain.plain_error == best.plain_error > best.error
+
+
+def test_levels_are_improved_one_by_one() -> None:
+    def error(path: Sequence[int]) -> float:
+        return float(np.square(np.subtract(path, (0, 5, 6, 14))).sum())
+
+    assert _improved(error, error((0, 4, 8, 13)), (0, 4, 8, 13), 16) == (0, (0, 5, 6, 14))
+    assert _improved(error, 1, (0, 5, 6, 13), 14) == (1, (0, 5, 6, 13))  # there is no level further down
+    assert _improved(error, error((0, 1, 2, 3)), (0, 1, 2, 3), 16)[1] == (0, 1, 2, 6)  # nor may any be passed by
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"sampler": "dpmpp-2m-sde"}, "sampler must be one without noise of its own, got dpmpp-2m-sde"),
+        ({"steps": 17}, "steps must be at most 16, got 17"),
+    ],
+)
+def test_what_cannot_be_tuned_is_refused_before_any_work(model: Model, settings: dict[str, Any], message: str) -> None:
+    taken: list[int] = []
+    with pytest.raises(ValueError, match=message):
+        tune(model, replace(SAMPLING, **settings), videos=1, on_evaluation=taken.append)
+    assert taken == []
 
 
 def test_videos_that_are_not_finite(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,8 +120,16 @@ def test_too_little_memory(model: Model, monkeypatch: pytest.MonkeyPatch) -> Non
     assert caught.value.hint == "Give a smaller --batch-size."
 
 
-def test_the_clamp_of_the_checkpoint_holds(tmp_path: Path) -> None:
-    config = tiny_config()
-    clamped = replace(config, edm=replace(config.edm, clamp=True))
-    path = save_tiny(tmp_path / "tiny.safetensors", clamped)
-    assert tune(load_model(open_checkpoint(path), CPU), SAMPLING, videos=1).error < 1
+@pytest.mark.parametrize("clamp", [True, False])
+def test_the_clamp_of_the_checkpoint_holds(clamp: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config, seen = tiny_config(), set()
+    call = EDMDenoiser.__call__
+
+    def watched(self: EDMDenoiser, *arguments: Any) -> object:
+        seen.add(self.clamp)
+        return call(self, *arguments)
+
+    monkeypatch.setattr(EDMDenoiser, "__call__", watched)
+    path = save_tiny(tmp_path / "tiny.safetensors", replace(config, edm=replace(config.edm, clamp=clamp)))
+    tune(load_model(open_checkpoint(path), CPU), replace(SAMPLING, steps=2), videos=1)
+    assert seen == {clamp}

@@ -4,8 +4,11 @@ A teacher follows the ODE in many steps. Between any of its noise levels the sol
 path, misses the path by an error that costs no evaluation to find, because D is known all along it. The schedule with
 the least sum of these errors is found exactly.
 
-Deviation: the paper takes Euler's step whatever solver is to be used; here it is the solver's own, with one value of
-its history. What of an error is left at the end is taken to be that of Gaussian data, where it shrinks with x.
+Deviation: the paper takes Euler's step whatever solver is to be used; its cost is how much farther than the teacher it
+ends from the straight line between the path's ends, and a coefficient multiplies the costs of all later steps. Here the
+step is the solver's own, with one value of its history; its cost is the distance from the teacher; and in place of the
+coefficient each is weighed by what is left of an error at the end, taken to be that of Gaussian data, where it shrinks
+with x.
 
 Letters: M levels of the teacher, n coordinates, N steps of the schedule.
 """
