@@ -63,6 +63,12 @@ def test_an_interval_is_three_flows_one_after_the_other():
     assert (out - everywhere).abs().max() > 1
 
 
+def test_an_interval_has_both_its_ends():
+    interval = Guidance(interval=(0.3, 5.0))
+    assert [interval.covers(sigma) for sigma in (0.29, 0.3, 1.0, 5.0, 5.01)] == [False, True, True, True, False]
+    assert Guidance().covers(1e6)
+
+
 def test_a_guide_that_spreads_too_far_narrows_the_flow():
     """Gaussians of standard deviations s and g: x grows as (s^2 + sigma^2)^(w/2) (g^2 + sigma^2)^((1 - w)/2)."""
     zeros, rows = torch.zeros(2, 6, dtype=torch.float64), torch.eye(2, dtype=torch.float64)

@@ -91,6 +91,44 @@ def test_errors_are_those_of_the_solvers_own_steps(name):
     assert math.isinf(first[0]) and math.isinf(later[2, 2, 3]) and math.isinf(later[3, 2, 5])
 
 
+@pytest.mark.parametrize("name", ["heun", "unipc"])
+def test_errors_of_steps_that_look_at_their_end(name):
+    """Those take D at the end of the step from the teacher, too."""
+    x, sigmas = start(), karras_sigmas(12, 0.02, 80.0).tolist()
+    points, estimates = [], []
+
+    def watched(x, sigma, state):
+        points.append(x)
+        estimates.append(GAUSSIAN(x, sigma)[0])
+        return estimates[-1], None
+
+    _, trajectory = follow(watched, x, torch.tensor(sigmas, dtype=torch.float64))
+    first, later, _ = step_errors(trajectory, name)
+
+    def end_of_heun(i, k):
+        slopes = [(points[a] - estimates[a]) / sigmas[a] for a in (i, k)]
+        return points[i] + (sigmas[k] - sigmas[i]) * sum(slopes) / 2
+
+    def end_of_unipc(*known):
+        """Weights that are right for 1, u and u**2, of u = ln(sigma_i / sigma): as many as there are estimates."""
+        k, i, *_ = known
+        at = np.array([math.log(sigmas[i] / sigmas[a]) for a in known])
+        h = at[0]
+        constant = 1 - math.exp(-h)
+        exact = [constant, h - constant, h**2 - 2 * (h - constant)][: len(known)]
+        weights = np.linalg.solve(np.vander(at, increasing=True).T, exact)
+        return points[i] * sigmas[k] / sigmas[i] + sum(w * estimates[a] for w, a in zip(weights, known, strict=True))
+
+    def missed(end, k):
+        return (end - points[k]).square().mean().sqrt().item()
+
+    shorter, longer = (end_of_heun(0, 3), end_of_heun(4, 6)) if name == "heun" else (
+        end_of_unipc(3, 0), end_of_unipc(6, 4, 2)
+    )  # fmt: skip
+    assert first[3] == pytest.approx(missed(shorter, 3), rel=1e-6)
+    assert later[2, 4, 6] == pytest.approx(missed(longer, 6), rel=1e-6)
+
+
 @pytest.mark.parametrize("name", TUNABLE)
 def test_candidates_beat_the_schedule_of_karras(name):
     """On a mixture and 5 steps, by the distance to the exact solution, with other noise than they were sought with."""
