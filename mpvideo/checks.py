@@ -1,13 +1,21 @@
 """Checks that configs and settings share: of single values, in messages that begin with their names, and of JSON."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields
+from itertools import pairwise
 from typing import TypeVar
 
 from mpvideo.errors import CheckpointError
 
 Part = TypeVar("Part")
+
+LEAST_DISTANCE = 1e-6
+"""How far a noise level is at least from the one above it, as a part of that.
+
+Levels nearer to each other are one in float32, which networks compute in, or next to it: what samplers conclude from
+the difference between them is noise. Those of schedules, which are rounded to float64, then cannot collide either.
+"""
 
 
 def check_int(name: str, value: object, low: int, high: int = 2**31 - 1) -> None:
@@ -105,8 +113,64 @@ def check_restarts(restarts: object, restart_steps: object, restart_min: float, 
     check_int("restart_steps", restart_steps, 1, 100_000)
     check_float("restart_min", restart_min, 0.0, 1e6, open_low=True)
     check_float("restart_max", restart_max, 0.0, 1e6, open_low=True)
+    assert isinstance(restart_steps, int)
     if restart_max <= restart_min:
         raise ValueError(f"restart_max must be greater than restart_min, got {restart_max} and {restart_min}")
+    if restarts and least_distance("karras", restart_steps + 1, restart_min, restart_max, 7.0) < LEAST_DISTANCE:
+        raise ValueError(
+            f"restart_steps, restart_min and restart_max must make noise levels at least {LEAST_DISTANCE:g} of each "
+            f"apart, got {restart_steps}, {restart_min} and {restart_max}"
+        )
+
+
+def check_levels(name: str, levels: Sequence[object], places: Sequence[str] | None = None) -> None:
+    """Checks noise levels above 0: their range, that they descend, and that neighbours are `LEAST_DISTANCE` apart.
+
+    Args:
+        name: of the list, for messages.
+        levels: what it has.
+        places: where each of them is written; None if its index says it.
+
+    Raises:
+        ValueError: one is no such number, or too near the one before it; the message begins with `name`.
+    """
+    for i, sigma in enumerate(levels):
+        check_float(name if places is None else f"{name}, {places[i]},", sigma, 1e-8, 1e6)
+    at: Sequence[object] = range(len(levels)) if places is None else places
+    for i, (sigma, sigma_next) in enumerate(pairwise(levels)):
+        assert isinstance(sigma, int | float) and isinstance(sigma_next, int | float)
+        seen = f"got {sigma} and {sigma_next} at {at[i]} and {at[i + 1]}"
+        if sigma_next >= sigma:
+            raise ValueError(f"{name} must descend, {seen}")
+        if sigma - sigma_next < LEAST_DISTANCE * sigma:
+            raise ValueError(f"{name} must descend by at least {LEAST_DISTANCE:g} of each level, {seen}")
+
+
+def least_distance(schedule: str, steps: int, sigma_min: float, sigma_max: float, rho: float) -> float:
+    """How near two neighbours of a schedule come, as a part of the higher one; see `mpvideo.diffusion.schedules`.
+
+    With 'karras' (of which 'linear' is rho 1) the first two are the nearest, with 'exponential' all are alike, and with
+    'cosine', where ln(sigma) changes by 2 / sin(2 angle), those around the level 1: for it this is a lower bound.
+
+    Args:
+        schedule: its name.
+        steps, sigma_min, sigma_max, rho: as of `mpvideo.config.SamplingConfig`, in their ranges.
+
+    Returns:
+        From 0 to 1; 1 where there are no two.
+    """
+    if steps < 2:
+        return 1.0
+    whole = 1 - sigma_min / sigma_max
+    if schedule == "exponential":
+        return -math.expm1(math.log1p(-whole) / (steps - 1))
+    if schedule == "cosine":
+        angle = math.atan2(sigma_max - sigma_min, 1 + sigma_max * sigma_min) / (steps - 1)
+        level = min(max(1.0, sigma_min), sigma_max)
+        return min(whole, -math.expm1(-angle * (level + 1 / level)))
+    rho = 1.0 if schedule == "linear" else rho
+    step = -math.expm1(math.log1p(-whole) / rho) / (steps - 1)  # of the rho-th roots, as a part of the first
+    return whole if step >= 1 else min(whole, -math.expm1(rho * math.log1p(-step)))
 
 
 def check_apg(apg_eta: object, apg_norm: object) -> None:

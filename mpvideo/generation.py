@@ -56,7 +56,8 @@ OnSmallerBatch = Callable[[int, int], None]
 """`on_smaller_batch(tried, size)`: memory did not suffice for `tried` videos at once; from now on it is `size`."""
 
 OnFailure = Callable[[AnyJob, ValueError | OutOfMemoryError], None]
-"""`on_failure(job, error)`: a job that does not fit the checkpoint, or whose one video does not fit into memory."""
+"""`on_failure(job, error)`: a job that does not fit the checkpoint, that its sampler cannot do with such settings, or
+whose one video does not fit into memory."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -174,7 +175,7 @@ def generate(
 
     Raises:
         ValueError: batch_size is out of range; something else is among the jobs; or a job does not fit the checkpoint,
-            see `Job.check`.
+            see `Job.check`, or is nothing that its sampler can do.
         OutOfMemoryError: there is not enough memory for a single video.
     """
     check_int("batch_size", batch_size, 1)
@@ -196,6 +197,10 @@ def generate(
             waiting.give_back(batch)
             if on_smaller_batch is not None:
                 on_smaller_batch(len(batch), batch_size)
+            continue
+        except ValueError as error:
+            for job in batch:  # they have their settings in common
+                fail(job, error)
             continue
         for job, x, index in zip(batch, *sampled, strict=True):
             yield Video(job=job, class_index=index, model=model, x=x)
@@ -266,7 +271,7 @@ def _settings(job: Job, config: CheckpointConfig) -> tuple[SamplingConfig, bool]
 def _try_batch(
     model: Model, jobs: Sequence[Job], on_evaluation: OnEvaluation | None
 ) -> tuple[Tensor, Sequence[int | Blend | None]]:
-    """Samples one batch; what was counted is taken back if there is not enough memory."""
+    """Samples one batch; what was counted is taken back if nothing comes of it."""
     passed_on = 0
 
     def count(samples: int) -> None:
@@ -278,7 +283,7 @@ def _try_batch(
     try:
         with memory_errors("one video", "Try another --dtype or --device."):
             return _sample(model, jobs, count)
-    except OutOfMemoryError:
+    except (OutOfMemoryError, ValueError):
         if passed_on and on_evaluation is not None:
             on_evaluation(-passed_on)
         raise

@@ -4,17 +4,19 @@ Only the standard library is imported: settings are checked without torch.
 """
 
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Literal, get_args
 
 from mpvideo.checks import (
+    LEAST_DISTANCE,
     check_apg,
     check_choice,
     check_churn,
     check_float,
     check_guidance_interval,
     check_int,
+    check_levels,
     check_restarts,
+    least_distance,
 )
 
 Sampler = Literal["auto", "euler", "heun", "dpmpp-2m", "dpmpp-3m", "dpmpp-2m-sde", "unipc", "deis", "ipndm", "lms"]
@@ -48,14 +50,16 @@ class SamplingConfig:
         sigma_max: the noise level that sampling starts from.
         rho: exponent of the schedule 'karras'; greater spends more steps at low noise.
         sigmas: the noise levels themselves, descending, or None. They take the place of `schedule` and `rho`, and
-            `steps`, `sigma_min` and `sigma_max` follow from them; a last one of 0 may be left out.
+            `steps`, `sigma_min` and `sigma_max` follow from them; a last one of 0 may be left out. As those of a
+            schedule, they have to be at least `mpvideo.checks.LEAST_DISTANCE` apart.
         s_churn: amount of noise put back, over the whole schedule; 0 makes sampling deterministic.
         s_tmin: lowest noise level at which noise is put back.
         s_tmax: highest noise level at which noise is put back; None for no limit.
         s_noise: standard deviation of new noise, relative to what theory asks for.
         eta: how stochastic 'dpmpp-2m-sde' is, 0 to not at all.
         restarts: how often to go back from restart_min to restart_max, and down again in restart_steps.
-        restart_steps, restart_min, restart_max: see `restarts`.
+        restart_steps, restart_min, restart_max: see `restarts`. With any, the schedule has to reach from restart_min,
+            or from below, to restart_max; where it has no level restart_min, its next lower one is taken.
         guidance: strength of guidance; 1 means none.
         guidance_interval: lowest and highest noise level at which there is guidance; None for all.
         apg_eta, apg_norm: adaptive projected guidance, see `mpvideo.diffusion.Guidance`; 1 and None for none of it.
@@ -93,6 +97,8 @@ class SamplingConfig:
         if self.sigma_min >= self.sigma_max and not self.sigmas:
             raise ValueError(f"sigma_min must be less than sigma_max, got {self.sigma_min} and {self.sigma_max}")
         check_float("rho", self.rho, 0.0, 1000.0, open_low=True)
+        if not self.sigmas:
+            self._check_spacing()
         check_float("eta", self.eta, 0.0, 100.0)
         self._check_noise()
         check_float("guidance", self.guidance, 0.0, 1e3)
@@ -107,14 +113,21 @@ class SamplingConfig:
             raise ValueError(f"sigmas must be a list of noise levels, got {sigmas!r}")
         check_int("the number of sigmas", len(sigmas), 1, 100_001)
         levels = tuple(sigmas[:-1] if len(sigmas) > 1 and sigmas[-1] == 0 else sigmas)
-        for sigma in levels:
-            check_float("sigmas", sigma, 1e-8, 1e6)
-        for i, (sigma, sigma_next) in enumerate(pairwise(levels)):
-            if sigma_next >= sigma:
-                raise ValueError(f"sigmas must descend, got {sigma} and {sigma_next} at {i} and {i + 1}")
+        check_levels("sigmas", levels)
         follows = {"sigmas": levels, "steps": len(levels), "sigma_min": levels[-1], "sigma_max": levels[0]}
         for name, value in follows.items():
             object.__setattr__(self, name, value)
+
+    def _check_spacing(self) -> None:
+        """Refuses schedules of levels that are next to equal, or of some that float64 does not tell apart."""
+        if least_distance(self.schedule, self.steps, self.sigma_min, self.sigma_max, self.rho) < LEAST_DISTANCE:
+            names, values = ["steps", "sigma_min", "sigma_max"], [self.steps, self.sigma_min, self.sigma_max]
+            if self.schedule == "karras":
+                names, values = [*names, "rho"], [*values, self.rho]
+            raise ValueError(
+                f"{', '.join(names[:-1])} and {names[-1]} must make noise levels at least {LEAST_DISTANCE:g} of each "
+                f"apart, got {', '.join(map(str, values[:-1]))} and {values[-1]} with the schedule {self.schedule}"
+            )
 
     def _check_noise(self) -> None:
         check_churn(self.s_churn, self.s_tmin, self.s_tmax, self.s_noise)
@@ -127,9 +140,16 @@ class SamplingConfig:
         if self.restarts:
             if self.s_churn:
                 raise ValueError(f"s_churn must be 0 with restarts, got {self.s_churn}")
-            if self.restart_min < self.sigma_min:
-                raise ValueError(f"restart_min must be at least sigma_min, got {self.restart_min} and {self.sigma_min}")
-            check_int("steps with restarts", self.steps, 2)
+            self._check_restarts_fit()
+
+    def _check_restarts_fit(self) -> None:
+        listed = self.sigmas is not None
+        check_int("the number of sigmas with restarts" if listed else "steps with restarts", self.steps, 2)
+        lowest, highest = ("the last of sigmas", "the first of sigmas") if listed else ("sigma_min", "sigma_max")
+        if self.restart_min < self.sigma_min:
+            raise ValueError(f"restart_min must be at least {lowest}, got {self.restart_min} and {self.sigma_min}")
+        if self.restart_max > self.sigma_max:
+            raise ValueError(f"restart_max must be at most {highest}, got {self.restart_max} and {self.sigma_max}")
 
     @property
     def solver(self) -> Sampler:

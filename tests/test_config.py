@@ -100,8 +100,9 @@ def test_round_trip(config):
     assert json.loads(text) == json.loads(json.dumps(config.to_dict()))
 
 
-def descending(levels: list[float]) -> list[float]:
-    return sorted(levels, reverse=True)
+def descending(places: list[int]) -> list[float]:
+    """Noise levels, none next to equal to another."""
+    return [1.001**place for place in sorted(places, reverse=True)]
 
 
 @st.composite
@@ -128,10 +129,10 @@ def checkpoint_configs(draw: st.DrawFn) -> CheckpointConfig:
         sampling=SamplingConfig(
             sampler=draw(st.sampled_from(get_args(Sampler))),
             schedule=draw(st.sampled_from(get_args(Schedule))),
-            sigmas=draw(st.none() | st.lists(st.floats(1e-6, 1e6), min_size=1, unique=True).map(descending)),
+            sigmas=draw(st.none() | st.lists(st.integers(-9000, 9000), min_size=1, unique=True).map(descending)),
             steps=draw(st.integers(1, 100_000)),
             sigma_min=sigma_min,
-            sigma_max=draw(st.floats(1.01, 1e6)),
+            sigma_max=draw(st.floats(1.2, 1e6)),
             s_tmin=s_tmin,
             s_tmax=draw(st.none() | st.floats(s_tmin, 1e6)),
             guidance=draw(st.floats(0, 1000)),

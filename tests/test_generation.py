@@ -474,6 +474,23 @@ def test_what_fails_does_not_end_the_others(model: Model, monkeypatch: pytest.Mo
     assert failed == [(0, "class_index must be at most 2, got 3"), (1, "not enough memory for one video")]
 
 
+def test_settings_that_a_sampler_cannot_do_do_not_end_the_others(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such settings are refused before; should some slip through, they cost their own videos."""
+    bad = dataclasses.replace(PLAIN, steps=3)
+    levels = generation.schedule
+    monkeypatch.setattr(
+        generation, "schedule", lambda sampling: levels(sampling).flip(0) if sampling == bad else levels(sampling)
+    )
+    jobs = [Job(seed=seed, sampling=PLAIN if seed in (0, 3) else bad) for seed in range(4)]
+    failed: list[int] = []
+    counts: list[int] = []
+    videos = generate(model, jobs, on_failure=lambda job, error: failed.append(job.seed), on_evaluation=counts.append)
+    assert [video.job.seed for video in videos] == [0, 3]
+    assert (failed, sum(counts)) == ([1, 2], 2 * PLAIN.num_evaluations)
+    with pytest.raises(ValueError, match="sigmas must be finite and descend"):
+        list(generate(model, jobs))
+
+
 def test_frames_are_decoded_some_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = load(save_tiny(tmp_path / "x.safetensors", tiny_config("latent", frames=20)))
     lengths = []

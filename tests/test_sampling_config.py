@@ -53,14 +53,36 @@ def test_what_follows_from_sigmas():
         ({"sigmas": "80,1"}, "sigmas must be a list of noise levels, got '80,1'"),
         ({"sigmas": [0]}, "sigmas must be at least 1e-08, got 0"),
         ({"sigmas": [80, 1, 1]}, "sigmas must descend, got 1 and 1 at 1 and 2"),
+        (
+            {"sigmas": [80, math.nextafter(80, 0), 1]},
+            "sigmas must descend by at least 1e-06 of each level, got 80 and 79.99999999999999 at 0 and 1",
+        ),
+        (
+            {"sigma_min": math.nextafter(80, 0)},
+            "steps, sigma_min, sigma_max and rho must make noise levels at least 1e-06 of each apart, "
+            "got 32, 79.99999999999999, 80.0 and 7.0 with the schedule karras",
+        ),
+        ({"rho": 1e-300}, "steps, sigma_min, sigma_max and rho must make .*"),
+        (
+            {"schedule": "linear", "sigma_min": 79.999},
+            "steps, sigma_min and sigma_max must make noise levels at least 1e-06 of each apart, "
+            "got 32, 79.999 and 80.0 with the schedule linear",
+        ),
         ({"sigmas": [80, 0, 0]}, "sigmas must be at least 1e-08, got 0"),
         ({"sigmas": [80, math.nan]}, "sigmas must be a finite number, got nan"),
         ({"sigmas": [80, "1"]}, "sigmas must be a finite number, got '1'"),
         ({"sampler": "unipc", "s_churn": 5.0}, "s_churn must be 0 for the sampler unipc, .*euler and heun.*, got 5.0"),
         ({"restarts": 1, "s_churn": 5.0}, "s_churn must be 0 with restarts, got 5.0"),
         ({"restarts": 1, "steps": 1}, "steps with restarts must be at least 2, got 1"),
+        ({"restarts": 1, "sigmas": [80]}, "the number of sigmas with restarts must be at least 2, got 1"),
+        ({"restarts": 1, "restart_max": 99}, "restart_max must be at most sigma_max, got 99 and 80.0"),
+        ({"restarts": 1, "sigmas": [0.3, 0.1]}, "restart_max must be at most the first of sigmas, got 0.4 and 0.3"),
+        (
+            {"restarts": 1, "restart_max": 0.1 + 1e-9},
+            "restart_steps, restart_min and restart_max must make noise levels at least 1e-06 of each apart, got 3, .*",
+        ),
         ({"restarts": 1, "sigma_min": 0.2}, "restart_min must be at least sigma_min, got 0.1 and 0.2"),
-        ({"restarts": 1, "sigmas": [80, 0.2]}, "restart_min must be at least sigma_min, got 0.1 and 0.2"),
+        ({"restarts": 1, "sigmas": [80, 0.2]}, "restart_min must be at least the last of sigmas, got 0.1 and 0.2"),
         ({"restart_max": 0.05}, "restart_max must be greater than restart_min, got 0.05 and 0.1"),
     ],
 )

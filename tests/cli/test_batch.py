@@ -172,6 +172,20 @@ def test_a_dry_run_of_what_cannot_be_measured(program: Program, ckpt: Path) -> N
     assert "error: 2 videos of 3 could not be made" in done.stderr
 
 
+def test_levels_that_collide_cost_their_own_job(program: Program, ckpt: Path) -> None:
+    job = {"ckpt": str(ckpt), "sampler": "unipc", "steps": 3}
+    near = {"sigma-min": 79.99999999999999}
+    bad = [near, {"rho": 1e-300}, {"steps": None, "sigmas": "80,79.99999999999999,1"}]
+    jobs(*({**job, **more, "out": "bad.gif"} for more in bad), {**job, "out": "a.gif"})
+    rehearsed = program("batch", "jobs.jsonl", "--dry-run", "--dtype", "float32")
+    assert (rehearsed.code, "error: 3 videos of 4 could not be made" in rehearsed.stderr) == (1, True)
+    done = program("batch", "jobs.jsonl", "--dtype", "float32")
+    assert (done.code, files(), done.stderr.count("1e-06")) == (2, ["a.gif"], 3), done.stderr
+    alone = program("sample", "--ckpt", ckpt, "--sigma-min", near["sigma-min"], "--out", "b.gif")
+    assert (alone.code, alone.stderr.count("\n")) == (2, 1)
+    assert alone.stderr.startswith("error: --steps, --sigma-min, --sigma-max and --rho must make noise levels at least")
+
+
 def test_standard_output_has_one_video_and_nothing_else(program: Program, ckpt: Path) -> None:
     job = {"ckpt": str(ckpt), "steps": 1, "format": "gif"}
     jobs({**job, "out": "-"}, {**job, "out": "a.gif", "seed": 2})
