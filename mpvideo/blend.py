@@ -17,7 +17,7 @@ from mpvideo.text import printable
 MAX_PARTS = 16
 MAX_WALK = 10_000
 
-_WEIGHTED = re.compile(r"(.*\S)\s*:\s*([0-9]*\.?[0-9]+(?:e-?[0-9]+)?)", re.IGNORECASE | re.DOTALL)
+_WEIGHTED = re.compile(r"(.*\S)\s*:\s*((?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e-?[0-9]+)?)", re.IGNORECASE | re.DOTALL)
 _WALK = re.compile(r"(.*?\S)\s*\.\.\s*(\S(?:.*\S)?)\s*:\s*([0-9]{1,9})", re.DOTALL)
 
 
@@ -58,6 +58,10 @@ class Blend:
     def __str__(self) -> str:
         return "+".join(f"{number}:{str(float(weight)).removesuffix('.0')}" for number, weight in self.parts)
 
+    def is_like(self, other: "int | Blend | None") -> bool:
+        """Whether another is the same mixture, be it with other weights in the same proportion."""
+        return isinstance(other, Blend) and (self.numbers, self.shares) == (other.numbers, other.shares)
+
     def to_list(self) -> list[list[float]]:
         """Its parts as JSON has them."""
         return [[number, weight] for number, weight in self.parts]
@@ -74,11 +78,40 @@ class Blend:
         return cls(tuple((number, weight) for number, weight in data))
 
 
-def one_blend(text: str) -> str:
-    """A list all of whose entries have a weight as the one blend that it means: `a:1,b:2` is `a:1+b:2`."""
+def one_blend(name: str, text: str) -> str:
+    """A list all of whose entries have a weight as the one blend that it means: `a:1,b:2` is `a:1+b:2`.
+
+    Raises:
+        ValueError: some have one and some have not, so that it would mean nothing; the message begins with `name`.
+    """
     entries = text.split(",")
-    alone = all(_WEIGHTED.fullmatch(entry) and not _WALK.fullmatch(entry) and "+" not in entry for entry in entries)
-    return "+".join(entries) if len(entries) > 1 and alone else text
+    alone = [bool(_WEIGHTED.fullmatch(entry)) and not _WALK.fullmatch(entry) and "+" not in entry for entry in entries]
+    if len(entries) < 2 or not any(alone):
+        return text
+    if not all(alone):
+        one, other = (printable(entries[alone.index(weighted)].strip()) for weighted in (True, False))
+        raise ValueError(
+            f"{name} must have a weight for all entries, which makes one blend of them, or for none, got {one!r} "
+            f"beside {other!r}"
+        )
+    return "+".join(entries)
+
+
+def misspelt(entry: str) -> str | None:
+    """What keeps an entry from being the blend or the walk that it looks like; None if it looks like neither."""
+    if ".." in entry:
+        _, colon, count = entry.rpartition(":")
+        if not colon:
+            return "a walk must end in its number of videos, as in 3..8:9"
+        return f"the number of steps of a walk must be a whole number, as in 3..8:9, got {printable(count.strip())!r}"
+    parts = [part.strip() for part in entry.split("+")]
+    for part in parts:
+        _, colon, weight = part.rpartition(":")
+        if colon and not _WEIGHTED.fullmatch(part):
+            return f"a weight must be a number from 0, as in 3:1+8:0.5, got {printable(weight.strip())!r}"
+    if len(parts) > 1 or re.fullmatch(r"[0-9.]+\s*%", entry):
+        return "a blend must have a weight for each part, as in 3:1+8:0.5"
+    return None
 
 
 def to_json(value: int | Blend | None) -> int | list[list[float]] | None:
@@ -111,7 +144,7 @@ def parse_blends(name: str, entry: str, find: Callable[[str], int], *, keep_ends
     if not any(parts):
         return None
     if not all(parts):
-        raise ValueError(f"{name} must have a weight for each part of a blend, got {printable(entry)!r}")
+        raise ValueError(f"{name} cannot be {printable(entry)!r}: {misspelt(entry)}")
     weighted = [(find(part[1]), float(part[2])) for part in parts if part]
     if len(weighted) == 1 and weighted[0][1] > 0:
         return [weighted[0][0]]

@@ -211,13 +211,20 @@ class Record:
     def differences(self, other: "Record") -> dict[str, tuple[Any, Any]]:
         """The settings in which two records differ: by key (`sampling.steps`), this one's value and the other's.
 
+        Blends whose weights are in the same proportion are the same.
+
         Names, versions, device, compiled and command are no settings: the video depends on them in rounding at most.
         """
         ours, theirs = flattened(self.to_dict()), flattened(other.to_dict())
+        alike = {
+            key
+            for key, our, their in (("class", self.class_index, other.class_index), ("seed", self.seed, other.seed))
+            if isinstance(our, Blend) and our.is_like(their)
+        }
         return {
             key: (ours.get(key), theirs.get(key))
             for key in {**ours, **theirs}
-            if key not in _NOT_SETTINGS and ours.get(key) != theirs.get(key)
+            if key not in _NOT_SETTINGS | alike and ours.get(key) != theirs.get(key)
         }
 
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Generic, TypeVar
 
-from mpvideo.blend import Blend, one_blend, parse_blends
+from mpvideo.blend import Blend, misspelt, one_blend, parse_blends
 from mpvideo.checks import check_int
+from mpvideo.errors import MPVideoError
 from mpvideo.text import printable
 
 Item = TypeVar("Item")
@@ -74,11 +75,18 @@ def parse_choices(
         return _whole(name, item, low, high) if find is None else find(item)
 
     parts: list[Sequence[int | Blend]] = []
-    for item in split_list(name, one_blend(text)):
+    for item in split_list(name, one_blend(name, text)):
         part: Sequence[int | Blend] | None = _range(name, item, low, high)
         if part is None:
             part = parse_blends(name, item, one, keep_ends=keep_ends)
-        parts.append([one(item)] if part is None else part)
+        if part is None:
+            try:
+                part = [one(item)]
+            except (MPVideoError, ValueError):  # names may have dots and colons in them, so that this comes last
+                if (words := misspelt(item)) is None:
+                    raise
+                raise ValueError(f"{name} cannot be {printable(item)!r}: {words}") from None
+        parts.append(part)
     return Entries(tuple(parts))
 
 

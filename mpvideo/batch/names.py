@@ -91,10 +91,15 @@ class Names:
         try:
             return Path(self.template.format_map(fitting))
         except (ValueError, OverflowError) as error:
+            for name, value in values.items():
+                if isinstance(value, Blend) and re.search(rf"\{{{name}[^}}]*:", self.template):
+                    words = f"{{{name}}} of a blend or a walk is a word, such as {fitting[name]}, and no number"
+                    raise self._misfit(words, hint="{index:06d} is a number for every video.") from None
             raise self._misfit(str(error)) from None
 
-    def _misfit(self, why: str) -> UsageError:
-        return UsageError(f"--out has a format that does not fit, got {printable(self.template)!r}: {printable(why)}")
+    def _misfit(self, why: str, hint: str | None = None) -> UsageError:
+        words = f"--out has a format that does not fit, got {printable(self.template)!r}: {printable(why)}"
+        return UsageError(words, hint=hint)
 
 
 def _example(template: Path, field: str) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mpvideo.batch.request import Request
 from mpvideo.batch.sources import Sources
-from mpvideo.blend import to_json
+from mpvideo.blend import Blend, to_json
 from mpvideo.config import SamplingConfig
 from mpvideo.errors import MPVideoError, OutputError
 from mpvideo.formats import STANDARD_OUTPUT, Encoding
@@ -15,6 +15,9 @@ from mpvideo.text import first_ten, printable
 
 if TYPE_CHECKING:
     from mpvideo.record import Record, Recorder, Weights
+
+_SHOWN, _BEFORE = 24, 4
+"""Characters of a value that is not as it should be, in messages; and of what precedes the difference."""
 
 _KEPT = 64
 """Settings, and checkpoints, of which it is kept what their files say."""
@@ -121,13 +124,20 @@ class Finished:
         differences = found.differences(self._record(request))
         if self._dtype is None:
             differences.pop("dtype", None)
-        words = [f"{key} {_short(theirs)} instead of {_short(ours)}" for key, (theirs, ours) in differences.items()]
+        words = [_difference(key, theirs, ours) for key, (theirs, ours) in differences.items()]
         if words:
             raise _other(request, f"made with other settings: {first_ten(words)}")
 
 
-def _short(value: object) -> str:
-    return printable(str(value), 16)
+def _difference(key: str, theirs: object, ours: object) -> str:
+    """Two values of a setting in words; long ones from where they differ."""
+    if key in ("class", "seed"):
+        theirs, ours = (Blend.from_list(each) if isinstance(each, list) else each for each in (theirs, ours))
+    words = [str(theirs), str(ours)]
+    differing = next((i for i, (a, b) in enumerate(zip(*words, strict=False)) if a != b), min(map(len, words)))
+    if max(map(len, words)) > _SHOWN and differing > _BEFORE:
+        words = [f"...{each[differing - _BEFORE :]}" for each in words]
+    return f"{key} {printable(words[0], _SHOWN)} instead of {printable(words[1], _SHOWN)}"
 
 
 def _other(request: Request, words: str) -> OutputError:

@@ -47,15 +47,15 @@ class Rehearsal:
         else:
             about = {
                 "path": str(planned.path),
-                "class": to_json(planned.class_index),
-                "seed": to_json(planned.seed),
+                "class": planned.class_index,
+                "seed": planned.seed,
                 "guidance": planned.sampling.guidance,
                 "sampler": planned.sampling.sampler,
                 "steps": planned.sampling.steps,
                 "checkpoint": planned.sources.checkpoint.name,
             }
         if self._as_json:
-            write_result(json.dumps({"index": planned.index, "state": state, **about, **more}) + "\n")
+            write_result(json.dumps({"index": planned.index, "state": state, **about, **more}, default=to_json) + "\n")
             return
         name = about.pop("path", None) or about.pop("where")
         settings = ", ".join(f"{key} {value}" for key, value in about.items() if value is not None)

@@ -1,5 +1,7 @@
 """Lists as options take them."""
 
+import re
+
 import pytest
 
 from mpvideo.batch.lists import Entries, parse_choices, parse_floats, parse_numbers, split_list
@@ -63,8 +65,19 @@ def test_blends_and_walks_are_entries_like_others() -> None:
     assert choices("1, cat:0.5+dog:0.5") == [1, half]
     assert choices("cat:0.5,dog:0.5") == [half], "weights everywhere: one blend"
     assert choices("cat..dog:2", keep_ends=True) == [Blend(((7, 1.0), (8, 0.0))), Blend(((7, 0.0), (8, 1.0)))]
-    with pytest.raises(ValueError, match=r"^class must have a weight for each part of a blend, got 'cat:1\+dog'"):
+    with pytest.raises(ValueError, match=r"^class cannot be 'cat:1\+dog': a blend must have a weight for each part"):
         choices("1,cat:1+dog")
+    for text, words in (
+        ("cat..dog", "a walk must end in its number of videos, as in 3..8:9"),
+        ("cat:-1", "a weight must be a number from 0, as in 3:1+8:0.5, got '-1'"),
+        ("7+8", "a blend must have a weight for each part, as in 3:1+8:0.5"),
+    ):
+        with pytest.raises(ValueError, match="^" + re.escape(f"class cannot be {text!r}: {words}") + "$"):
+            choices(text)
+    with pytest.raises(ValueError, match=r"^invalid literal"):
+        choices("cow")
+    with pytest.raises(ValueError, match=r"^class must have a weight for all entries"):
+        choices("cat:1,dog:1,3")
 
 
 def test_items_may_have_spaces_inside() -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from mpvideo.batch.names import Names, Taken, literal, safe
+from mpvideo.blend import Blend
 from mpvideo.errors import UsageError
 
 VALUES = {
@@ -72,6 +73,18 @@ def test_what_is_refused(template: str, words: str) -> None:
         name(template)
     assert caught.value.message.startswith("--out ")
     assert words in caught.value.message
+
+
+def test_digits_of_a_blend() -> None:
+    blend = Blend(((3, 0.5), (8, 1.5)))
+    assert name("{seed:>20}.gif", seed=blend).endswith(" 3-0.5+8-1.5.gif")
+    with pytest.raises(UsageError) as caught:
+        name("{seed:06d}.npy", seed=blend)
+    words = (
+        "--out has a format that does not fit, got '{seed:06d}.npy': {seed} of a blend or a walk is a word, such as "
+    )
+    assert caught.value.message == f"{words}3-0.5+8-1.5, and no number"
+    assert caught.value.hint == "{index:06d} is a number for every video."
 
 
 def test_what_a_checkpoint_lacks() -> None:

@@ -113,6 +113,12 @@ def test_walks(program: Program, ckpt: Path) -> None:
     assert program("sample", "--class", 2, "--seed", 8, *plain, "plain.gif").code == 0
     frames, _ = read_frames(Path("2 3-0+8-1.gif"))
     assert (frames == read_frames(Path("plain.gif"))[0]).all()
+    rehearsed = program("sample", "--seed", "3..8:2", *plain, "new {seed}.gif", "--dry-run")
+    assert "new 3-1+8-0.gif: to make, class " in rehearsed.stdout and ", seed 3:1+8:0, guidance" in rehearsed.stdout
+    same = program("sample", "--class", "0:2+2:2", "--seed", "3:2+8:0", *plain, "0-0.5+2-0.5 3-1+8-0.gif")
+    assert (same.code, "there already, made with these settings" in same.stderr) == (0, True), same.stderr
+    other = program("sample", "--class", "0:2+2:2", "--seed", "3:1+8:2", *plain, "0-0.5+2-0.5 3-1+8-0.gif")
+    assert "made with other settings: seed 3:1+8:0 instead of 3:1+8:2" in other.stderr
     refused = program("sample", "--class", "0..2:3", *plain, "x.gif")
     assert (refused.code, "--out must contain {class} or {index} for several --class" in refused.stderr) == (2, True)
 
@@ -270,7 +276,7 @@ def test_a_checkpoint_without_config(program: Program, ckpt: Path) -> None:
         (["--seed", "0-9999999", "--out", "{seed}.gif"], 2, "at most 1,000,000 videos, got 10,000,000"),
         (["--seed", "3,1-4", "--out", "{seed}.gif"], 2, "number 0 (seed 3) and number 3 (seed 3) both give '3.gif'"),
         (["--class", "0:1+x:1"], 2, "--class fits none of the 3 classes, got 'x'"),
-        (["--class", "0:1,x"], 2, "got 'x'"),
+        (["--class", "0:1,x"], 2, "got '0:1' beside 'x'"),
         (["--class", "0:1+0:1"], 2, "--class cannot be '0:1+0:1': a blend must have different parts"),
         (["--seed", "1:1+2:1+3:1"], 2, "--seed must be between two seeds, got '1:1+2:1+3:1'"),
         (["--seed", "x"], 2, "--seed must be whole numbers or ranges such as 0-63,100, got 'x'"),
