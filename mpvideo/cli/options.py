@@ -53,8 +53,18 @@ def usage_errors(*names: str) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        words = re.sub(rf"\b({'|'.join(names)})\b", lambda found: f"--{found[0].replace('_', '-')}", str(error))
-        raise UsageError(words) from None
+        raise UsageError(as_flags(str(error), *names)) from None
+
+
+def as_flags(words: str, *names: str) -> str:
+    """Words of a check in which parameters `names` are called as the user does."""
+    return re.sub(rf"\b({'|'.join(names)})\b", lambda found: f"--{found[0].replace('_', '-')}", words)
+
+
+def given_options(context: typer.Context) -> frozenset[str]:
+    """The parameters that a command got on its line, and not from its defaults or from a video of --like."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    return frozenset(name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE")
 
 
 def check_config_file(config: Path | None) -> None:

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import re
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,11 +11,12 @@ import typer
 
 from mpvideo.checkpoint import Checkpoint, open_checkpoint
 from mpvideo.checkpoint.guide import check_guide
+from mpvideo.checks import check_levels
 from mpvideo.cli.hub import located
-from mpvideo.cli.options import usage_errors
+from mpvideo.cli.options import as_flags
 from mpvideo.config import CheckpointConfig, DeviceName, DtypeName, SamplingConfig
 from mpvideo.errors import UsageError, naming
-from mpvideo.files import reason
+from mpvideo.files import irregular, reason
 from mpvideo.job import check_guidance
 from mpvideo.presets import PRESETS, Preset, find_preset
 from mpvideo.sampling_config import SPACING, Sampler, Schedule
@@ -133,7 +135,8 @@ Sigmas = Annotated[
     typer.Option(
         "--sigmas",
         metavar="LIST",
-        help="The noise levels themselves, descending, with commas; or a file of them. There are as many steps.",
+        help="The noise levels themselves, descending, with commas or spaces, or a file of them. There are as many "
+        "steps.",
         rich_help_panel=SAMPLING_PANEL,
     ),
 ]
@@ -188,11 +191,21 @@ RestartSteps = Annotated[
 ]
 RestartMin = Annotated[
     float | None,
-    typer.Option("--restart-min", metavar="X", help="Noise level to go back from.", rich_help_panel=CHURN_PANEL),
+    typer.Option(
+        "--restart-min",
+        metavar="X",
+        help="Noise level to go back from, or the next lower one of the schedule.",
+        rich_help_panel=CHURN_PANEL,
+    ),
 ]
 RestartMax = Annotated[
     float | None,
-    typer.Option("--restart-max", metavar="X", help="Noise level to go back to.", rich_help_panel=CHURN_PANEL),
+    typer.Option(
+        "--restart-max",
+        metavar="X",
+        help="Noise level to go back to, within the schedule.",
+        rich_help_panel=CHURN_PANEL,
+    ),
 ]
 Device = Annotated[
     DeviceName,
@@ -249,6 +262,7 @@ def sampling_settings(
     guidance_interval: str | None = None,
     sigmas: str | tuple[float, ...] | None = None,
     guide: bool | None = False,
+    recorded: Collection[str] | None = None,
     **given: Any,
 ) -> SamplingConfig:
     """The checkpoint's settings, with a preset's over them, and over these what is given on the command line.
@@ -261,6 +275,7 @@ def sampling_settings(
         guidance_interval: as text.
         sigmas: as text, or the levels in it.
         guide: whether a second checkpoint guides; None where none can.
+        recorded: the names of those that --like gives, as it does all that nothing else gives; None without it.
         given: the other fields by their names; None stands for what was not given.
 
     Raises:
@@ -280,14 +295,58 @@ def sampling_settings(
     changes |= {name: value for name, value in given.items() if value is not None}
     if guidance_interval is not None:
         changes["guidance_interval"] = parse_interval(guidance_interval)
-    with usage_errors("guidance_interval", "sigmas", *given):
+    try:
         sampling = dataclasses.replace(about.sampling, **changes)
+    except ValueError as error:
+        said = {**given, "sigmas": sigmas, "guidance_interval": guidance_interval}
+        origins = _origins(about.sampling, found, {name for name in said if said[name] is not None}, recorded)
+        raise _misfit(str(error), origins) from None
     try:
         check_guidance(about, sampling, guided=bool(guide))
     except ValueError as error:
         hint = "Give --guidance 1." if guide is None else "A second checkpoint can guide it: --guide."
         raise UsageError(f"--{error}", hint=hint) from None
     return dataclasses.replace(sampling, sampler=sampling.solver)
+
+
+def _origins(
+    own: SamplingConfig, preset: Preset | None, said: Collection[str], recorded: Collection[str] | None
+) -> dict[str, str]:
+    """Where settings come from that nobody gave one by one; arguments are those of `sampling_settings`."""
+    of_preset = {} if preset is None else preset.sampling
+    name_of = next((f" {name}" for name, each in PRESETS.items() if each is preset), "")
+    plain = SamplingConfig()
+    origins = {}
+    for name in (field.name for field in dataclasses.fields(SamplingConfig)):
+        if name in said:
+            if recorded is not None and name in recorded:
+                origins[name] = "from the record of --like"
+        elif name in of_preset:
+            origins[name] = f"from --preset{name_of}"
+        elif recorded is not None:
+            origins[name] = "from the record of --like"
+        else:
+            of_checkpoint = getattr(own, name) != getattr(plain, name)
+            origins[name] = "from the checkpoint's config" if of_checkpoint else "so by default"
+    return origins
+
+
+def _misfit(words: str, origins: Mapping[str, str]) -> UsageError:
+    """The error for settings that do not fit: with the words of a check, and where what nobody gave comes from."""
+    groups: dict[str, list[str]] = {}
+    for name in re.findall(r"\w+", words):
+        if name in origins and _flag(name) not in (flags := groups.setdefault(origins[name], [])):
+            flags.append(_flag(name))
+    about = [f"{' and '.join(flags)} {'is' if len(flags) == 1 else 'are'} {where}" for where, flags in groups.items()]
+    subject, hint = words.split(maxsplit=1)[0], None
+    if subject in origins and subject in ("s_churn", "restart_min", "restart_max"):
+        hint = f"Give {_flag(subject)}{' 0' if subject == 's_churn' else ''} beside it."
+    words = as_flags(words, *(field.name for field in dataclasses.fields(SamplingConfig)))
+    return UsageError(f"{words} ({'; '.join(about)})" if about else words, hint=hint)
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def clamp_setting(
@@ -319,29 +378,79 @@ def open_guide(path: Path, about: CheckpointConfig) -> Checkpoint:
 
 
 def parse_sigmas(text: str) -> tuple[float, ...]:
-    """Noise levels with commas between them, or those in a file, with commas, spaces, line ends or brackets.
+    """Noise levels with commas or spaces between them, maybe in brackets; or those in a file, on any number of lines.
 
     Raises:
-        UsageError: it is neither, something in it is no number, or the file cannot be read.
+        UsageError: it is neither, something in it is no number, or the file cannot be read or has no levels.
     """
-    words, where = text.split(","), "or a file of them"
     if os.path.isfile(text):  # noqa: PTH113 - is_file() may raise
-        try:
-            with Path(text).open(errors="replace") as file:
-                words = re.split(r"[\s,\[\]]+", file.read(_LARGEST_LIST).strip(" \t\r\n[],"))
-        except OSError as error:
-            raise UsageError(f"--sigmas {printable(text)} cannot be read: {reason(error)}") from None
-        where = f"also in the file {printable(text)}"
-    levels = []
-    for word in words:
-        try:
-            levels.append(float(word))
-        except ValueError:
-            raise UsageError(
-                f"--sigmas must be noise levels with commas between them, {where}, got {printable(word, 40)!r}",
-                hint="For example --sigmas 80,9,2,0.5,0.1.",
-            ) from None
+        return _sigmas_in(Path(text))
+    words = _words(text)
+    levels = [_level(word) for word in words]
+    if None not in levels:
+        return tuple(level for level in levels if level is not None)
+    if os.path.exists(text):  # noqa: PTH110 - never raises
+        raise UsageError(
+            f"--sigmas must be noise levels or a file of them, got {irregular(Path(text))}: {_shown(text)}"
+        )
+    if not any(level is not None for level in levels) and ("/" in text or re.search(r"\.[a-z]\w*$", text, re.I)):
+        raise UsageError(f"--sigmas must be noise levels or a file of them, and there is no file {_shown(text)}")
+    raise UsageError(
+        "--sigmas must be noise levels with commas between them, or a file of them, got "
+        f"{printable(words[levels.index(None)], 40)!r}",
+        hint=_SIGMAS_HINT,
+    )
+
+
+_SIGMAS_HINT = "For example --sigmas 80,9,2,0.5,0.1."
+
+
+def _sigmas_in(path: Path) -> tuple[float, ...]:
+    """The noise levels in a file, checked here, where it is known which line each is in."""
+    name = f"--sigmas {printable(path)}"
+    try:
+        with path.open(encoding="utf-8-sig", errors="replace") as file:
+            text = file.read(_LARGEST_LIST + 1)
+    except OSError as error:
+        raise UsageError(f"{name} cannot be read: {reason(error)}") from None
+    if len(text) > _LARGEST_LIST:
+        raise UsageError(f"{name} must have at most {_LARGEST_LIST:,} characters")
+    levels, places = [], []
+    for number, line in enumerate(text.splitlines(), 1):
+        for word in _words(line) if line.strip(_AROUND) else ():
+            level = _level(word)
+            if level is None:
+                what = f"{name}, line {number}, must be noise levels with commas or spaces between them"
+                raise UsageError(f"{what}, got {printable(word, 40)!r}", hint=_SIGMAS_HINT)
+            levels.append(level)
+            places.append(f"line {number}")
+    if not levels:
+        raise UsageError(f"{name} is empty: it must have noise levels", hint=_SIGMAS_HINT)
+    if levels[1:] and not levels[-1]:  # a last 0 may be there, and is not needed
+        del levels[-1], places[-1]
+    try:
+        check_levels(name, levels, places)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
     return tuple(levels)
+
+
+_AROUND = " \t\r\n,[]"
+
+
+def _words(text: str) -> list[str]:
+    return re.split(r"\s*,\s*|\s+", text.strip(_AROUND))
+
+
+def _level(word: str) -> float | None:
+    try:
+        return float(word)
+    except ValueError:
+        return None
+
+
+def _shown(text: str) -> str:
+    return printable(text, 1000)
 
 
 def parse_interval(text: str) -> tuple[float, float] | None:

@@ -63,19 +63,101 @@ def test_what_does_not_fit_is_told_as_the_user_calls_it(given: dict[str, object]
     assert caught.value.message.startswith(message)
 
 
-@pytest.mark.parametrize("text", ["80, 9.5,0.1", "80\n9.5\n0.1\n", "[80, 9.5, 0.1]\n", "80 9.5 0.1", "80,9.5,0.1,\n"])
+CHURNING = SamplingConfig(sampler="heun", s_churn=40.0)
+
+
+@pytest.mark.parametrize(
+    ("own", "given", "message", "hint"),
+    [
+        (
+            None,
+            {"preset": "package", "restarts": 2},
+            "--s-churn must be 0 with --restarts, got 80.0 (--s-churn is from --preset package)",
+            "Give --s-churn 0 beside it.",
+        ),
+        (
+            CHURNING,
+            {"restarts": 2},
+            "--s-churn must be 0 with --restarts, got 40.0 (--s-churn is from the checkpoint's config)",
+            "Give --s-churn 0 beside it.",
+        ),
+        (
+            CHURNING,
+            {"restarts": 2, "s_churn": 40.0, "recorded": {"s_churn"}},
+            "--s-churn must be 0 with --restarts, got 40.0 (--s-churn is from the record of --like)",
+            "Give --s-churn 0 beside it.",
+        ),
+        (None, {"restarts": 2, "s_churn": 40.0}, "--s-churn must be 0 with --restarts, got 40.0", None),
+        (
+            None,
+            {"restarts": 2, "sigmas": "5,1"},
+            "--restart-min must be at least the last of --sigmas, got 0.1 and 1.0 (--restart-min is so by default)",
+            "Give --restart-min beside it.",
+        ),
+        (
+            None,
+            {"restarts": 2, "restart_min": 100.0, "restart_max": 200.0},
+            "--restart-max must be at most --sigma-max, got 200.0 and 80.0 (--sigma-max is so by default)",
+            None,
+        ),
+    ],
+)
+def test_where_settings_come_from_that_nobody_gave(
+    own: SamplingConfig | None, given: dict[str, object], message: str, hint: str | None
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        settings(own, **given)
+    assert (caught.value.message, caught.value.hint) == (message, hint)
+    with pytest.raises(UsageError, match=r"got 80.0 \(--s-churn is from --preset package\)$"):
+        settings(preset="package", sampler="ipndm")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["80, 9.5,0.1", "80\n9.5\n0.1\n", "[80, 9.5, 0.1]\n", "80 9.5 0.1", "80,9.5,0.1,\n", "\ufeff80\n\n9.5 0.1\n0"],
+)
 def test_levels_in_a_file(text: str, tmp_path: Path) -> None:
     path = tmp_path / "levels.txt"
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     assert parse_sigmas(str(path)) == (80.0, 9.5, 0.1)
-    path.write_text(text.replace("9.5", "none"))
-    with pytest.raises(UsageError, match=rf"also in the file {path}, got 'none'"):
+    path.write_text(text.replace("9.5", "none"), encoding="utf-8")
+    with pytest.raises(UsageError, match=rf"^--sigmas {path}, line \d, must be noise levels with .*, got 'none'$"):
         parse_sigmas(str(path))
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "{path} is empty: it must have noise levels"),
+        (" \n[]\n", "{path} is empty: it must have noise levels"),
+        ("80\n9,,2", "{path}, line 2, must be noise levels with commas or spaces between them, got ''"),
+        ("80\n2\n9\n", "{path} must descend, got 2.0 and 9.0 at line 2 and line 3"),
+        ("80\nnan\n", "{path}, line 2, must be a finite number, got nan"),
+        ("80\n79.99999999\n", "{path} must descend by at least 1e-06 of each level, got .* at line 1 and line 2"),
+        ("1" * 4_000_001, "{path} must have at most 4,000,000 characters"),
+    ],
+)
+def test_files_that_are_no_levels(text: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "levels.txt"
+    path.write_text(text)
+    with pytest.raises(UsageError, match=f"^--sigmas {message.format(path=path)}$"):
+        parse_sigmas(str(path))
+
+
+def test_paths_that_lead_to_no_levels(tmp_path: Path) -> None:
+    for text in ("nowhere.txt", "here/or/there", f"{tmp_path}/x"):
+        with pytest.raises(UsageError, match=f"^--sigmas must be noise levels .*, and there is no file {text}$"):
+            parse_sigmas(text)
+    with pytest.raises(
+        UsageError, match=f"^--sigmas must be noise levels or a file of them, got a folder: {tmp_path}$"
+    ):
+        parse_sigmas(str(tmp_path))
+
+
 def test_levels_on_the_line() -> None:
-    assert parse_sigmas("80, 9.5,1e-1") == (80.0, 9.5, 0.1)
-    for text in ("80,9x", "nowhere.txt", "", "x" * 5000, "a\0b"):
+    for text in ("80, 9.5,1e-1", "80 9.5 0.1", "[80,9.5,0.1]", " [ 80, 9.5 0.1 ] "):
+        assert parse_sigmas(text) == (80.0, 9.5, 0.1)
+    for text in ("80,9x", "80,,9", "", "[]", "x" * 5000, "a\0b"):
         with pytest.raises(UsageError, match="--sigmas must be noise levels with commas between them, or a file"):
             parse_sigmas(text)
 
