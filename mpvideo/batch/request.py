@@ -34,6 +34,7 @@ class Request(Job):
         inputs: files that it is made from, each behind the option that gives it: no video replaces them.
         preset: what --preset names, which may have been made for something else; None without it.
         where: where its job is written, for messages; None if that is a command line.
+        warnings: what whoever asked for it should know, the same for all requests of a job.
     """
 
     index: int
@@ -49,4 +50,5 @@ class Request(Job):
     inputs: tuple[tuple[str, Path], ...] = ()
     preset: Preset | None = field(default=None, compare=False, repr=False)
     where: str | None = None
+    warnings: tuple[str, ...] = field(default=(), compare=False, repr=False)
     check_model: "Callable[[Model], None] | None" = field(default=None, compare=False, repr=False)

@@ -58,8 +58,8 @@ class JobReader:
         try:
             if entry.error is not None:
                 raise entry.error
-            options = self._options(entry.values)
-            for request in requests_of(options, first=first, where=entry.where, openings=self._openings):
+            options, given = self._options(entry.values)
+            for request in requests_of(options, given=given, first=first, where=entry.where, openings=self._openings):
                 index = request.index + 1
                 yield request
         except MPVideoError as error:
@@ -84,8 +84,8 @@ class JobReader:
         if parameter.rich_help_panel in _OF_THE_RUN or name == "overwrite":
             raise UsageError(f"{printable(key)} is for the whole batch: give it as an option, not in a job")
 
-    def _options(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """The parameters of `sample` for one job."""
+    def _options(self, values: Mapping[str, Any]) -> tuple[dict[str, Any], frozenset[str]]:
+        """The parameters of `sample` for one job, and which of them it gives itself."""
         given: dict[str, Any] = {}
         for key, value in values.items():
             name = key.strip().replace("_", "-")
@@ -95,6 +95,7 @@ class JobReader:
             if value is not None:
                 given[name] = value
         options = {**self._context.params, **self._of_all}
+        own = frozenset(self._parameters[name].name for name in given)
         if (like := given.pop("like", None)) is not None:
             check_paths(self._context.command, {"like": like})
             options["like"] = self._original(Path(_word("like", like)))
@@ -108,7 +109,7 @@ class JobReader:
         for name, value in given.items():
             parameter = self._parameters[name]
             options[parameter.name] = self._value(parameter, name, value)
-        return options
+        return options, own
 
     def _value(self, parameter: Any, name: str, value: Any) -> Any:
         """A value as the command line would have it."""

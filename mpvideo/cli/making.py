@@ -150,7 +150,13 @@ def make_stream(source: Callable[[Callable[[], bool]], Iterator[Planned | None]]
     run = Run(options, Crew(), Survey(), began=time.monotonic(), planned=None, missing=None, found=0)
 
     def to_make(watcher: Reporter) -> Iterator[Request | None]:
-        return stream_to_make(source(watcher.stopping), options.checker(), watcher)
+        warned: set[str] = set()
+        for request in stream_to_make(source(watcher.stopping), options.checker(), watcher):
+            for warning in () if request is None else request.warnings:
+                if warning not in warned:
+                    warned.add(warning)
+                    watcher.warn(f"{request.where}: {warning}" if request else warning)
+            yield request
 
     with Journal(options.own_journal) as journal:
         journal.write("begin", share=str(options.share), planned=None, found=0)

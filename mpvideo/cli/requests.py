@@ -15,6 +15,7 @@ from mpvideo.checkpoint import Checkpoint, bundled_checkpoint, open_checkpoint
 from mpvideo.checks import check_int
 from mpvideo.classes import find_class
 from mpvideo.cli.hub import is_on_hub, located
+from mpvideo.cli.idle import idle_options
 from mpvideo.cli.like import Original
 from mpvideo.cli.options import check_config_file, parse_settings, usage_errors
 from mpvideo.cli.sampling import clamp_setting, open_guide, parse_sigmas, sampling_settings
@@ -58,7 +59,7 @@ class Requests:
         seeds: their seeds.
         clamp, frames, encoding, exact, metadata: see `Request`.
         names: of the files.
-        check_model, inputs, preset, where: see `Request`.
+        check_model, inputs, preset, where, warnings: see `Request`.
         first: index of the first.
     """
 
@@ -77,6 +78,7 @@ class Requests:
     preset: Preset | None = None
     first: int = 0
     where: str | None = None
+    warnings: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.samplings) * (1 if self.classes is None else len(self.classes)) * len(self.seeds)
@@ -133,16 +135,23 @@ class Requests:
             inputs=self.inputs,
             preset=self.preset,
             where=self.where,
+            warnings=self.warnings,
         )
 
 
 def requests_of(
-    options: Mapping[str, Any], *, first: int = 0, where: str | None = None, openings: "Openings | None" = None
+    options: Mapping[str, Any],
+    *,
+    given: frozenset[str],
+    first: int = 0,
+    where: str | None = None,
+    openings: "Openings | None" = None,
 ) -> Requests:
     """The requests that options of `sample` make.
 
     Args:
         options: values by the names of the command's parameters; --like is an `Original`.
+        given: the names of those that somebody gave: others are defaults, or from a video of --like.
         first: index of the first request.
         where: see `Request`.
         openings: what others have asked for, where many ask for the same.
@@ -158,7 +167,10 @@ def requests_of(
         seeds = parse_choices("seed", options["seed"], 0, MAX_SEED, keep_ends=True)
         if any(len(numbers_of(seed)) > 2 for part in seeds.parts if not isinstance(part, range) for seed in part):
             raise ValueError(f"seed must be between two seeds, got {printable(options['seed'])!r}")
-    samplings, lists = openings.samplings(sources, about.sampling, *(options[name] for name in (*_LISTS, *_SINGLE)))
+    recorded = None if original is None else frozenset((*_LISTS, *_SINGLE)) - given
+    samplings, lists, warnings = openings.samplings(
+        sources, about.sampling, given, recorded, *(options[name] for name in (*_LISTS, *_SINGLE))
+    )
     classes = _classes(options["class_text"], sources.checkpoint)
     encoding = encoding_of(
         fps=about.video.fps if options["fps"] is None else options["fps"],
@@ -186,6 +198,7 @@ def requests_of(
         preset=None if options["preset"] is None else find_preset(options["preset"]),
         first=first,
         where=where,
+        warnings=warnings,
     )
     if len(requests) > MAX_REQUESTS:
         raise UsageError(
@@ -244,7 +257,7 @@ class Openings:
 
     Attributes:
         sources: `open_sources`.
-        samplings: the settings that the lists make, and the lists by name.
+        samplings: the settings that the lists make, the lists by name, and warnings.
     """
 
     def __init__(self, num_sources: int, num_samplings: int) -> None:
@@ -263,16 +276,20 @@ def _hashable(value: Any) -> Any:
 def _samplings(
     sources: Sources,
     own: SamplingConfig,
+    given: frozenset[str],
+    recorded: frozenset[str] | None,
     sampler_text: str | None,
     steps_text: str | None,
     guidance_text: str | None,
     *single: Any,
-) -> tuple[tuple[SamplingConfig, ...], dict[str, Sized]]:
-    """The settings that the lists make, and the lists by name.
+) -> tuple[tuple[SamplingConfig, ...], dict[str, Sized], tuple[str, ...]]:
+    """The settings that the lists make, the lists by name, and warnings about options that change nothing.
 
     Args:
         sources: what they are for.
         own: the checkpoint's defaults, which equal sources may differ in.
+        given: see `requests_of`.
+        recorded: see `sampling_settings`.
         sampler_text, steps_text, guidance_text: the lists.
         single: the values of `_SINGLE`.
     """
@@ -282,9 +299,9 @@ def _samplings(
         guidances: Sequence[float | None] = _list(guidance_text, lambda text: parse_floats("guidance", text))
         if len(samplers) * len(steps) * len(guidances) > _MOST_SETTINGS:
             raise UsageError(f"--sampler, --steps and --guidance must make at most {_MOST_SETTINGS:,} combinations")
-    config, given = replace(sources.checkpoint.config, sampling=own), dict(zip(_SINGLE, single, strict=True))
+    config, values = replace(sources.checkpoint.config, sampling=own), dict(zip(_SINGLE, single, strict=True))
     for name, read in (("preset", find_preset), ("sigmas", parse_sigmas)):  # once, not for each of the lists' entries
-        given[name] = None if given[name] is None else read(given[name])
+        values[name] = None if values[name] is None else read(values[name])
     samplings = tuple(
         sampling_settings(
             config,
@@ -292,13 +309,15 @@ def _samplings(
             steps=number,
             guidance=guidance,
             guide=sources.guide is not None,
-            **given,
+            recorded=recorded,
+            **values,
         )
         for sampler in samplers
         for number in steps
         for guidance in guidances
     )
-    return samplings, {"sampler": samplers, "steps": steps, "guidance": guidances}
+    lists: dict[str, Sized] = {"sampler": samplers, "steps": steps, "guidance": guidances}
+    return samplings, lists, tuple(idle_options(given, samplings))
 
 
 def _list(text: str | None, parse: Callable[[str], Any]) -> list[Any]:

@@ -6,7 +6,7 @@ from typing import Annotated, get_args
 import typer
 
 from mpvideo.cli.like import Like
-from mpvideo.cli.options import AsJson, ConfigFile, Quiet, Settings
+from mpvideo.cli.options import AsJson, ConfigFile, Quiet, Settings, given_options
 from mpvideo.cli.overviews import GridPath, SheetPath, overviews_of
 from mpvideo.cli.requests import requests_of
 from mpvideo.cli.sampling import (
@@ -183,5 +183,5 @@ def sample(
     """
     from mpvideo.cli.making import make, options_of
 
-    requests = requests_of(context.params)
+    requests = requests_of(context.params, given=given_options(context))
     make(requests, options_of(context.params), overviews_of(requests, grid, sheet, out=out, overwrite=overwrite))

@@ -21,7 +21,7 @@ class Survey:
     def __init__(self) -> None:
         self.samplings: Counter[tuple[Sources, SamplingConfig]] = Counter()
         self.firsts: dict[Sources, Request] = {}
-        self._warnings: dict[str, None] = {}
+        self._warnings: dict[str, str] = {}
         self._looks: set[object] = set()
         self._guided: dict[Sources, bool] = {}
 
@@ -29,6 +29,9 @@ class Survey:
         """Takes note of a request."""
         if not isinstance(planned, Request) or fate != Fate.MAKE:
             return
+        for warning in planned.warnings:  # for the first job alone: thousands may have it
+            where = "" if planned.where is None else f"{planned.where}: "
+            self._warnings.setdefault(warning, f"{where}{warning}")
         sources = planned.sources
         self.samplings[sources, planned.sampling] += 1
         self.firsts.setdefault(sources, planned)
@@ -38,7 +41,7 @@ class Survey:
             self._looks.add(look)
             channels = sources.checkpoint.config.video.pixel_channels
             for warning in warnings_about(planned.path, channels=channels, encoding=planned.encoding):
-                self._warnings[warning] = None
+                self._warnings.setdefault(warning, warning)
 
     def work(self, only: Sources | None = None) -> tuple[int, int]:
         """How many videos are to be made, and evaluations of the network for them; by one checkpoint or by all."""
@@ -53,6 +56,4 @@ class Survey:
 
     def warnings(self) -> Iterator[str]:
         """What the user should know."""
-        yield from self._warnings
-        if any(sources.guide is not None and not guided for sources, guided in self._guided.items()):
-            yield "--guide has no effect at --guidance 1"
+        yield from self._warnings.values()

@@ -1,0 +1,59 @@
+"""Options of `sample` that somebody gave and that change nothing: whoever did so is mistaken."""
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
+
+from mpvideo.sampling_config import STOCHASTIC, SamplingConfig
+
+
+def _covers_a_level(sampling: SamplingConfig) -> bool:
+    from mpvideo.generation import count_evaluations
+
+    return count_evaluations(sampling) > count_evaluations(replace(sampling, guidance=1.0))
+
+
+_MATTERS: tuple[tuple[tuple[str, ...], Callable[[SamplingConfig], bool], str], ...] = (
+    (
+        ("guide", "guidance_interval", "apg_eta", "apg_norm"),
+        lambda sampling: sampling.guidance != 1,
+        "has no effect at --guidance 1",
+    ),
+    (("guidance_interval",), _covers_a_level, "leaves no guidance: the schedule has no noise level in it"),
+    (("s_tmin", "s_tmax"), lambda sampling: sampling.s_churn > 0, "has no effect without --s-churn"),
+    (
+        ("s_noise",),
+        lambda sampling: sampling.s_churn > 0 or (sampling.solver in STOCHASTIC and sampling.eta > 0),
+        "has no effect without --s-churn",
+    ),
+    (
+        ("eta",),
+        lambda sampling: sampling.solver in STOCHASTIC,
+        f"has no effect with another --sampler than {' or '.join(STOCHASTIC)}",
+    ),
+    (
+        ("rho",),
+        lambda sampling: sampling.schedule == "karras",
+        "has no effect with another --schedule than karras",
+    ),
+    (
+        ("restart_steps", "restart_min", "restart_max"),
+        lambda sampling: sampling.restarts > 0,
+        "has no effect without --restarts",
+    ),
+)
+"""Options by the names of their parameters, with which settings they matter, and what to say where they do not."""
+
+
+def idle_options(given: Collection[str], samplings: Sequence[SamplingConfig]) -> Iterator[str]:
+    """Warnings about options that do not matter for any of some settings: the first reason for each.
+
+    Args:
+        given: those that were given, by the names of their parameters.
+        samplings: the settings that came of them.
+    """
+    told: set[str] = set()
+    for options, matters, words in _MATTERS:
+        idle = [name for name in options if name in given and name not in told]
+        if idle and not any(map(matters, samplings)):
+            told.update(idle)
+            yield from (f"--{name.replace('_', '-')} {words}" for name in idle)
