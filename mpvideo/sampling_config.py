@@ -34,8 +34,11 @@ SPACING = ("steps", "schedule", "sigma_min", "sigma_max", "rho")
 GUIDANCE = ("guidance", "guidance_interval", "apg_eta", "apg_norm")
 """Settings of guidance: what to sample as much as how."""
 
-AUTO_SAMPLERS: tuple[tuple[int, Sampler], ...] = ((24, "ipndm"), (100_000, "heun"))
-"""What the sampler 'auto' is: the first for at most so many steps. With few, iPNDM's videos are nearest to exact."""
+AUTO_SAMPLERS: tuple[tuple[int, Sampler], ...] = ((12, "deis"), (100_000, "ipndm"))
+"""What the sampler 'auto' is: the first for at most so many steps.
+
+By `benchmarks/quality`: with few, the videos of DEIS are judged best; with more, those of iPNDM are nearest to exact.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,7 +25,7 @@ def test_auto_goes_by_the_number_of_steps():
     for most, name in AUTO_SAMPLERS:
         assert SamplingConfig(steps=most).solver == name
     assert SamplingConfig(steps=1).solver == AUTO_SAMPLERS[0][1]
-    assert [SamplingConfig(steps=steps).solver for steps in (24, 25)] == ["ipndm", "heun"]
+    assert [SamplingConfig(steps=steps).solver for steps in (12, 13)] == ["deis", "ipndm"]
     assert AUTO_SAMPLERS[-1][0] == 100_000  # the most steps there can be
     assert SamplingConfig(steps=4, s_churn=1.0).solver == "heun"
     assert SamplingConfig(sampler="lms", steps=4).solver == "lms"

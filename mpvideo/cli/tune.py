@@ -79,7 +79,7 @@ def tune(
             "-o",
             metavar="FILE",
             help="The JSON file to write; by default beside the checkpoint, or here for one that is bundled or on the "
-            "hub, and named by what it was made for: mine-ipndm-8.json, mine-ipndm-8-guidance-2.json.",
+            "hub, and named by what it was made for: mine-deis-8.json, mine-deis-8-guidance-2.json.",
             rich_help_panel=FILE_PANEL,
         ),
     ] = None,
@@ -106,7 +106,7 @@ def tune(
 
     \b
     mpvideo tune run --nfe 8
-    mpvideo sample --ckpt run --preset run/run-ipndm-8.json --out video.mp4
+    mpvideo sample --ckpt run --preset run/run-deis-8.json --out video.mp4
     """
     began = time.monotonic()
     with usage_errors("nfe", "videos", "seed", "batch_size"):
@@ -166,7 +166,7 @@ def _settings(checkpoint: Checkpoint, nfe: int, sampler: str | None, **given: An
     if sampler in STOCHASTIC:
         raise UsageError(
             f"--sampler must be one without noise of its own, got {sampler}",
-            hint="For example --sampler ipndm.",
+            hint="For example --sampler deis.",
         )
     if sampler in (None, "auto"):
         sampler = SamplingConfig(steps=nfe).solver

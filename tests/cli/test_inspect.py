@@ -84,7 +84,7 @@ def test_sampling_of_other_kinds(good: Path) -> None:
 
     assert "unipc, 5 steps, sigma 80 to 0.002, cosine, " in shown("sampler=unipc", "schedule=cosine")
     assert "lms, 3 steps, sigma 50 to 0.5, listed, guidance 2" in shown("sampler=lms", "sigmas=[50,4,0.5]")
-    assert "auto (heun), 99 steps, " in shown("sampler=auto", "steps=99")
+    assert "auto (ipndm), 99 steps, " in shown("sampler=auto", "steps=99")
     assert "  restarts     2, from 0.1 to 0.4, 3 steps each" in shown("restarts=2").splitlines()
 
 

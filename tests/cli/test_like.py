@@ -155,7 +155,7 @@ def test_a_preset_beats_the_record(program: Program, ckpt: Path) -> None:
         assert done.code == 0, done.stderr
     made = {name: load_record(Path(f"{name}.npy")) for name in "abcde"}
     assert {name: (record.sampling.sampler, record.clamp) for name, record in made.items()} == {
-        "a": ("heun", True), "b": ("ipndm", False), "c": ("heun", True), "d": ("ipndm", False), "e": ("euler", True),
+        "a": ("heun", True), "b": ("deis", False), "c": ("heun", True), "d": ("deis", False), "e": ("euler", True),
     }  # fmt: skip
 
 
