@@ -11,7 +11,7 @@ from mpvideo.diffusion import (
     SeededNoise,
     class_rows,
     karras_sigmas,
-    sample_ipndm,
+    sample_deis,
 )
 from mpvideo.nn import KarrasUnet3D
 from mpvideo.training.factored import FactoredClassEmbedding
@@ -40,7 +40,7 @@ def test_videos_are_those_of_their_seeds_and_classes() -> None:
         denoiser = GuidedDenoiser(main, Guidance(strength=2.0))
         noise = SeededNoise([seed])
         with torch.no_grad():
-            x = sample_ipndm(denoiser, 80 * noise.randn(3, 4, 8, 8), karras_sigmas(STEPS, 0.002, 80.0, 7.0))
+            x = sample_deis(denoiser, 80 * noise.randn(3, 4, 8, 8), karras_sigmas(STEPS, 0.002, 80.0, 7.0))
         alone = PixelCodec().decode(x)[0]
         assert (videos[seed].int() - alone.int()).abs().max() <= 1
     assert len({video.numpy().tobytes() for video in videos}) == 8
