@@ -22,8 +22,10 @@ _MATTERS: tuple[tuple[tuple[str, ...], Callable[[SamplingConfig], bool], str], .
     (("s_tmin", "s_tmax"), lambda sampling: sampling.s_churn > 0, "has no effect without --s-churn"),
     (
         ("s_noise",),
-        lambda sampling: sampling.s_churn > 0 or (sampling.solver in STOCHASTIC and sampling.eta > 0),
-        "has no effect without --s-churn",
+        lambda sampling: (
+            sampling.s_churn > 0 or sampling.restarts > 0 or (sampling.solver in STOCHASTIC and sampling.eta > 0)
+        ),
+        "has no effect without --s-churn or --restarts",
     ),
     (
         ("eta",),

@@ -30,7 +30,7 @@ def idle(*given: str, **settings: object) -> list[str]:
         ("guidance_interval", "--guidance-interval has no effect at --guidance 1", {"guidance": 2.0}),
         ("s_tmin", "--s-tmin has no effect without --s-churn", {"s_churn": 4.0}),
         ("s_tmax", "--s-tmax has no effect without --s-churn", {"s_churn": 4.0}),
-        ("s_noise", "--s-noise has no effect without --s-churn", {"s_churn": 4.0}),
+        ("s_noise", "--s-noise has no effect without --s-churn or --restarts", {"s_churn": 4.0}),
         ("eta", "--eta has no effect with another --sampler than dpmpp-2m-sde", {"sampler": "dpmpp-2m-sde"}),
         ("restart_steps", "--restart-steps has no effect without --restarts", {"restarts": 1}),
         ("restart_min", "--restart-min has no effect without --restarts", {"restarts": 1}),
@@ -47,7 +47,10 @@ def test_options_with_several_conditions() -> None:
     assert idle("rho", schedule="cosine") == ["--rho has no effect with another --schedule than karras"]
     assert idle("rho") == []
     assert idle("s_noise", sampler="dpmpp-2m-sde") == []
-    assert idle("s_noise", sampler="dpmpp-2m-sde", eta=0.0) == ["--s-noise has no effect without --s-churn"]
+    assert idle("s_noise", restarts=1) == []
+    assert idle("s_noise", sampler="dpmpp-2m-sde", eta=0.0) == [
+        "--s-noise has no effect without --s-churn or --restarts"
+    ]
     nowhere = "--guidance-interval leaves no guidance: the schedule has no noise level in it"
     assert idle("guidance_interval", guidance=2.0, guidance_interval=(81.0, 90.0)) == [nowhere]
     assert idle("guidance_interval", guidance=2.0, guidance_interval=(79.0, 90.0)) == []
