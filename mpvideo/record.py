@@ -339,7 +339,8 @@ def load_record(path: str | Path) -> Record:
     if data is None or "mpvideo" not in data:
         raise MPVideoError(
             f"{printable(path)} does not say how it was made",
-            hint="mpvideo did not make it, or with --no-metadata, or another program has stripped it.",
+            hint="A grid or sheet of several videos never does; else mpvideo did not make it, or with --no-metadata, "
+            "or another program has stripped it.",
         )
     return Record.from_dict(data, printable(path))
 

@@ -337,6 +337,15 @@ def test_a_video_that_does_not_say_how_it_was_made(tmp_path: Path, record: dict[
     assert "How it was made: not known" in text and problem in text and "  hint: " in text
 
 
+def test_a_grid_is_no_stranger(tmp_path: Path) -> None:
+    """It has no record, and none is missing."""
+    from mpvideo.video import Encoding, GridWriter
+
+    with GridWriter(path := tmp_path / "a.gif", encoding=Encoding(8.0)) as grid:
+        grid.add(torch.zeros(2, 8, 8, 3, dtype=torch.uint8).numpy(), "seed 0")
+    assert "\n  hint: A grid or sheet of several videos never does; else mpvideo did not make it, " in run(path)
+
+
 def test_videos_that_cannot_be_read_fail_alike(tmp_path: Path) -> None:
     """With the exit code 1 that they have in other commands; 3 is for checkpoints."""
     whole = a_video(tmp_path / "a.mp4", None).read_bytes()
