@@ -23,10 +23,10 @@ The keys, which stay: scripts read them from `mpvideo inspect --json`. Where not
     cost            {flops_per_evaluation, evaluations, passes, flops_per_video,
                     memory: {dtype: {weights, activations, most}}, free_memory};
                     `passes` of the network in each evaluation of one video: 1, or 2 under guidance, where
-                    config.sampling.guidance_interval makes some of them 1 and the FLOPs of a video fewer; the FLOPs of
-                    one evaluation are those of one pass; memory in bytes for one video at a time, about, for each
-                    --dtype: `most` at the worst moment, which may be while the file is read; `free_memory` of this
-                    machine, or of the container
+                    config.sampling.guidance_interval makes some of them 1 and the FLOPs of a video fewer, which are
+                    exact where there is a `time`; the FLOPs of one evaluation are those of one pass; memory in bytes
+                    for one video at a time, about, for each --dtype: `most` at the worst moment, which may be while the
+                    file is read; `free_memory` of this machine, or of the container
     time            {on, device, dtype, start, evaluation, evaluations, decode, video}, if asked for: measured seconds,
                     `on` in words; to start, of one evaluation of the network, to decode one video, and of one video
                     with its `evaluations` once the network is there; without writing the file

@@ -155,16 +155,10 @@ def show_parameters(console: Console, parameters: dict[str, Any]) -> None:
 def _sampling_rows(report: Report) -> list[tuple[str, str]]:
     sampling, cost = report["config"]["sampling"], report["cost"]
     guidance = ", ".join(guidance_words(SamplingConfig(**sampling)))
-    most = "at most " if cost["passes"] == 2 and sampling.get("guidance_interval") else ""
     schedule = f"sigma {sampling['sigma_max']:g} to {sampling['sigma_min']:g}, {_spacing(sampling)}"
-    evaluations = counted(cost["evaluations"], "evaluation") + (f" of {most}2 passes" if cost["passes"] == 2 else "")
     rows = [
         ("default", f"{_sampler(sampling)}, {counted(sampling['steps'], 'step')}, {schedule}, {guidance}"),
-        (
-            "compute",
-            f"{amount(cost['flops_per_evaluation'], 'FLOP')} a pass of the network, {evaluations}: "
-            f"{most}{amount(cost['flops_per_video'], 'FLOP')} a video",
-        ),
+        ("compute", _compute(report)),
     ]
     if sampling["s_churn"]:
         rows.insert(1, ("churn", f"{sampling['s_churn']:g}, noise {sampling['s_noise']:g}"))
@@ -180,6 +174,20 @@ def _sampling_rows(report: Report) -> list[tuple[str, str]]:
         rows.append((f"in {dtype}", f"about {amount(memory['most'], 'B')} of memory beside torch's own: {parts}{fits}"))
     rows.append(("time", _time(report["time"])))
     return rows
+
+
+def _compute(report: Report) -> str:
+    """What a video takes; of guidance in an interval the most that it can, until torch, for --time, has counted it."""
+    cost, time, most = report["cost"], report["time"], ""
+    evaluations = counted(cost["evaluations"], "evaluation")
+    if cost["passes"] == 2 and "guidance_interval" in report["config"]["sampling"] and time is None:
+        evaluations, most = f"{evaluations} of at most 2 passes", "at most "
+    elif cost["passes"] == 2 and time is not None and time["evaluations"] < 2 * cost["evaluations"]:
+        evaluations += f" of 1 or 2 passes, {time['evaluations']:,} in all"
+    elif cost["passes"] == 2:
+        evaluations += " of 2 passes"
+    flops = f"{amount(cost['flops_per_evaluation'], 'FLOP')} a pass of the network"
+    return f"{flops}, {evaluations}: {most}{amount(cost['flops_per_video'], 'FLOP')} a video"
 
 
 def _sampler(sampling: dict[str, Any]) -> str:

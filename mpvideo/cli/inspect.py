@@ -213,7 +213,8 @@ def _timed(report: Report, path: Path, config: Path | None, overrides: dict[str,
         "decode": taken.decoding,
         "video": taken.video,
     }
-    return {**report, "time": measured}
+    cost = {**report["cost"], "flops_per_video": report["cost"]["flops_per_evaluation"] * taken.evaluations}
+    return {**report, "cost": cost, "time": measured}
 
 
 def _write_video(path: Path, given: Path | None, *, as_json: bool) -> None:

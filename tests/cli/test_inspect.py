@@ -423,6 +423,15 @@ def test_time_is_measured_if_asked_for(good: Path) -> None:
     assert measured["device"] == "cpu" and 0 < measured["evaluation"] < measured["video"]
 
 
+def test_guidance_in_an_interval_is_counted_where_time_is_measured(good: Path) -> None:
+    """Of the levels 80, 24.4, 5.8, 0.9 and 0.002, which Heun evaluates twice save for the first, it has 0.9 in it."""
+    report = as_json(good, "--set", "sampling.guidance_interval=[0.2,3]", "--time")
+    assert report["time"]["evaluations"] == 9 + 2
+    assert report["cost"]["flops_per_video"] == 11 * network_flops(CONFIG.model)
+    text = " ".join(run(good, "--set", "sampling.guidance_interval=[0.2,3]", "--time").split())
+    assert "9 evaluations of 1 or 2 passes, 11 in all: " in text and "at most" not in text
+
+
 def test_time_of_what_cannot_be_sampled(tmp_path: Path) -> None:
     tensors = random_tensors(CONFIG)
     tensors["codec.std"].fill_(torch.finfo(torch.float32).max)
