@@ -56,7 +56,7 @@ class Tuned:
 
 
 def evaluations(num_steps: int, each: int, videos: int) -> int:
-    """The most evaluations of the denoiser that `tune` takes, of `each` for a video in a trial."""
+    """The most evaluations of the denoiser that `tune` takes, of `each` for a video in a trial; all it tells of."""
     trials = 1 + len(DAMPINGS) * len(POWERS) + _ROUNDS * len(_MOVES) * (num_steps - 1)
     return videos * (2 * TEACHER_STEPS + (trials + 2) * each)
 
@@ -82,7 +82,8 @@ def tune(
             to begin with; guidance. Noise is not put back.
         videos: how many it is sought with, and as many again that it is judged by, of the seeds from `seed` up.
         batch_size: how many are sampled at once.
-        on_evaluation: told of each evaluation; `evaluations` says how many there are at most.
+        on_evaluation: told of each evaluation, and of those of trials that there is no need for, as if they were made:
+            of `evaluations` in all.
 
     Raises:
         ValueError: the solver draws noise of its own, or there are more steps than the teacher has.
@@ -101,11 +102,23 @@ def tune(
     trajectory = practice.teach(grid)
     test.teach(grid)
 
+    tried = 0
+
     def error(path: Sequence[int]) -> float:
+        nonlocal tried
+        tried += 1
         return practice.error(_listed(plain, trajectory, path))
+
+    def count(trials: int) -> None:
+        """Tells of those trials, among so many, that there was no need for."""
+        nonlocal tried
+        if on_evaluation is not None and tried < trials:
+            on_evaluation((trials - tried) * videos * plain.num_evaluations)
+        tried = 0
 
     paths = candidates(trajectory, plain.solver, plain.steps, model.config.edm.sigma_data)
     least, path = min((error(path), path) for path in paths)
+    count(len(DAMPINGS) * len(POWERS))
     if not math.isfinite(least):
         raise MPVideoError(
             "the sampled videos are not usable: they have NaN or infinity in them",
@@ -113,6 +126,7 @@ def tune(
         )
     for _ in range(_ROUNDS):
         least, path = _improved(error, least, path, TEACHER_STEPS)
+        count(len(_MOVES) * (plain.steps - 1))
     found = plain if practice.error(plain) < least else _listed(plain, trajectory, path)
     return Tuned(sampling=found, error=test.error(found), plain_error=test.error(plain))
 
