@@ -43,7 +43,7 @@ By `benchmarks/quality`: with few, the videos of DEIS are judged best; with more
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingConfig:
-    """Settings of the sampler.
+    """Settings of the sampler: all of them. What is left out is as by default, whatever the checkpoint says.
 
     Attributes:
         sampler: one of those of `mpvideo.diffusion.samplers`; 'auto' for what suits the number of steps, see `solver`.
