@@ -1,5 +1,6 @@
 """Options of `sample` that somebody gave and that change nothing: whoever did so is mistaken."""
 
+import math
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 
@@ -12,6 +13,13 @@ def _covers_a_level(sampling: SamplingConfig) -> bool:
     return count_evaluations(sampling) > count_evaluations(replace(sampling, guidance=1.0))
 
 
+def _churns_at_a_level(sampling: SamplingConfig) -> bool:
+    from mpvideo.diffusion import schedule
+
+    highest = math.inf if sampling.s_tmax is None else sampling.s_tmax
+    return any(sampling.s_tmin <= sigma <= highest for sigma in schedule(sampling).tolist()[:-1])
+
+
 _MATTERS: tuple[tuple[tuple[str, ...], Callable[[SamplingConfig], bool], str], ...] = (
     (
         ("guide", "guidance_interval", "apg_eta", "apg_norm"),
@@ -20,6 +28,11 @@ _MATTERS: tuple[tuple[tuple[str, ...], Callable[[SamplingConfig], bool], str], .
     ),
     (("guidance_interval",), _covers_a_level, "leaves no guidance: the schedule has no noise level in it"),
     (("s_tmin", "s_tmax"), lambda sampling: sampling.s_churn > 0, "has no effect without --s-churn"),
+    (
+        ("s_tmin", "s_tmax"),
+        _churns_at_a_level,
+        "leaves no churn: the schedule has no noise level from --s-tmin to --s-tmax",
+    ),
     (
         ("s_noise",),
         lambda sampling: (

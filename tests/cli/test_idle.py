@@ -57,6 +57,14 @@ def test_options_with_several_conditions() -> None:
     assert idle("guidance_interval", guidance=1.0, guidance_interval=(81.0, 90.0)) == [
         "--guidance-interval has no effect at --guidance 1"
     ]
+    no_churn = "leaves no churn: the schedule has no noise level from --s-tmin to --s-tmax"
+    assert idle("s_tmin", s_churn=4.0, s_tmin=81.0) == [f"--s-tmin {no_churn}"]
+    assert idle("s_tmin", s_churn=4.0, s_tmin=80.0) == []
+    assert idle("s_tmax", s_churn=4.0, s_tmax=0.001) == [f"--s-tmax {no_churn}"], "the last step's end, 0, is none"
+    assert idle("s_tmax", s_churn=4.0, s_tmax=0.002) == []
+    assert idle("s_tmin", "s_tmax", s_tmin=81.0) == [
+        "--s-tmin has no effect without --s-churn", "--s-tmax has no effect without --s-churn"
+    ]  # fmt: skip
 
 
 def test_one_entry_of_a_list_for_which_it_matters_will_do() -> None:
