@@ -40,12 +40,13 @@ class Preset:
     file: str | None = None
     tuned: Mapping[str, Any] = field(default_factory=dict)
 
-    def warnings(self, sampling: SamplingConfig, name: str, sha256: str) -> Iterator[str]:
+    def warnings(self, sampling: SamplingConfig, name: str, sha256: str, *, has_guide: bool = False) -> Iterator[str]:
         """What to warn of where tuned noise levels are used for something else than they were made for.
 
         Args:
             sampling: the settings in use.
             name, sha256: of the weights in use.
+            has_guide: whether a second checkpoint guides; none does while levels are tuned.
         """
         if not self.tuned or sampling.sigmas != self.sampling.get("sigmas"):  # other levels are used
             return
@@ -57,6 +58,8 @@ class Preset:
             wanted, given = self.sampling.get(setting), getattr(sampling, setting)
             if setting in self.sampling and given != wanted:
                 yield f"{words} {setting} {wanted}, not {given}"
+        if has_guide and sampling.guidance != 1 and self.sampling.get("guidance", 1) != 1:
+            yield f"{words} guidance away from no class, not from a second checkpoint"
 
 
 @dataclass(frozen=True, kw_only=True)

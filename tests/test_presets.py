@@ -6,7 +6,7 @@ import pytest
 
 from mpvideo.config import SamplingConfig
 from mpvideo.errors import CheckpointError, UsageError
-from mpvideo.presets import PRESETS, find_preset
+from mpvideo.presets import PRESETS, Preset, find_preset
 
 GUIDANCE = {"guidance": 2.0, "guidance_interval": (0.1, 5.0), "apg_eta": 0.5, "apg_norm": 9.0}
 OWN = SamplingConfig(sampler="euler", sigmas=(9, 1), s_churn=3.0, s_noise=1.1, **GUIDANCE)
@@ -45,6 +45,21 @@ def test_a_file(tmp_path: Path) -> None:
     assert find_preset(str(path)).clamp is True
     path.write_text(json.dumps({"format": 1, "sampling": {"steps": 5, "guidance": 1.5}}))
     assert replace(OWN, **find_preset(str(path)).sampling) == replace(OWN, sigmas=None, steps=5, guidance=1.5)
+
+
+def test_levels_tuned_without_a_guide_are_not_meant_for_one() -> None:
+    """Of guidance that is another anyway, one warning will do; without any, a guide has no effect."""
+    sampling = SamplingConfig(sampler="deis", sigmas=(80.0, 3.0), guidance=2.0)
+    tuned = {"checkpoint": {"name": "a", "sha256": "0"}}
+    preset = Preset(sampling={"sigmas": sampling.sigmas, "guidance": 2.0}, file="a.json", tuned=tuned)
+    words = "the noise levels of a.json were made for guidance"
+    assert [*preset.warnings(sampling, "a", "0", has_guide=True)] == [
+        f"{words} away from no class, not from a second checkpoint"
+    ]
+    assert [*preset.warnings(sampling, "a", "0", has_guide=False)] == []
+    unguided, plain = replace(preset, sampling={**preset.sampling, "guidance": 1.0}), replace(sampling, guidance=1.0)
+    assert [*unguided.warnings(plain, "a", "0", has_guide=True)] == []
+    assert [*unguided.warnings(sampling, "a", "0", has_guide=True)] == [f"{words} 1.0, not 2.0"]
 
 
 @pytest.mark.parametrize(

@@ -142,7 +142,8 @@ class _Maker:
                     self._fail(request, error)
                     continue
             if request is not None and request.preset is not None:
-                for words in request.preset.warnings(request.sampling, model.checkpoint.name, model.sha256):
+                name, has_guide = model.checkpoint.name, model.guide is not None
+                for words in request.preset.warnings(request.sampling, name, model.sha256, has_guide=has_guide):
                     self._watcher.warn(words)
             yield request
 

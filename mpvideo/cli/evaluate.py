@@ -232,7 +232,10 @@ def evaluate(
         if second is not None and sampling.guidance == 1:
             tell("warning: --guide has no effect at --guidance 1", quiet=quiet)
         if preset is not None:
-            for warning in find_preset(preset).warnings(sampling, checkpoint.name, sampled.model.sha256):
+            warnings = find_preset(preset).warnings(
+                sampling, checkpoint.name, sampled.model.sha256, has_guide=second is not None
+            )
+            for warning in warnings:
                 tell(f"warning: {warning}", quiet=quiet)
         measured = sampled
     _check_measurable(measured, features, data)

@@ -102,7 +102,7 @@ def tune(
     Videos are followed in many steps; the levels whose steps miss those paths least are found by dynamic programming,
     tried out, and improved one by one. The file that is written is a preset for `sample` and `eval`, made for this
     checkpoint, solver and strength of guidance: it gives the last two, and each of the three is warned of where it is
-    another. Without --sampler the solver is the one that suits so few steps.
+    another, as is a --guide. Without --sampler the solver is the one that suits so few steps.
 
     \b
     mpvideo tune run --nfe 8

@@ -88,10 +88,14 @@ def test_what_it_was_made_for_comes_back(program: Program, tmp_path: Path) -> No
     assert (sampling.guidance, sampling.guidance_interval, sampling.apg_eta, record.clamp) == (2, (0.1, 5), 0.5, True)
 
     words = f"warning: the noise levels of {preset} were made for"
-    done = program(*sample, "--ckpt", ckpt, "--sampler", "euler,lms", "--guidance", "2,3", "--out", "{index}.npy")
+    lists = ("--sampler", "euler,lms", "--guidance", "2,3", "--out", "{index}.npy")
+    done = program(*sample, "--ckpt", ckpt, "--guide", ckpt, *lists)
     assert [line for line in done.stderr.splitlines() if line.startswith(words)] == [
-        f"{words} sampler deis, not euler", f"{words} guidance 2.0, not 3.0", f"{words} sampler deis, not lms"
-    ]  # fmt: skip
+        f"{words} sampler deis, not euler",
+        f"{words} guidance away from no class, not from a second checkpoint",
+        f"{words} guidance 2.0, not 3.0",
+        f"{words} sampler deis, not lms",
+    ]
     assert words not in program(*sample, "--ckpt", ckpt, "--guidance", "3", "--steps", 1, "--out", "b.npy").stderr
     other = save_tiny(tmp_path / "other.safetensors", tiny_config(dim=12))
     Path("jobs.jsonl").write_text(
