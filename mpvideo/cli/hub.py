@@ -1,11 +1,15 @@
 """Checkpoints on the Hugging Face hub: `hf:owner/repo[/file][@revision]` in place of a path.
 
 Files come through the library huggingface_hub (the extra `hub`) and stay in its cache; its environment variables hold:
-HF_HOME, HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE.
+HF_HOME, HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE, HF_HUB_ETAG_TIMEOUT.
+
+Where the hub cannot be reached, the cache serves. Whether it can is found out here, once, before the library is asked
+for a file: for one that the cache has not, that would wait half a minute and more until the hub comes back.
 """
 
 import re
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn
@@ -17,6 +21,9 @@ from mpvideo.files import reason
 from mpvideo.text import printable
 
 PREFIX = "hf:"
+
+_NO_CONNECTION = frozenset({"ConnectError", "ConnectTimeout", "ConnectionError"})
+"""What the network libraries that huggingface_hub uses, one or the other by its version, call it."""
 
 _REFERENCE = re.compile(r"hf:([\w.-]+/[\w.-]+)(?:/([^@]+))?(?:@(.+))?", re.ASCII)
 
@@ -60,7 +67,7 @@ def located(path: Path) -> Path:
 
 def _fetch(reference: HubReference) -> Path:
     try:
-        from huggingface_hub import errors
+        from huggingface_hub import constants, errors
         from huggingface_hub.utils import disable_progress_bars, logging
     except ImportError:
         raise UsageError(
@@ -71,7 +78,10 @@ def _fetch(reference: HubReference) -> Path:
     if not sys.stderr.isatty():
         disable_progress_bars()
     try:
-        return _checkpoint(reference) if reference.file is None else _download(reference, reference.file)
+        offline = constants.HF_HUB_OFFLINE or not _is_in_reach(reference)
+        if reference.file is None:
+            return _checkpoint(reference, offline=offline)
+        return _download(reference, reference.file, offline=offline)
     except errors.LocalEntryNotFoundError as error:
         raise _out_of_reach(reference) from error
     except errors.HfHubHTTPError as error:
@@ -84,17 +94,48 @@ def _fetch(reference: HubReference) -> Path:
         ) from error
 
 
-def _checkpoint(reference: HubReference) -> Path:
-    """The checkpoint that a repository is: model.safetensors, or the index with all shards; and its config.json."""
-    from huggingface_hub import constants, errors
+def _is_in_reach(reference: HubReference) -> bool:
+    """Whether there is a connection to the hub; what that says is not looked at here.
+
+    Where the cache has no such file, it is tried again for as long as one try may take: 10 seconds, or
+    HF_HUB_ETAG_TIMEOUT.
+    """
+    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+
+    repo, file, revision = reference.repo, reference.file or WEIGHTS_FILE, reference.revision
+    try:
+        cached = isinstance(try_to_load_from_cache(repo, file, revision=revision), str)
+    except (OSError, ValueError):  # which asking for the file tells of
+        cached = False
+    began, wait = time.monotonic(), 1.0
+    while True:
+        try:
+            get_hf_file_metadata(hf_hub_url(repo, file, revision=revision))
+        except Exception as error:
+            if _NO_CONNECTION.isdisjoint(kind.__name__ for kind in type(error).__mro__):
+                return True  # the hub answers, or the library has to say what is wrong
+        else:
+            return True
+        if cached or time.monotonic() - began + wait > constants.HF_HUB_ETAG_TIMEOUT:
+            return False
+        time.sleep(wait)
+        wait *= 2
+
+
+def _checkpoint(reference: HubReference, *, offline: bool) -> Path:
+    """The checkpoint that a repository is: model.safetensors, or the index with all shards; and its config.json.
+
+    Offline, it is what the cache has of it.
+    """
+    from huggingface_hub import errors
 
     try:
-        weights = _download(reference, WEIGHTS_FILE)
+        weights = _download(reference, WEIGHTS_FILE, offline=offline)
     except errors.EntryNotFoundError as error:
-        if isinstance(error, errors.LocalEntryNotFoundError) and not constants.HF_HUB_OFFLINE:
+        if isinstance(error, errors.LocalEntryNotFoundError) and not offline:
             raise  # out of reach: the index would be as well
         try:
-            weights = _download(reference, INDEX_FILE)
+            weights = _download(reference, INDEX_FILE, offline=offline)
         except errors.LocalEntryNotFoundError:
             raise
         except errors.EntryNotFoundError:
@@ -103,30 +144,30 @@ def _checkpoint(reference: HubReference) -> Path:
                 hint=f"Name one of its files: {PREFIX}{reference.repo}/FILE.",
             ) from error
     try:
-        _download(reference, CONFIG_FILE)
+        _download(reference, CONFIG_FILE, offline=offline)
     except errors.LocalEntryNotFoundError:
-        if not constants.HF_HUB_OFFLINE:  # offline, the cache has what there was when it was filled
+        if not offline:  # else the cache has what there was when it was filled
             raise
     except errors.EntryNotFoundError:
         pass  # the header says everything
     return weights
 
 
-def _download(reference: HubReference, file: str) -> Path:
+def _download(reference: HubReference, file: str, *, offline: bool) -> Path:
     """One file of a repository; with an index come its shards."""
-    path = _file(reference, file)
+    path = _file(reference, file, offline=offline)
     if file.endswith(".index.json"):
         weight_map: Any = read_json(path).get("weight_map")
         values = weight_map.values() if isinstance(weight_map, dict) else ()
         # Those that would leave the folder are not even asked for; reading the checkpoint refuses them.
         names = {name for name in values if isinstance(name, str) and PurePosixPath(name).name == name != ".."}
         for name in sorted(names):
-            _file(reference, str(PurePosixPath(file).with_name(name)))
+            _file(reference, str(PurePosixPath(file).with_name(name)), offline=offline)
     return path
 
 
-def _file(reference: HubReference, file: str) -> Path:
-    """A file's copy in the cache, fetched if need be.
+def _file(reference: HubReference, file: str, *, offline: bool) -> Path:
+    """A file's copy in the cache, fetched if need be and not offline.
 
     Raises:
         MPVideoError: the disk is full, a path leads out of the cache, the connection breaks.
@@ -137,7 +178,7 @@ def _file(reference: HubReference, file: str) -> Path:
     # What its network library raises comes through, whichever that is; it is known by this name there.
     network_error: type[Exception] = getattr(errors, "HTTPError", OSError)
     try:
-        return Path(hf_hub_download(reference.repo, file, revision=reference.revision))
+        return Path(hf_hub_download(reference.repo, file, revision=reference.revision, local_files_only=offline))
     except (errors.EntryNotFoundError, errors.HfHubHTTPError, errors.FileMetadataError, errors.HFValidationError):
         raise
     except (OSError, ValueError, network_error) as error:

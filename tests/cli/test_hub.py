@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from tests.checkpoint.files import CONFIG, random_tensors
 from tests.checkpoints import save_tiny, tiny_config
 from tests.evaluation.networks import Means, save_network
 
+PLACE = "{repo_id}/resolve/{revision}/{filename}"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 needs_library = pytest.mark.skipif(
     importlib.util.find_spec("huggingface_hub") is None, reason="huggingface_hub is not installed"
@@ -254,6 +256,7 @@ def test_what_else_the_library_raises(error: Any, monkeypatch: pytest.MonkeyPatc
     def fetch(*rest: Any, **options: Any) -> str:
         raise error
 
+    monkeypatch.setattr(hub_module, "_is_in_reach", lambda reference: True)
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", fetch)
     with pytest.raises(MPVideoError, match=r"hf:me/dog/a cannot be fetched: (no space|bad|the connection)") as caught:
         located(Path("hf:me/dog/a"))
@@ -264,13 +267,14 @@ def test_what_else_the_library_raises(error: Any, monkeypatch: pytest.MonkeyPatc
 def test_defects_of_our_own_are_not_blamed_on_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     import huggingface_hub
 
+    monkeypatch.setattr(hub_module, "_is_in_reach", lambda reference: True)
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *rest, **options: None)
     with pytest.raises(TypeError):
         located(Path("hf:me/dog/a"))
 
 
 @needs_library
-def test_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lost_on_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
     """The library's own word for it, as it comes after its attempts, which take half a minute."""
     import huggingface_hub
     from huggingface_hub.errors import LocalEntryNotFoundError
@@ -278,7 +282,55 @@ def test_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
     def fetch(*rest: Any, **options: Any) -> str:
         raise LocalEntryNotFoundError("cannot find the file")
 
+    monkeypatch.setattr(hub_module, "_is_in_reach", lambda reference: True)
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", fetch)
     with pytest.raises(MPVideoError, match="is not in the cache, and the hub cannot be reached") as caught:
         located(Path("hf:me/dog"))
     assert caught.value.exit_code == 1 and "HF_ENDPOINT (now " in (caught.value.hint or "")
+
+
+@pytest.fixture
+def waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """A cache of its own for the library in this process, which has no hub yet; the waits that are not waited."""
+    from huggingface_hub import constants
+
+    waits: list[float] = []
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", f"http://127.0.0.1:9/{PLACE}")
+    clock = SimpleNamespace(sleep=waits.append, monotonic=lambda: sum(waits))
+    monkeypatch.setattr(hub_module, "time", clock)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    return waits
+
+
+@needs_library
+@pytest.mark.parametrize("name", ["hf:me/dog", "hf:me/dog/a.safetensors@v1"])
+def test_out_of_reach(waits: list[float], name: str) -> None:
+    """It is tried for ten seconds at most, and then said."""
+    with pytest.raises(MPVideoError, match=f"{name} is not in the cache, and the hub cannot be reached"):
+        located(Path(name))
+    assert waits == [1, 2, 4]
+
+
+@needs_library
+def test_out_of_the_cache(waits: list[float]) -> None:
+    with pytest.raises(MPVideoError, match=r"^hf:me/dog/\.\./\.\./x cannot be fetched: "):
+        located(Path("hf:me/dog/../../x"))
+
+
+@needs_library
+def test_the_cache_serves_where_the_hub_is_out_of_reach(
+    waits: list[float], hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even of what has no config.json, or shards; without a wait."""
+    from huggingface_hub import constants
+
+    with monkeypatch.context() as online:
+        online.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", f"{hub.address}/{PLACE}")
+        path = located(Path("hf:me/dog"))
+        names = dict.fromkeys(checkpoint_shapes(CONFIG), "model.safetensors")
+        hub.files |= {f"sub/{INDEX_FILE}": json.dumps({"weight_map": names}).encode()}
+        hub.files["sub/model.safetensors"] = hub.files.pop("model.safetensors")
+        shards = located(Path(f"hf:me/dog/sub/{INDEX_FILE}"))
+    assert located(Path("hf:me/dog")) == path and located(Path(f"hf:me/dog/sub/{INDEX_FILE}")) == shards
+    assert waits == []
