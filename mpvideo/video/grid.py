@@ -13,6 +13,7 @@ import dataclasses
 import itertools
 import math
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -26,7 +27,7 @@ from mpvideo.errors import OutputError, UsageError
 from mpvideo.files import reason, write_all
 from mpvideo.formats import STANDARD_OUTPUT, Encoding
 from mpvideo.text import printable
-from mpvideo.video.contact_sheet import check_frames
+from mpvideo.video.contact_sheet import SMALL_SIDE, check_frames
 from mpvideo.video.contact_sheet import enlargement as readable
 from mpvideo.video.destination import check_destination
 from mpvideo.video.encode import VideoWriter
@@ -74,6 +75,8 @@ def grid_layout(
 ) -> Layout:
     """As many columns as rows, or one more; samples large enough for their captions, unless the format is too small.
 
+    Where they are narrower than that, captions may have twice the lines, if these fit.
+
     Args:
         path: where the grid shall go.
         samples: how many, at least 1.
@@ -88,9 +91,11 @@ def grid_layout(
     rows = -(-samples // columns)
     kind = encoding.format_for(path)
     for scale in range(encoding.scale or readable(height, width), 0, -1):
-        layout = Layout(columns, rows, scale, width * scale, height * scale, caption_lines)
-        if max(layout.size) <= kind.max_side:
-            return layout
+        lines = (2 * caption_lines, caption_lines) if width * scale < SMALL_SIDE else (caption_lines,)
+        for number in lines:
+            layout = Layout(columns, rows, scale, width * scale, height * scale, number)
+            if max(layout.size) <= kind.max_side:
+                return layout
         if encoding.scale is not None:
             break
     raise UsageError(
@@ -134,7 +139,7 @@ class GridWriter:
         path: of the video, of any format that has a file or folder.
         encoding: how to write it; its scale is that of the samples, None for one at which captions can be read.
         overwrite: whether an existing file may be replaced.
-        caption_lines: of text below each sample.
+        caption_lines: of text below each sample; up to twice as many where samples are narrow, see `grid_layout`.
 
     Raises:
         OutputError: on entering and adding: the temporary file cannot be written. On leaving: see `VideoWriter`.
@@ -209,7 +214,9 @@ class GridWriter:
             caption_lines=self._caption_lines,
         )
         starts = [0, *itertools.accumulate(self._lengths)]
-        blank = self._blank(layout)
+        captions = _broken(self._captions, layout)
+        layout = dataclasses.replace(layout, caption_lines=max(self._caption_lines, *map(len, captions)))
+        blank = _blank(layout, captions)
         large = dataclasses.replace(self._encoding, scale=1, filter="nearest")
         writer = VideoWriter(
             self._path,
@@ -240,19 +247,25 @@ class GridWriter:
         tile = enlarged(frame, layout.scale, self._encoding.filter)
         grid[y : y + layout.tile_height, x : x + layout.tile_width] = tile
 
-    def _blank(self, layout: Layout) -> Frame:
-        """The grid without its samples: captions on white."""
-        image = Image.new("RGB", layout.size, "white")
-        draw, small = ImageDraw.Draw(image), font(TEXT)
-        for index, caption in enumerate(self._captions):
-            x, y = layout.place(index)
-            lines = wrapped(drawable(caption), small, layout.tile_width, lines=layout.caption_lines)
-            for number, line in enumerate(lines):
-                draw.text((x, y + layout.tile_height + number * LINE), line, INK, small)
-        return np.asarray(image)
-
     def _failure(self, error: OSError) -> OutputError:
         return OutputError(
             f"{printable(self._path)} could not be written: its samples have no room to wait in: {reason(error)}",
             hint="Set TMPDIR to a folder with room for all frames.",
         )
+
+
+def _broken(captions: Sequence[str], layout: Layout) -> list[list[str]]:
+    """Captions in lines, as many as each needs and the layout has for it."""
+    small = font(TEXT)
+    return [wrapped(drawable(each), small, layout.tile_width, lines=layout.caption_lines) for each in captions]
+
+
+def _blank(layout: Layout, captions: Sequence[Sequence[str]]) -> Frame:
+    """A grid without its samples: the lines of their captions on white."""
+    image = Image.new("RGB", layout.size, "white")
+    draw, small = ImageDraw.Draw(image), font(TEXT)
+    for index, lines in enumerate(captions):
+        x, y = layout.place(index)
+        for number, line in enumerate(lines):
+            draw.text((x, y + layout.tile_height + number * LINE), line, INK, small)
+    return np.asarray(image)

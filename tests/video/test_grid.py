@@ -81,6 +81,16 @@ def test_captions_are_below_their_samples(tmp_path: Path) -> None:
     assert (grid[0, :, x + layout.tile_width : other] == 255).all(), "nothing runs over into the gap"
 
 
+def test_captions_of_narrow_samples_have_more_lines_if_they_need_and_fit_them(tmp_path: Path) -> None:
+    plain, path = Encoding(8, scale=1), tmp_path / "g.gif"
+    for caption, lines in (("golden dog trots, seed 0", 3), ("red cat, seed 0", 2)):  # golden | dog trots, | seed 0
+        with GridWriter(path, encoding=plain, overwrite=True) as grid:
+            grid.add(noise(0, 1, 64), caption)
+        assert read_frames(path)[0].shape[1:3] == Layout(1, 1, 1, 64, 64, lines).size[::-1]
+    most, more = (grid_layout(path, n * n, width=64, height=64, encoding=plain) for n in (29, 30))
+    assert (most.caption_lines, more.caption_lines) == (4, 2), "a GIF has at most 4,096 pixels"
+
+
 @pytest.mark.parametrize("channels", [1, 4])
 def test_gray_and_transparent_samples(tmp_path: Path, channels: int) -> None:
     path, video = tmp_path / "g.mkv", colourful(3, 16, channels)
