@@ -1,4 +1,4 @@
-"""3D convolution as the layers use it, with a gradient of the weight that a CPU with bfloat16 units computes fast.
+"""3D convolution as the layers use it, and as a CPU computes it and its gradients fast.
 
 Letters: B batch, C channels in, D channels out, T frames, H W height and width.
 """
@@ -9,37 +9,45 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_WIDEST_PLANE = 4
+from mpvideo.nn import winograd
+
+_WIDEST_PLANE = {torch.float32: 2, torch.bfloat16: 4}
 """Width up to which a row is multiplied as a whole: all pairs of its places, of which a kernel of 3 wants most."""
 
 
 def conv3d_same(x: Tensor, weight: Tensor) -> Tensor:
     """Convolution with 'same' zero padding: x (B, C, T, H, W), weight (D, C, k, k, k), k 1 or 3 -> (B, D, T, H, W).
 
-    In bfloat16 on a CPU the result is laid out channels last, as the fast kernels there want it.
+    In bfloat16 on a CPU the result is laid out channels last, as the fast kernels there want it; in float32, where its
+    gradients are made by them.
     """
     padding = (weight.shape[-1] // 2,) * 3
-    if x.dtype != torch.bfloat16 or x.device.type != "cpu":
+    if x.device.type != "cpu" or x.dtype not in _WIDEST_PLANE:
         return F.conv3d(x, weight, padding=padding)
-    x = x.contiguous(memory_format=torch.channels_last_3d)
-    if weight.shape[-1] == 3 and x.shape[2] == 1:
+    channels_last = x.contiguous(memory_format=torch.channels_last_3d)
+    result: Tensor
+    if x.dtype == torch.bfloat16 and weight.shape[-1] == 3 and x.shape[2] == 1:
         # Of one frame and an odd number of channels, the convolution by three is garbage (oneDNN in torch 2.13.0).
-        return F.conv3d(x, weight[:, :, 1:2], padding=(0, *padding[1:]))
+        return F.conv3d(channels_last, weight[:, :, 1:2], padding=(0, *padding[1:]))
     if torch.is_grad_enabled() and weight.requires_grad:
-        if weight.shape[-1] == 1 or x.shape[-1] <= _WIDEST_PLANE:
-            result: Tensor = _ByProducts.apply(x, weight)  # type: ignore[no-untyped-call]
+        if weight.shape[-1] == 1 or x.shape[-1] <= _WIDEST_PLANE[x.dtype]:
+            result = _ByProducts.apply(channels_last, weight)  # type: ignore[no-untyped-call]
             return result
-        if x.shape[2] == 2:
+        if x.dtype == torch.float32 and winograd.suits(*x.shape[2:]):
+            result = _ByPoints.apply(channels_last, weight)  # type: ignore[no-untyped-call]
+            return result
+        if x.dtype == torch.bfloat16 and x.shape[2] == 2:
             # With two frames, padded by it, oneDNN's bfloat16 gradient of the weight is garbage (torch 2.13.0).
-            x, padding = F.pad(x, (0, 0, 0, 0, 1, 1)), (0, *padding[1:])
-    return F.conv3d(x, weight, padding=padding)
+            padded = F.pad(channels_last, (0, 0, 0, 0, 1, 1))
+            return F.conv3d(padded, weight, padding=(0, *padding[1:]))
+    return F.conv3d(x if x.dtype == torch.float32 else channels_last, weight, padding=padding)
 
 
 class _ByProducts(torch.autograd.Function):
     """Convolution whose gradient of the weight is made of matrix products.
 
     oneDNN's own takes from 1.3 times (64 channels on 4x4) to 13 times (256 to 128 on 2x2) as long as the products do,
-    measured with AMX, and was most of a training step.
+    measured in bfloat16 with AMX, and was most of a training step; in float32 with AVX2, 2.5 to 6 times on 2x2.
     """
 
     @staticmethod
@@ -58,6 +66,24 @@ class _ByProducts(torch.autograd.Function):
                 gradient, x, weight, None, [1] * 3, padding, [1] * 3, False, [0] * 3, 1, [True, False, False]
             )[0]
         return of_x, weight_gradient(x, gradient, weight.shape[-1])
+
+
+class _ByPoints(torch.autograd.Function):
+    """Convolution of planes of 4x4 places and its gradients by `mpvideo.nn.winograd`."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+        points = winograd.kernel_points(weight)
+        ctx.save_for_backward(x, points)
+        return winograd.convolve(x.permute(0, 2, 3, 4, 1), points).permute(0, 4, 1, 2, 3)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor]:
+        x, points = ctx.saved_tensors
+        gradient = gradient.contiguous(memory_format=torch.channels_last_3d)
+        x, gradient = x.permute(0, 2, 3, 4, 1), gradient.permute(0, 2, 3, 4, 1)
+        of_x, of_weight = winograd.gradients(x, points, gradient, of_x=ctx.needs_input_grad[0])
+        return None if of_x is None else of_x.permute(0, 4, 1, 2, 3), of_weight
 
 
 def weight_gradient(x: Tensor, gradient: Tensor, kernel_size: int) -> Tensor:

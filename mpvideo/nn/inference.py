@@ -24,7 +24,7 @@ from torch import Tensor
 from mpvideo.architecture import BlockPlan, attention_heads, network_plan, network_shapes
 from mpvideo.config import ModelConfig
 from mpvideo.nn.compilation import CompiledBlocks, CudaGraph
-from mpvideo.nn.kernels import Convolution, Product, SmallPlaneConvolution, convolution, shrinking
+from mpvideo.nn.kernels import Convolution, Product, SameConvolution, convolution, shrinking
 from mpvideo.nn.layers import EPS, MP_SILU_SCALE, RESIDUAL_BALANCE, AttentionAxes, normalize, pixel_norm
 from mpvideo.nn.memory import give_back_memory
 from mpvideo.nn.unet3d import check_input, label_rows
@@ -180,9 +180,7 @@ class Weights:
             self._tensors, self.device, self.accurate, kernel_power=self._kernel_power, reorder=self._reorder
         )
 
-    def convolution(
-        self, name: str, shape: tuple[int, ...], *, scale: float = 1.0, unseen: int = 0
-    ) -> Convolution | SmallPlaneConvolution:
+    def convolution(self, name: str, shape: tuple[int, ...], *, scale: float = 1.0, unseen: int = 0) -> SameConvolution:
         """A 3x3x3 convolution, usually of T, H and W of `shape`; the rest as in `take`."""
         return convolution(self.take(name, scale=scale, unseen=unseen), shape, reorder=self._reorder)
 

@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
+from mpvideo.nn import winograd
+
 _ONEDNN = torch.ops.mkldnn
 
 _ROWS = 64
@@ -153,10 +155,35 @@ def _plane_matrix(kernel: Tensor, size: int) -> Tensor:
     return rearrange(places, "X Y o c t y x -> (Y X o) (t y x c)")
 
 
-def convolution(kernel: Tensor, shape: tuple[int, ...], *, reorder: bool = True) -> Convolution | SmallPlaneConvolution:
+class WinogradConvolution:
+    """3x3x3 convolution with zero padding of planes of 4x4 places, see `mpvideo.nn.winograd`; for float32 or better.
+
+    Args:
+        kernel: (O, C, 3, 3, 3). What is made of it is four times as large.
+    """
+
+    def __init__(self, kernel: Tensor) -> None:
+        self._points = winograd.kernel_points(kernel)
+
+    def __call__(self, x: Tensor, *, times: Tensor | None = None, plus: Tensor | None = None) -> Tensor:
+        """As `Convolution`."""
+        y = winograd.convolve(x, self._points)
+        if times is not None:
+            return y.mul_(times)
+        return y if plus is None else y.add_(plus)
+
+
+SameConvolution = Convolution | SmallPlaneConvolution | WinogradConvolution
+"""A 3x3x3 convolution with zero padding."""
+
+
+def convolution(kernel: Tensor, shape: tuple[int, ...], *, reorder: bool = True) -> SameConvolution:
     """3x3x3 convolution with zero padding by the form that suits T, H and W."""
     if max(shape[1:]) <= SmallPlaneConvolution.WIDEST:
         return SmallPlaneConvolution(kernel, shape[1], reorder=reorder)
+    # A kernel that may not be reordered is for torch.compile, whose own convolution is the ordinary one.
+    if reorder and kernel.device.type == "cpu" and kernel.dtype == torch.float32 and winograd.suits(*shape):
+        return WinogradConvolution(kernel)
     return Convolution(kernel, shape, reorder=reorder)
 
 

@@ -58,6 +58,22 @@ def test_an_input_without_gradient_gets_none():
     assert weight.grad is not None
 
 
-def test_other_dtypes_are_the_librarys_own():
-    x, weight, _ = (value.float() for value in operands(2, 4, 3, 3, 4, 4, 3))
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("frames", [1, 3, 17])
+@pytest.mark.parametrize("k", [1, 3])
+def test_float32_training_is_float64s(size, frames, k):
+    x, weight, gradient = operands(3, 5, 7, frames, size, size, k)
+    results = []
+    for dtype in (torch.float64, torch.float32):
+        inputs = [value.detach().to(dtype, copy=True).requires_grad_() for value in (x, weight)]
+        y = conv3d_same(*inputs)
+        y.backward(gradient.to(dtype))
+        results.append([y.detach().double(), *(value.grad.double() for value in inputs)])
+    for exact, rounded in zip(*results, strict=True):
+        assert (exact - rounded).norm() < 1e-5 * exact.norm()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_without_gradient_it_is_the_librarys_own(dtype):
+    x, weight, _ = (value.to(dtype) for value in operands(2, 4, 3, 17, 4, 4, 3))
     assert torch.equal(conv3d_same(x, weight), F.conv3d(x, weight, padding=1))

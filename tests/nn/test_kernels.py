@@ -7,7 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mpvideo.nn import kernels
-from mpvideo.nn.kernels import Convolution, Product, SmallPlaneConvolution, convolution, shrinking
+from mpvideo.nn.kernels import (
+    Convolution,
+    Product,
+    SmallPlaneConvolution,
+    WinogradConvolution,
+    convolution,
+    shrinking,
+)
 from tests.networks import randn
 
 ACCURACY = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 1e-2}
@@ -56,6 +63,26 @@ def test_small_planes(shape, widths, dtype):
     assert_near(run(x), expected, dtype, scale)
     assert_near(run(x, times=times), expected * times.double(), dtype, 4 * scale)
     assert_near(run(x, plus=plus.clone()), expected + plus.double(), dtype, scale + 4)
+
+
+@pytest.mark.parametrize("frames", [1, 16])
+def test_planes_of_4x4(frames):
+    x, kernel = randn(2, frames, 4, 4, 24), randn(40, 24, 3, 3, 3, seed=1)
+    times, plus = randn(2, 1, 1, 1, 40, seed=2), randn(2, frames, 4, 4, 40, seed=3)
+    run = convolution(kernel, (16, 4, 4))
+    assert isinstance(run, WinogradConvolution)
+    expected = direct(x, kernel, padding=1)
+    scale = float(expected.abs().max())
+    assert_near(run(x), expected, torch.float32, scale)
+    assert_near(run(x, times=times), expected * times.double(), torch.float32, 4 * scale)
+    assert_near(run(x, plus=plus.clone()), expected + plus.double(), torch.float32, scale + 4)
+
+
+def test_winograd_is_for_float32_alone():
+    kernel = randn(4, 4, 3, 3, 3)
+    assert isinstance(convolution(kernel.bfloat16(), (16, 4, 4)), Convolution)
+    assert isinstance(convolution(kernel, (16, 4, 4), reorder=False), Convolution)
+    assert isinstance(convolution(kernel, (16, 8, 8)), Convolution)
 
 
 @settings(max_examples=60, deadline=None)
