@@ -21,7 +21,7 @@ from chart import chart
 from table import markdown, verdict
 
 from mpvideo.checkpoint import bundled_checkpoint, open_checkpoint
-from mpvideo.cli.sampling import parse_interval
+from mpvideo.cli.sampling_settings import parse_interval
 from mpvideo.config import SamplingConfig
 from mpvideo.device import choose_placement
 from mpvideo.evaluation.classes import balanced_classes

@@ -12,7 +12,7 @@ import typer
 
 from mpvideo.batch.journal import PastRun, journals_of, read_journal
 from mpvideo.cli.options import OUTPUT_PANEL, AsJson, Quiet
-from mpvideo.cli.sampling import VIDEO_PANEL, BatchSize, Compile, Device, Dtype, Exact
+from mpvideo.cli.sampling_options import VIDEO_PANEL, BatchSize, Compile, Device, Dtype, Exact
 from mpvideo.cli.streams import tell, write_result
 from mpvideo.cli.writing import DryRun, JournalPath, Overwrite, Shard
 from mpvideo.errors import MPVideoError, UsageError

@@ -25,7 +25,7 @@ from mpvideo.cli.options import (
     usage_errors,
 )
 from mpvideo.cli.progress import progress
-from mpvideo.cli.sampling import (
+from mpvideo.cli.sampling_options import (
     CHURN_PANEL,
     SAMPLING_PANEL,
     VIDEO_PANEL,
@@ -57,10 +57,8 @@ from mpvideo.cli.sampling import (
     Steps,
     STMax,
     STMin,
-    clamp_setting,
-    open_guide,
-    sampling_settings,
 )
+from mpvideo.cli.sampling_settings import clamp_setting, open_guide, sampling_settings
 from mpvideo.cli.scores import score_lines
 from mpvideo.cli.streams import tell, write_result
 from mpvideo.config import MAX_SEED

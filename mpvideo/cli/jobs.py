@@ -15,7 +15,7 @@ from mpvideo.cli.options import OUTPUT_PANEL
 from mpvideo.cli.overviews import OVERVIEW_PANEL
 from mpvideo.cli.refusals import check_paths, is_path, misfit
 from mpvideo.cli.requests import Openings, requests_of
-from mpvideo.cli.sampling import COMPUTE_PANEL
+from mpvideo.cli.sampling_options import COMPUTE_PANEL
 from mpvideo.cli.writing import RUN_PANEL
 from mpvideo.config import DtypeName
 from mpvideo.errors import MPVideoError, UsageError

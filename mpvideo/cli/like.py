@@ -10,7 +10,7 @@ import typer
 from mpvideo.checkpoint import bundled_checkpoint, find_problems, read_header
 from mpvideo.checkpoint.merging import config_over
 from mpvideo.cli.hub import is_on_hub
-from mpvideo.cli.sampling import VIDEO_PANEL
+from mpvideo.cli.sampling_options import VIDEO_PANEL
 from mpvideo.config import DtypeName
 from mpvideo.errors import UsageError, naming
 from mpvideo.formats import STANDARD_OUTPUT, Encoding, format_of

@@ -18,7 +18,7 @@ from mpvideo.cli.hub import is_on_hub, located
 from mpvideo.cli.idle import idle_options
 from mpvideo.cli.like import Original
 from mpvideo.cli.options import check_config_file, parse_settings, usage_errors
-from mpvideo.cli.sampling import clamp_setting, open_guide, parse_sigmas, sampling_settings
+from mpvideo.cli.sampling_settings import clamp_setting, open_guide, parse_sigmas, sampling_settings
 from mpvideo.cli.writing import encoding_of
 from mpvideo.config import MAX_SEED, SamplingConfig
 from mpvideo.errors import UsageError, naming

@@ -9,7 +9,7 @@ from mpvideo.cli.like import Like
 from mpvideo.cli.options import AsJson, ConfigFile, Quiet, Settings, given_options
 from mpvideo.cli.overviews import GridPath, SheetPath, overviews_of
 from mpvideo.cli.requests import requests_of
-from mpvideo.cli.sampling import (
+from mpvideo.cli.sampling_options import (
     SAMPLING_PANEL,
     VIDEO_PANEL,
     ApgEta,

@@ -16,7 +16,7 @@ from mpvideo.cli.hub import is_on_hub, located
 from mpvideo.cli.json_files import check_json_file
 from mpvideo.cli.options import AsJson, ConfigFile, Quiet, Settings, check_config_file, parse_settings, usage_errors
 from mpvideo.cli.progress import progress
-from mpvideo.cli.sampling import (
+from mpvideo.cli.sampling_options import (
     COMPUTE_PANEL,
     SAMPLING_PANEL,
     Device,
@@ -25,8 +25,8 @@ from mpvideo.cli.sampling import (
     SamplerName,
     SigmaMax,
     SigmaMin,
-    sampling_settings,
 )
+from mpvideo.cli.sampling_settings import sampling_settings
 from mpvideo.cli.streams import tell, write_result
 from mpvideo.config import FORMAT, MAX_SEED, SamplingConfig
 from mpvideo.errors import UsageError

@@ -125,14 +125,14 @@ def test_files_of_settings_are_read_once_for_all_combinations(
     import typer.main
 
     from mpvideo import presets
-    from mpvideo.cli import requests, sampling
+    from mpvideo.cli import requests, sampling_settings
     from mpvideo.cli.app import app
     from mpvideo.cli.jobs import JobFile, JobReader
 
     read: list[Any] = []
-    read_json, parse = presets.read_json, sampling.parse_sigmas
+    read_json, parse = presets.read_json, sampling_settings.parse_sigmas
     monkeypatch.setattr(presets, "read_json", lambda path: read.append(path) or read_json(path))
-    for module in (requests, sampling):
+    for module in (requests, sampling_settings):
         monkeypatch.setattr(module, "parse_sigmas", lambda text: read.append(text) or parse(text))
     Path("p.json").write_text(json.dumps({"format": 1, "sampling": {"sampler": "lms", "steps": 9}}))
     Path("levels.txt").write_text("9 1")

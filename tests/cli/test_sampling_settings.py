@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mpvideo.cli.sampling import clamp_setting, parse_sigmas, sampling_settings
+from mpvideo.cli.sampling_settings import clamp_setting, parse_sigmas, sampling_settings
 from mpvideo.config import EDMConfig, SamplingConfig
 from mpvideo.errors import UsageError
 from tests.checkpoints import tiny_config
