@@ -3,7 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -11,18 +11,14 @@ from mpvideo.checks import check_float, check_int
 from mpvideo.cli.costs import autoencoder_steps_left, tell_costs, warn_of_minutes
 from mpvideo.cli.options import AsJson, Quiet, usage_errors
 from mpvideo.cli.streams import tell, write_result
+from mpvideo.cli.training_plan import MENAGERIE, check_data, plan_of, recipe_of
 from mpvideo.cli.watching import TerminalWatcher
-from mpvideo.config import MIN_FPS, DeviceName, ModelConfig, VideoConfig
-from mpvideo.errors import UsageError
+from mpvideo.config import DeviceName
 from mpvideo.text import printable
-from mpvideo.training.recipe import PRESETS, Preset, PresetName, Recipe, TrainedCodec, codec_config
+from mpvideo.training.recipe import PRESETS, PresetName, TrainedCodec
 
 if TYPE_CHECKING:
-    from mpvideo.processes import Processes
-    from mpvideo.training import Say
     from mpvideo.training.run import Plan
-
-MENAGERIE = "menagerie"
 
 DATA_PANEL = "What to train on"
 LENGTH_PANEL = "How long, and what is written when"
@@ -254,24 +250,15 @@ def train(
     torchrun --nproc-per-node 2 -m mpvideo train clips --out run --batch-size 16
     """
     preset_name: PresetName = preset or ("small" if data == MENAGERIE else "tiny")
-    recipe = _recipe(
-        PRESETS[preset_name], batch_size=batch_size, micro_batch=micro_batch, P_mean=p_mean, P_std=p_std,
+    recipe = recipe_of(
+        PRESETS[preset_name], codec=codec, init=init, autoencoder_steps=autoencoder_steps,
+        batch_size=batch_size, micro_batch=micro_batch, P_mean=p_mean, P_std=p_std,
         peak_rate=rate, warmup_steps=warmup, decay_steps=decay, label_dropout=label_dropout, clip_frames=clip_frames,
-        clip_share=clip_share, autoencoder_steps=autoencoder_steps, seed=seed,
+        clip_share=clip_share, seed=seed,
     )  # fmt: skip
-    if codec != "latent" or (init is not None and autoencoder_steps is None):
-        recipe = dataclasses.replace(recipe, autoencoder_steps=0)
-    elif init is None and autoencoder_steps == 0:
-        raise UsageError("--autoencoder-steps must be at least 1 without --init, got 0")
     with usage_errors("steps", "stride", "size", "frames", "minutes", "snapshot_minutes", "sheet_minutes"):
         _check_numbers(steps, stride, size, frames, minutes, snapshot_minutes, sheet_minutes)
-    if data == MENAGERIE:
-        _refuse_for_menagerie(codec=codec, size=size, frames=frames, stride=stride)
-    elif not Path(data).is_dir():
-        raise UsageError(
-            f"DATA must be a folder of videos or the word menagerie, got {printable(data)}",
-            hint="A folder with a subfolder of MP4, WebM, GIF or PNG frames for each class, for example.",
-        )
+    check_data(data, codec=codec, size=size, frames=frames, stride=stride)
 
     for option, given, reason in (
         ("--cache", cache is not None and data == MENAGERIE, "for the menagerie, which is drawn as it is needed"),
@@ -304,7 +291,7 @@ def train(
 
         for warning in placement.warnings:
             say(f"warning: {warning}")
-        plan = _plan(
+        plan = plan_of(
             data, PRESETS[preset_name], recipe, processes,
             codec=codec, size=size, frames=frames, stride=stride,
             cache=cache, init=init, steps=steps, self_condition=bool(self_condition),
@@ -332,21 +319,6 @@ def train(
         watcher.wish.end()
 
 
-def _recipe(preset: Preset, **given: Any) -> Recipe:
-    """The preset's recipe with the settings of the command line in their place."""
-    names = {
-        "P_mean": "p_mean", "P_std": "p_std", "peak_rate": "rate", "warmup_steps": "warmup", "decay_steps": "decay"
-    }  # fmt: skip
-    given = {name: value for name, value in given.items() if value is not None}
-    if "batch_size" in given and "micro_batch" not in given:
-        given["micro_batch"] = min(given["batch_size"], Recipe(**preset.recipe).micro_batch)
-    try:
-        return Recipe(**{**preset.recipe, **given})
-    except ValueError as error:
-        field, words = str(error).split(" ", 1)
-        raise UsageError(f"--{names.get(field, field).replace('_', '-')} {words}") from None
-
-
 def _check_numbers(
     steps: int | None,
     stride: int,
@@ -363,83 +335,6 @@ def _check_numbers(
         check_float("minutes", minutes, 0.0, open_low=True)
     check_float("snapshot_minutes", snapshot_minutes, 0.0)
     check_float("sheet_minutes", sheet_minutes, 0.0)
-
-
-def _refuse_for_menagerie(*, codec: TrainedCodec, size: int | None, frames: int | None, stride: int) -> None:
-    if codec == "gray":
-        raise UsageError("--codec must be rgb or latent for the menagerie, whose classes are colours; got gray")
-    for name, value in (("size", size), ("frames", frames), ("stride", None if stride == 1 else stride)):
-        if value is not None:
-            raise UsageError(
-                f"--{name} cannot be set for the menagerie, whose videos are 32 frames of 64x64; got {value}"
-            )
-
-
-def _plan(
-    data: str,
-    preset: Preset,
-    recipe: Recipe,
-    processes: "Processes",
-    *,
-    codec: TrainedCodec,
-    size: int | None,
-    frames: int | None,
-    stride: int,
-    cache: Path | None,
-    init: Path | None,
-    steps: int | None,
-    self_condition: bool,
-    clips_given: bool,
-    say: "Say",
-) -> "Plan":
-    from mpvideo.training.folder import ClipFormat
-    from mpvideo.training.run import Plan
-    from mpvideo.training.sources import open_source
-    from mpvideo.training.trainer import check_shares, clips_per_sample
-
-    size, frames = size or preset.size, frames or preset.frames
-
-    def network(fps: float, num_classes: int | None) -> "tuple[VideoConfig, ModelConfig]":
-        video = codec_config(codec, fps)
-        return video, preset.model(
-            video, size=size, frames=frames, num_classes=num_classes, self_condition=self_condition
-        )
-
-    with usage_errors("size", "frames", "stride", "clip_frames", "batch_size"):  # before hours of decoding
-        check_shares(recipe, processes)
-        clip = ClipFormat(size=size, frames=frames, stride=stride, channels=1 if codec == "gray" else 3)
-        _, model = network(MIN_FPS, None)
-        if not clips_given and not _clips_fit(recipe, model):  # the preset's are for its own length
-            recipe = dataclasses.replace(recipe, clip_frames=None)
-        clips_per_sample(recipe, model)
-    with processes.one_after_another():  # the first decodes, the others find it done
-        source = open_source(data, clip, cache=cache, seed=recipe.seed, say=say)
-    if init is not None:
-        source.record["init"] = init.name
-    classes = source.data.classes
-    with usage_errors("size", "frames"):
-        video, model = network(source.data.fps, None if classes is None else len(classes))
-    return Plan(
-        data=source.data,
-        source=source.record,
-        video=video,
-        model=model,
-        recipe=recipe,
-        steps=steps or preset.steps,
-        sampling=source.sampling,
-        title=source.title,
-        license=source.license,
-        description=source.description,
-    )
-
-
-def _clips_fit(recipe: Recipe, model: ModelConfig) -> bool:
-    from mpvideo.training.trainer import clips_per_sample
-
-    try:
-        return clips_per_sample(recipe, model) > 0
-    except ValueError:
-        return False
 
 
 def _report(out: Path, plan: "Plan", *, done: bool, as_json: bool, quiet: bool) -> None:

@@ -1,0 +1,162 @@
+"""What the options of `train` ask for: a recipe, and what to train by it on what."""
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mpvideo.cli.options import usage_errors
+from mpvideo.config import MIN_FPS, ModelConfig, VideoConfig
+from mpvideo.errors import UsageError
+from mpvideo.text import printable
+from mpvideo.training.recipe import Preset, Recipe, TrainedCodec, codec_config
+
+if TYPE_CHECKING:
+    from mpvideo.processes import Processes
+    from mpvideo.training import Say
+    from mpvideo.training.run import Plan
+
+MENAGERIE = "menagerie"
+
+
+def recipe_of(
+    preset: Preset, *, codec: TrainedCodec, init: Path | None, autoencoder_steps: int | None, **given: Any
+) -> Recipe:
+    """The preset's recipe with the settings of the command line in their place.
+
+    Args:
+        preset: of --preset.
+        codec, init, autoencoder_steps: of the options. Only for latents there is an autoencoder; that of --init stays
+            as it is, unless steps are given.
+        given: the other fields by their names; None stands for what was not given.
+
+    Raises:
+        UsageError: a setting is out of range.
+    """
+    names = {
+        "P_mean": "p_mean", "P_std": "p_std", "peak_rate": "rate", "warmup_steps": "warmup", "decay_steps": "decay"
+    }  # fmt: skip
+    given["autoencoder_steps"] = autoencoder_steps
+    given = {name: value for name, value in given.items() if value is not None}
+    if "batch_size" in given and "micro_batch" not in given:
+        given["micro_batch"] = min(given["batch_size"], Recipe(**preset.recipe).micro_batch)
+    try:
+        recipe = Recipe(**{**preset.recipe, **given})
+    except ValueError as error:
+        field, words = str(error).split(" ", 1)
+        raise UsageError(f"--{names.get(field, field).replace('_', '-')} {words}") from None
+    if codec != "latent" or (init is not None and autoencoder_steps is None):
+        return dataclasses.replace(recipe, autoencoder_steps=0)
+    if init is None and autoencoder_steps == 0:
+        raise UsageError("--autoencoder-steps must be at least 1 without --init, got 0")
+    return recipe
+
+
+def check_data(data: str, *, codec: TrainedCodec, size: int | None, frames: int | None, stride: int) -> None:
+    """Makes sure that DATA is a folder; or the menagerie, and nothing set that is fixed in it.
+
+    Raises:
+        UsageError: it is neither, or such is set.
+    """
+    if data == MENAGERIE:
+        _refuse_for_menagerie(codec=codec, size=size, frames=frames, stride=stride)
+    elif not Path(data).is_dir():
+        raise UsageError(
+            f"DATA must be a folder of videos or the word menagerie, got {printable(data)}",
+            hint="A folder with a subfolder of MP4, WebM, GIF or PNG frames for each class, for example.",
+        )
+
+
+def _refuse_for_menagerie(*, codec: TrainedCodec, size: int | None, frames: int | None, stride: int) -> None:
+    if codec == "gray":
+        raise UsageError("--codec must be rgb or latent for the menagerie, whose classes are colours; got gray")
+    for name, value in (("size", size), ("frames", frames), ("stride", None if stride == 1 else stride)):
+        if value is not None:
+            raise UsageError(
+                f"--{name} cannot be set for the menagerie, whose videos are 32 frames of 64x64; got {value}"
+            )
+
+
+def plan_of(
+    data: str,
+    preset: Preset,
+    recipe: Recipe,
+    processes: "Processes",
+    *,
+    codec: TrainedCodec,
+    size: int | None,
+    frames: int | None,
+    stride: int,
+    cache: Path | None,
+    init: Path | None,
+    steps: int | None,
+    self_condition: bool,
+    clips_given: bool,
+    say: "Say",
+) -> "Plan":
+    """What to train on what.
+
+    A folder's videos are decoded here, unless they are in the cache.
+
+    Args:
+        data: a folder, or the menagerie.
+        preset: of the network.
+        recipe: how to train it; short clips that do not fit the network are left out, unless `clips_given`.
+        processes: those that train together.
+        codec, size, frames, stride, cache, init, steps: of the options; size, frames and steps are the preset's where
+            they are None.
+        self_condition: whether the network is given its previous estimate.
+        clips_given: whether the recipe's clips are the command line's, and not the preset's.
+        say: told how decoding goes.
+
+    Raises:
+        UsageError: the settings do not fit together, or the folder has no usable videos.
+        OutputError: the cache cannot be written.
+    """
+    from mpvideo.training.folder import ClipFormat
+    from mpvideo.training.run import Plan
+    from mpvideo.training.sources import open_source
+    from mpvideo.training.trainer import check_shares, clips_per_sample
+
+    size, frames = size or preset.size, frames or preset.frames
+
+    def network(fps: float, num_classes: int | None) -> "tuple[VideoConfig, ModelConfig]":
+        video = codec_config(codec, fps)
+        return video, preset.model(
+            video, size=size, frames=frames, num_classes=num_classes, self_condition=self_condition
+        )
+
+    with usage_errors("size", "frames", "stride", "clip_frames", "batch_size"):  # before hours of decoding
+        check_shares(recipe, processes)
+        clip = ClipFormat(size=size, frames=frames, stride=stride, channels=1 if codec == "gray" else 3)
+        _, model = network(MIN_FPS, None)
+        if not clips_given and not _clips_fit(recipe, model):  # the preset's are for its own length
+            recipe = dataclasses.replace(recipe, clip_frames=None)
+        clips_per_sample(recipe, model)
+    with processes.one_after_another():  # the first decodes, the others find it done
+        source = open_source(data, clip, cache=cache, seed=recipe.seed, say=say)
+    if init is not None:
+        source.record["init"] = init.name
+    classes = source.data.classes
+    with usage_errors("size", "frames"):
+        video, model = network(source.data.fps, None if classes is None else len(classes))
+    return Plan(
+        data=source.data,
+        source=source.record,
+        video=video,
+        model=model,
+        recipe=recipe,
+        steps=steps or preset.steps,
+        sampling=source.sampling,
+        title=source.title,
+        license=source.license,
+        description=source.description,
+    )
+
+
+def _clips_fit(recipe: Recipe, model: ModelConfig) -> bool:
+    from mpvideo.training.trainer import clips_per_sample
+
+    try:
+        return clips_per_sample(recipe, model) > 0
+    except ValueError:
+        return False
