@@ -6,14 +6,10 @@ from pathlib import Path, PurePosixPath
 
 from mpvideo.architecture import activation_bytes, autoencoder_shapes, network_plan, network_shapes
 from mpvideo.config import CheckpointConfig, ModelConfig
-
-WIDEST_SMALL_PLANE = 2
-"""As `mpvideo.nn.kernels.SmallPlaneConvolution.WIDEST`, whose import would bring torch."""
+from mpvideo.kernel_form import values_per_tap
 
 BYTES_PER_VALUE = {"float32": 4, "bfloat16": 2, "float16": 2}
 """Of the dtypes that a network computes in."""
-
-_KERNEL = 27
 
 
 def sampling_memory(config: CheckpointConfig, dtype: str, stored: int, passes: int) -> dict[str, int]:
@@ -39,22 +35,20 @@ def sampling_memory(config: CheckpointConfig, dtype: str, stored: int, passes: i
 def weight_bytes(model: ModelConfig, dtype: str) -> int:
     """Bytes of a network's weights as `mpvideo.nn.inference` keeps them.
 
-    The embedding stays in float32. On the smallest planes a kernel of 27 taps is kept as one matrix from three planes
-    to one, of 3 * H**2 * W**2 taps.
+    The embedding stays in float32, and kernels are kept in the form that is fastest on a CPU.
     """
-    planes = {block.name: (block.frames, block.image_size) for block in network_plan(model)}
-    end = model.frames, model.image_size
+    shapes = {block.name: (block.frames, block.image_size, block.image_size) for block in network_plan(model)}
+    end = model.frames, model.image_size, model.image_size
     total = 0
     for name, shape in network_shapes(model).items():
         size = BYTES_PER_VALUE[dtype]
         if name.startswith(("to_time_emb", "to_class_emb")) or ".to_emb." in name:
             size = 4
-        count = prod(shape)
+        values: float = prod(shape)
         if len(shape) == 5 and shape[-1] == 3:
-            side = planes.get(".".join(name.split(".")[:2]), end)[1]
-            if side <= WIDEST_SMALL_PLANE:
-                count = count // _KERNEL * 3 * side**4
-        total += count * size
+            planes = shapes.get(".".join(name.split(".")[:2]), end)
+            values *= values_per_tap(shape[1], shape[0], planes, float32=dtype == "float32")
+        total += int(values) * size
     return total
 
 

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mpvideo.kernel_form import kernel_form
 from mpvideo.nn import winograd
 
 _WIDEST_PLANE = {torch.float32: 2, torch.bfloat16: 4}
@@ -33,7 +34,8 @@ def conv3d_same(x: Tensor, weight: Tensor) -> Tensor:
         if weight.shape[-1] == 1 or x.shape[-1] <= _WIDEST_PLANE[x.dtype]:
             result = _ByProducts.apply(channels_last, weight)  # type: ignore[no-untyped-call]
             return result
-        if x.dtype == torch.float32 and winograd.suits(*x.shape[2:]):
+        dim_out, dim_in = weight.shape[:2]
+        if kernel_form(dim_in, dim_out, x.shape[2:], float32=x.dtype == torch.float32) == "points":
             result = _ByPoints.apply(channels_last, weight)  # type: ignore[no-untyped-call]
             return result
         if x.dtype == torch.bfloat16 and x.shape[2] == 2:
@@ -69,21 +71,25 @@ class _ByProducts(torch.autograd.Function):
 
 
 class _ByPoints(torch.autograd.Function):
-    """Convolution of planes of 4x4 places and its gradients by `mpvideo.nn.winograd`."""
+    """Convolution and its gradients by `mpvideo.nn.winograd`."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
-        points = winograd.kernel_points(weight)
-        ctx.save_for_backward(x, points)
-        return winograd.convolve(x.permute(0, 2, 3, 4, 1), points).permute(0, 4, 1, 2, 3)
+        ctx.save_for_backward(x, weight)
+        return _convolve(x, weight)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor]:
-        x, points = ctx.saved_tensors
+        x, weight = ctx.saved_tensors
         gradient = gradient.contiguous(memory_format=torch.channels_last_3d)
-        x, gradient = x.permute(0, 2, 3, 4, 1), gradient.permute(0, 2, 3, 4, 1)
-        of_x, of_weight = winograd.gradients(x, points, gradient, of_x=ctx.needs_input_grad[0])
-        return None if of_x is None else of_x.permute(0, 4, 1, 2, 3), of_weight
+        # What a place gave to its neighbours, they give back: the taps the other way round.
+        of_x = _convolve(gradient, weight.transpose(0, 1).flip(2, 3, 4)) if ctx.needs_input_grad[0] else None
+        return of_x, winograd.kernel_gradient(x.permute(0, 2, 3, 4, 1), gradient.permute(0, 2, 3, 4, 1))
+
+
+def _convolve(x: Tensor, weight: Tensor) -> Tensor:
+    """By Winograd's method, channels last in memory."""
+    return winograd.convolve(x.permute(0, 2, 3, 4, 1), winograd.kernel_points(weight)).permute(0, 4, 1, 2, 3)
 
 
 def weight_gradient(x: Tensor, gradient: Tensor, kernel_size: int) -> Tensor:

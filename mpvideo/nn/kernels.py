@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
+from mpvideo.kernel_form import kernel_form
 from mpvideo.nn import winograd
 
 _ONEDNN = torch.ops.mkldnn
@@ -132,8 +133,6 @@ class SmallPlaneConvolution:
         reorder: as of `Convolution`.
     """
 
-    WIDEST = 2
-
     def __init__(self, kernel: Tensor, size: int, *, reorder: bool = True) -> None:
         self._product = Product(_plane_matrix(kernel, size), reorder=reorder)
 
@@ -156,7 +155,7 @@ def _plane_matrix(kernel: Tensor, size: int) -> Tensor:
 
 
 class WinogradConvolution:
-    """3x3x3 convolution with zero padding of planes of 4x4 places, see `mpvideo.nn.winograd`; for float32 or better.
+    """3x3x3 convolution with zero padding of planes of tiles of 4x4 places, see `mpvideo.nn.winograd`.
 
     Args:
         kernel: (O, C, 3, 3, 3). What is made of it is four times as large.
@@ -179,10 +178,11 @@ SameConvolution = Convolution | SmallPlaneConvolution | WinogradConvolution
 
 def convolution(kernel: Tensor, shape: tuple[int, ...], *, reorder: bool = True) -> SameConvolution:
     """3x3x3 convolution with zero padding by the form that suits T, H and W."""
-    if max(shape[1:]) <= SmallPlaneConvolution.WIDEST:
+    float32 = kernel.dtype == torch.float32 and kernel.device.type == "cpu"
+    form = kernel_form(kernel.shape[1], kernel.shape[0], shape, float32=float32)
+    if form == "planes":
         return SmallPlaneConvolution(kernel, shape[1], reorder=reorder)
-    # A kernel that may not be reordered is for torch.compile, whose own convolution is the ordinary one.
-    if reorder and kernel.device.type == "cpu" and kernel.dtype == torch.float32 and winograd.suits(*shape):
+    if form == "points" and reorder:  # what may not be reordered is for torch.compile, whose own form is the direct one
         return WinogradConvolution(kernel)
     return Convolution(kernel, shape, reorder=reorder)
 

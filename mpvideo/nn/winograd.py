@@ -1,11 +1,12 @@
-"""3x3x3 convolution of planes of 4x4 places with a quarter of the products: Winograd's minimal filtering.
+"""3x3x3 convolution with a quarter of the products, of planes that tiles of 4x4 places cover: Winograd's method.
 
-Source: Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", arXiv 1509.09308: F(4x4, 3x3). A plane is
-one tile, its zero padding is left out of the transform, and the taps along time stay as they are. The rounding error is
-about four times that of a direct convolution: for float32, not for less.
+Source: Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", arXiv 1509.09308: F(4x4, 3x3) over height
+and width; the taps along time stay as they are. The rounding error is about four times that of a direct convolution:
+for float32, not for less.
 
-A plane becomes P = 36 points, at each of which channels meet in a matrix product. Letters: B batch, C D channels in and
-out, T frames. Activations are (B, T, 4, 4, C), contiguous.
+A tile, with the places around it, becomes P = 36 points, at each of which channels meet in a matrix product. Where that
+is worth while, `mpvideo.kernel_form` says. Letters: B batch, C D channels in and out, T frames, H W height and width.
+Activations are (B, T, H, W, C), contiguous.
 """
 
 from collections.abc import Iterator
@@ -15,14 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-SIZE = 4
-"""Height and width of a plane."""
+TILE = 4
 
-_ROWS = 128
-"""How many frames are convolved at once, or one clip: few enough for their points to stay in a cache."""
-
-_FEWEST = 16
-"""Length of clips from which on this pays: at each point every frame is one row, against a matrix of the kernel."""
+_TILES = 128
+"""How many tiles are convolved at once, or a row of them in all frames: few enough to stay in a core's cache."""
 
 # Rows of the paper's matrices for the points 0, 1, -1, 2, -2 and infinity.
 _INPUT = (
@@ -36,82 +33,91 @@ _KERNEL = (
 _OUTPUT = ((1, 1, 1, 1, 1, 0), (0, 1, -1, 2, -2, 0), (0, 1, 1, 4, 4, 0), (0, 1, -1, 8, -8, 1))
 
 
-def suits(frames: int, height: int, width: int) -> bool:
-    """Whether clips of this shape are convolved faster by this than directly; those of other planes cannot be."""
-    return height == width == SIZE and frames >= _FEWEST
-
-
-@lru_cache
-def _transforms(dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
-    """From the places of a plane to points (P, 16), from the taps of a kernel (P, 9), and from points back (16, P)."""
-    with torch.inference_mode(False):  # they are kept for training, too
-        rows = [torch.tensor(matrix, dtype=torch.float64) for matrix in (_INPUT, _KERNEL, _OUTPUT)]
-        rows[0] = rows[0][:, 1:-1]  # the first and the last place are the padding
-        to_points, of_kernel, to_places = (torch.kron(matrix, matrix).to(dtype) for matrix in rows)
-    return to_points, of_kernel, to_places
-
-
 def kernel_points(kernel: Tensor) -> Tensor:
     """A kernel (D, C, 3, 3, 3) at the points: (3, P, C, D), the first axis along time."""
-    _, of_kernel, _ = _transforms(kernel.dtype)
     D, C = kernel.shape[:2]
-    return (of_kernel @ kernel.permute(2, 3, 4, 1, 0).reshape(3, 9, -1)).view(3, -1, C, D)
+    taps = kernel.permute(2, 3, 4, 1, 0).reshape(3, 9, -1)
+    return (_matrix(_KERNEL, kernel.dtype) @ taps).view(3, -1, C, D)
 
 
 def convolve(x: Tensor, points: Tensor) -> Tensor:
-    """Convolution with zero padding by what `kernel_points` made of a kernel: (B, T, 4, 4, C) -> (B, T, 4, 4, D)."""
-    _, _, to_places = _transforms(x.dtype)
+    """Convolution with zero padding by what `kernel_points` made of a kernel: (B, T, H, W, C) -> (B, T, H, W, D).
+
+    H and W are multiples of 4.
+    """
+    to_places = _matrix(_OUTPUT, x.dtype)
     result = x.new_empty(*x.shape[:4], points.shape[-1])
-    for part, place in _parts(x, result):
-        inputs, step = _input_points(part), len(part)
-        rows = inputs.shape[1] - 2 * step
-        outputs = torch.bmm(inputs[:, :rows], points[0])
+    for clips, rows in _parts(x):
+        inputs, place = _input_points(x, clips, rows), _tiles(result, clips, rows)
+        frame = inputs.shape[1] // (x.shape[1] + 2)
+        count = inputs.shape[1] - 2 * frame
+        outputs = torch.bmm(inputs[:, :count], points[0])
         for tap in (1, 2):
-            outputs.baddbmm_(inputs[:, tap * step :][:, :rows], points[tap])
-        _put(to_places @ outputs.flatten(1), place)
+            outputs.baddbmm_(inputs[:, tap * frame :][:, :count], points[tap])
+        place.copy_((to_places @ outputs.flatten(1)).view_as(place))
     return result
 
 
-def gradients(x: Tensor, points: Tensor, gradient: Tensor, *, of_x: bool) -> tuple[Tensor | None, Tensor]:
-    """Gradients of x, if `of_x` says so, and of the kernel (D, C, 3, 3, 3), from that of the result of `convolve`."""
-    to_points, of_kernel, to_places = _transforms(x.dtype)
-    result = torch.empty_like(x)
-    of_points = torch.zeros_like(points)
-    for part, of_y, place in _parts(x, gradient, result):
-        inputs, step = _input_points(part), len(part)
-        outputs = (to_places.mT @ _places_first(of_y).flatten(1)).view(len(to_points), -1, points.shape[-1])
-        rows = outputs.shape[1]
+def kernel_gradient(x: Tensor, gradient: Tensor) -> Tensor:
+    """Gradient (D, C, 3, 3, 3) of the kernel, from the input (B, T, H, W, C) and that of the result (B, T, H, W, D)."""
+    to_places, of_kernel = _matrix(_OUTPUT, x.dtype), _matrix(_KERNEL, x.dtype)
+    C, D = x.shape[-1], gradient.shape[-1]
+    of_points = x.new_zeros(3, len(of_kernel), C, D)
+    for clips, rows in _parts(x):
+        inputs, tiles = _input_points(x, clips, rows), _tiles(gradient, clips, rows)
+        outputs = (to_places.mT @ tiles.reshape(TILE * TILE, -1)).view(len(of_kernel), -1, D)
+        count = outputs.shape[1]
+        frame = count // x.shape[1]
         for tap in range(3):
-            of_points[tap].baddbmm_(inputs[:, tap * step :][:, :rows].mT, outputs)
-        if of_x:
-            # Taps are the other way round: what a frame takes of the one before it, that one gives to the one after.
-            padded = F.pad(outputs, (0, 0, step, step))
-            of_inputs = torch.bmm(padded[:, :rows], points[2].mT)
-            for tap in (1, 0):
-                of_inputs.baddbmm_(padded[:, (2 - tap) * step :][:, :rows], points[tap].mT)
-            _put(to_points.mT @ of_inputs.flatten(1), place)
-    taps = (of_kernel.mT @ of_points.flatten(2)).view(3, 3, 3, *points.shape[2:])  # time, height, width
-    return result if of_x else None, taps.permute(4, 3, 0, 1, 2).contiguous()
+            of_points[tap].baddbmm_(inputs[:, tap * frame :][:, :count].mT, outputs)
+    taps = (of_kernel.mT @ of_points.flatten(2)).view(3, 3, 3, C, D)
+    return taps.permute(4, 3, 0, 1, 2).contiguous()
 
 
-def _parts(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """The same few clips of each tensor, one after another."""
-    return zip(*(torch.split(tensor, max(1, _ROWS // tensor.shape[1])) for tensor in tensors), strict=True)
+@lru_cache
+def _matrix(rows: tuple[tuple[float, ...], ...], dtype: torch.dtype) -> Tensor:
+    """A transform of height and width together, of one that is given for either."""
+    with torch.inference_mode(False):  # it is kept, and may be wanted in training next time
+        matrix = torch.tensor(rows, dtype=torch.float64)
+        return torch.kron(matrix, matrix).to(dtype)
 
 
-def _places_first(x: Tensor) -> Tensor:
-    """(B, T, 4, 4, C) -> (16, T, B, C), contiguous."""
-    return x.flatten(2, 3).permute(2, 1, 0, 3).contiguous()
+def _parts(x: Tensor) -> Iterator[tuple[slice, slice]]:
+    """Clips of a batch and rows of tiles, together about as many tiles as are to be convolved at once."""
+    B, T, H, W, _ = x.shape
+    across, down = T * (W // TILE), H // TILE
+    clips, rows = max(1, _TILES // (across * down)), max(1, min(down, _TILES // across))
+    for clip in range(0, B, clips):
+        for row in range(0, down, rows):
+            yield slice(clip, min(B, clip + clips)), slice(row, min(down, row + rows))
 
 
-def _input_points(x: Tensor) -> Tensor:
-    """(B, T, 4, 4, C) -> (P, (T + 2) * B, C), with zeros for a frame before the first and after the last."""
-    to_points, _, _ = _transforms(x.dtype)
-    places = F.pad(_places_first(x), (0, 0, 0, 0, 1, 1))
-    return (to_points @ places.flatten(1)).view(len(to_points), -1, x.shape[-1])
+def _tiles(x: Tensor, clips: slice, rows: slice) -> Tensor:
+    """A view of some tiles of (B, T, H, W, D): (4, 4, T, clips, rows, columns, D)."""
+    part = x[clips, :, TILE * rows.start : TILE * rows.stop]
+    B, T, H, W, D = part.shape
+    return part.view(B, T, H // TILE, TILE, W // TILE, TILE, D).permute(3, 5, 1, 0, 2, 4, 6)
 
 
-def _put(places: Tensor, result: Tensor) -> None:
-    """Stores (16, T * B * C) in (B, T, 4, 4, C)."""
-    B, T, _, _, C = result.shape
-    result.view(B, T, SIZE * SIZE, C).copy_(places.view(-1, T, B, C).permute(2, 1, 0, 3))
+def _input_points(x: Tensor, clips: slice, rows: slice) -> Tensor:
+    """Some tiles of (B, T, H, W, C) at the points: (P, (T + 2) * tiles, C).
+
+    Before the first frame and after the last are zeros. Frames are the slowest, so that the tiles of the next frame are
+    all as many rows further on.
+    """
+    _, T, H, W, C = x.shape
+    matrix = _matrix(_INPUT, x.dtype)
+    if H == W == TILE:  # of the places around the only tile nothing is seen
+        inside = matrix.view(-1, TILE + 2, TILE + 2)[:, 1:-1, 1:-1]
+        matrix, tiles = inside.flatten(1), _tiles(x, clips, rows)
+    else:
+        top, bottom = TILE * rows.start - 1, TILE * rows.stop + 1
+        part = x[clips, :, max(top, 0) : min(bottom, H)]
+        part = F.pad(part, (0, 0, 1, 1, int(top < 0), int(bottom > H)))
+        tiles = part.unfold(2, TILE + 2, TILE).unfold(3, TILE + 2, TILE).permute(5, 6, 1, 0, 2, 3, 4)
+    places = tiles.reshape(matrix.shape[1], -1)
+    points = x.new_empty(len(matrix), T + 2, places.shape[1] // T)
+    points[:, 0], points[:, -1] = 0, 0
+    frame = points.shape[-1]
+    torch.mm(matrix, places, out=points.flatten(1)[:, frame:-frame])
+    return points.view(len(matrix), -1, C)

@@ -65,11 +65,12 @@ def test_small_planes(shape, widths, dtype):
     assert_near(run(x, plus=plus.clone()), expected + plus.double(), dtype, scale + 4)
 
 
-@pytest.mark.parametrize("frames", [1, 16])
-def test_planes_of_4x4(frames):
-    x, kernel = randn(2, frames, 4, 4, 24), randn(40, 24, 3, 3, 3, seed=1)
-    times, plus = randn(2, 1, 1, 1, 40, seed=2), randn(2, frames, 4, 4, 40, seed=3)
-    run = convolution(kernel, (16, 4, 4))
+@pytest.mark.parametrize("frames", [1, 32])
+@pytest.mark.parametrize("size", [4, 8])
+def test_tiles(frames, size):
+    x, kernel = randn(2, frames, size, size, 48), randn(64, 48, 3, 3, 3, seed=1)
+    times, plus = randn(2, 1, 1, 1, 64, seed=2), randn(2, frames, size, size, 64, seed=3)
+    run = convolution(kernel, (32, size, size))
     assert isinstance(run, WinogradConvolution)
     expected = direct(x, kernel, padding=1)
     scale = float(expected.abs().max())
@@ -78,11 +79,12 @@ def test_planes_of_4x4(frames):
     assert_near(run(x, plus=plus.clone()), expected + plus.double(), torch.float32, scale + 4)
 
 
-def test_winograd_is_for_float32_alone():
-    kernel = randn(4, 4, 3, 3, 3)
-    assert isinstance(convolution(kernel.bfloat16(), (16, 4, 4)), Convolution)
-    assert isinstance(convolution(kernel, (16, 4, 4), reorder=False), Convolution)
-    assert isinstance(convolution(kernel, (16, 8, 8)), Convolution)
+def test_forms():
+    kernel = randn(48, 48, 3, 3, 3)
+    assert isinstance(convolution(kernel, (32, 2, 2)), SmallPlaneConvolution)
+    assert isinstance(convolution(kernel.bfloat16(), (32, 4, 4)), Convolution)
+    assert isinstance(convolution(kernel, (32, 4, 4), reorder=False), Convolution)
+    assert isinstance(convolution(kernel, (32, 6, 6)), Convolution)
 
 
 @settings(max_examples=60, deadline=None)

@@ -1,0 +1,37 @@
+import pytest
+
+from mpvideo.kernel_form import kernel_form, values_per_tap
+
+
+@pytest.mark.parametrize(
+    ("widths", "shape", "form"),
+    [
+        ((64, 64), (32, 2, 2), "planes"),
+        ((8, 3), (1, 1, 1), "planes"),
+        ((64, 64), (32, 4, 4), "points"),
+        ((128, 64), (32, 4, 4), "points"),
+        ((48, 48), (2, 16, 16), "points"),
+        ((64, 64), (31, 4, 4), "direct"),
+        ((129, 64), (32, 4, 4), "direct"),
+        ((64, 129), (32, 4, 4), "direct"),
+        ((47, 64), (32, 4, 4), "direct"),
+        ((64, 47), (32, 4, 4), "direct"),
+        ((64, 64), (32, 6, 8), "direct"),
+        ((64, 64), (32, 8, 6), "direct"),
+        ((64, 64), (32, 3, 3), "direct"),
+    ],
+)
+def test_forms_in_float32(widths, shape, form):
+    assert kernel_form(*widths, shape, float32=True) == form
+
+
+def test_other_dtypes_have_no_points():
+    assert kernel_form(64, 64, (32, 4, 4), float32=False) == "direct"
+    assert kernel_form(64, 64, (32, 2, 2), float32=False) == "planes"
+
+
+def test_values():
+    assert values_per_tap(64, 64, (32, 4, 4), float32=True) == 4
+    assert values_per_tap(64, 64, (32, 4, 4), float32=False) == 1
+    assert values_per_tap(64, 64, (32, 2, 2), float32=False) == 48 / 27
+    assert values_per_tap(64, 64, (32, 1, 1), float32=False) == 3 / 27
