@@ -7,7 +7,7 @@ All train the network of the menagerie's preset on batches of the same size, mad
 turns, so that whatever else slows the machine slows them all, and what is quoted is the median of the turns' ratios.
 
 - package: what the package's users write: the module in float32 as it is, EDM's loss, torch's Adam, one average of the
-  weights, on all threads; and the same under bfloat16 autocast.
+  weights, on all threads; and the same under bfloat16 autocast, where the processor has instructions for bfloat16.
 - mpvideo: the trainer in one process on all threads, in the dtype that it measures to be faster, and as torchrun would
   start it, one process a core. It does more in a step: two averages, the learned weight of the noise levels, gradients
   checked.
@@ -30,6 +30,7 @@ from torch import Tensor
 from mpvideo.config import ModelConfig
 from mpvideo.diffusion import preconditioning
 from mpvideo.nn import KarrasUnet3D
+from mpvideo.probe import without_bfloat16
 from mpvideo.processes import Processes, join_processes
 from mpvideo.training.cost import faster_dtype
 from mpvideo.training.memory import keep_freed_memory
@@ -158,13 +159,15 @@ def main() -> None:
     if arguments.role:
         work(arguments.role, arguments.batch_size)
         return
-    cores = os.cpu_count() or 1
+    cores = torch.get_num_threads()
     names = {
         "package, float32": ("package", 1, cores),
         "package, bfloat16 autocast": ("package bfloat16", 1, cores),
         "mpvideo, one process": ("mpvideo", 1, cores),
         f"mpvideo, {cores} processes": ("mpvideo", cores, 1),
     }
+    if without_bfloat16("cpu") is not None:  # a step of it would take minutes
+        del names["package, bfloat16 autocast"]
     contenders = {
         name: Contender(role, arguments.batch_size, count, threads) for name, (role, count, threads) in names.items()
     }
