@@ -7,12 +7,15 @@ from typing import Literal
 
 KernelForm = Literal["direct", "planes", "points"]
 
-_SMALL = 2
-_TILE = 4
+SMALL_PLANE = 2
+"""Height and width up to which a plane is multiplied as a whole."""
 
-_NARROWEST, _FEWEST, _WIDEST = 48, 32, 4
-"""Channels and tiles from which on Winograd's transforms cost less than what they save, and channels for each tile up
-to which its kernel, four times as large, is not most of what has to be read. Measured with AVX2, 16 to 256 channels."""
+TILE = 4
+"""Height and width of the tiles of Winograd's method."""
+
+_SHORTEST, _NARROWEST, _FEWEST, _WIDEST = 4, 48, 32, 4
+"""Frames, channels and tiles from which on Winograd's transforms cost less than what they save, and channels for each
+tile up to which its kernel, four times as large, is not most of what has to be read. Measured with AVX2."""
 
 
 def kernel_form(dim_in: int, dim_out: int, shape: tuple[int, ...], *, float32: bool) -> KernelForm:
@@ -28,17 +31,18 @@ def kernel_form(dim_in: int, dim_out: int, shape: tuple[int, ...], *, float32: b
         (`mpvideo.nn.kernels.SmallPlaneConvolution`), `points` for Winograd's method (`mpvideo.nn.winograd`).
     """
     frames, height, width = shape
-    if max(height, width) <= _SMALL:
+    if max(height, width) <= SMALL_PLANE:
         return "planes"
-    tiles = frames * (height // _TILE) * (width // _TILE)
-    covered = height % _TILE == width % _TILE == 0
-    if float32 and covered and tiles >= _FEWEST and min(dim_in, dim_out) >= _NARROWEST:
-        return "points" if max(dim_in, dim_out) <= _WIDEST * tiles else "direct"
+    tiles = frames * (height // TILE) * (width // TILE)
+    covered = height % TILE == width % TILE == 0
+    pays = frames >= _SHORTEST and tiles >= _FEWEST and min(dim_in, dim_out) >= _NARROWEST
+    if float32 and covered and pays and max(dim_in, dim_out) <= _WIDEST * tiles:
+        return "points"
     return "direct"
 
 
 def values_per_tap(dim_in: int, dim_out: int, shape: tuple[int, ...], *, float32: bool) -> float:
     """How many values the form of a kernel has for each of its 27 taps; arguments as of `kernel_form`."""
     _, height, width = shape
-    values = {"direct": 27, "planes": 3 * (height * width) ** 2, "points": 3 * (_TILE + 2) ** 2}
+    values = {"direct": 27, "planes": 3 * (height * width) ** 2, "points": 3 * (TILE + 2) ** 2}
     return values[kernel_form(dim_in, dim_out, shape, float32=float32)] / 27

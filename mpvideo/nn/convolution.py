@@ -9,40 +9,58 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mpvideo.kernel_form import kernel_form
+from mpvideo.kernel_form import SMALL_PLANE
 from mpvideo.nn import winograd
 
-_WIDEST_PLANE = {torch.float32: 2, torch.bfloat16: 4}
+_WIDEST_PLANE = {torch.float32: SMALL_PLANE, torch.bfloat16: 4}
 """Width up to which a row is multiplied as a whole: all pairs of its places, of which a kernel of 3 wants most."""
 
 
 def conv3d_same(x: Tensor, weight: Tensor) -> Tensor:
     """Convolution with 'same' zero padding: x (B, C, T, H, W), weight (D, C, k, k, k), k 1 or 3 -> (B, D, T, H, W).
 
-    In bfloat16 on a CPU the result is laid out channels last, as the fast kernels there want it; in float32, where its
-    gradients are made by them.
+    In bfloat16 on a CPU the result is laid out channels last, as the fast kernels there want it. Where weights learn on
+    a CPU it may be a function of our own, which has no forward-mode derivative.
     """
-    padding = (weight.shape[-1] // 2,) * 3
-    if x.device.type != "cpu" or x.dtype not in _WIDEST_PLANE:
-        return F.conv3d(x, weight, padding=padding)
-    channels_last = x.contiguous(memory_format=torch.channels_last_3d)
+    if x.dtype not in _WIDEST_PLANE or x.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
+        return _library(x, weight)
+    learning = torch.is_grad_enabled() and weight.requires_grad
+    return _in_float32(x, weight, learning) if x.dtype == torch.float32 else _in_bfloat16(x, weight, learning)
+
+
+def _library(x: Tensor, weight: Tensor) -> Tensor:
+    return F.conv3d(x, weight, padding=weight.shape[-1] // 2)
+
+
+def _in_float32(x: Tensor, weight: Tensor, learning: bool) -> Tensor:
+    if not learning or weight.shape[-1] == 1 or torch.compiler.is_compiling():  # it makes code for the library's alone
+        return _library(x, weight)
     result: Tensor
-    if x.dtype == torch.bfloat16 and weight.shape[-1] == 3 and x.shape[2] == 1:
+    if x.shape[-1] <= _WIDEST_PLANE[x.dtype]:
+        result = _ByProducts.apply(_channels_last(x), weight)  # type: ignore[no-untyped-call]
+    elif winograd.suits(weight, x.shape[2:]):
+        result = _ByPoints.apply(_channels_last(x), weight)  # type: ignore[no-untyped-call]
+    else:
+        result = _library(x, weight)
+    return result
+
+
+def _in_bfloat16(x: Tensor, weight: Tensor, learning: bool) -> Tensor:
+    x = _channels_last(x)
+    if weight.shape[-1] == 3 and x.shape[2] == 1:
         # Of one frame and an odd number of channels, the convolution by three is garbage (oneDNN in torch 2.13.0).
-        return F.conv3d(channels_last, weight[:, :, 1:2], padding=(0, *padding[1:]))
-    if torch.is_grad_enabled() and weight.requires_grad:
-        if weight.shape[-1] == 1 or x.shape[-1] <= _WIDEST_PLANE[x.dtype]:
-            result = _ByProducts.apply(channels_last, weight)  # type: ignore[no-untyped-call]
-            return result
-        dim_out, dim_in = weight.shape[:2]
-        if kernel_form(dim_in, dim_out, x.shape[2:], float32=x.dtype == torch.float32) == "points":
-            result = _ByPoints.apply(channels_last, weight)  # type: ignore[no-untyped-call]
-            return result
-        if x.dtype == torch.bfloat16 and x.shape[2] == 2:
-            # With two frames, padded by it, oneDNN's bfloat16 gradient of the weight is garbage (torch 2.13.0).
-            padded = F.pad(channels_last, (0, 0, 0, 0, 1, 1))
-            return F.conv3d(padded, weight, padding=(0, *padding[1:]))
-    return F.conv3d(x if x.dtype == torch.float32 else channels_last, weight, padding=padding)
+        return F.conv3d(x, weight[:, :, 1:2], padding=(0, 1, 1))
+    if learning and (weight.shape[-1] == 1 or x.shape[-1] <= _WIDEST_PLANE[x.dtype]):
+        result: Tensor = _ByProducts.apply(x, weight)  # type: ignore[no-untyped-call]
+        return result
+    if learning and x.shape[2] == 2:
+        # With two frames, padded by it, oneDNN's bfloat16 gradient of the weight is garbage (torch 2.13.0).
+        return F.conv3d(F.pad(x, (0, 0, 0, 0, 1, 1)), weight, padding=(0, 1, 1))
+    return _library(x, weight)
+
+
+def _channels_last(x: Tensor) -> Tensor:
+    return x.contiguous(memory_format=torch.channels_last_3d)
 
 
 class _ByProducts(torch.autograd.Function):
@@ -53,20 +71,18 @@ class _ByProducts(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        return F.conv3d(x, weight, padding=weight.shape[-1] // 2)
+    def forward(x: Tensor, weight: Tensor) -> Tensor:
+        return _library(x, weight)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor]:
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
         x, weight = ctx.saved_tensors
-        gradient = gradient.contiguous(memory_format=torch.channels_last_3d)
-        of_x = None
-        if ctx.needs_input_grad[0]:
-            padding = [weight.shape[-1] // 2] * 3
-            of_x = torch.ops.aten.convolution_backward(
-                gradient, x, weight, None, [1] * 3, padding, [1] * 3, False, [0] * 3, 1, [True, False, False]
-            )[0]
+        gradient = _channels_last(gradient)
+        of_x = _library_gradients(gradient, x, weight, True, False)[0] if ctx.needs_input_grad[0] else None
         return of_x, weight_gradient(x, gradient, weight.shape[-1])
 
 
@@ -74,17 +90,32 @@ class _ByPoints(torch.autograd.Function):
     """Convolution and its gradients by `mpvideo.nn.winograd`."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
-        ctx.save_for_backward(x, weight)
+    def forward(x: Tensor, weight: Tensor) -> Tensor:
         return _convolve(x, weight)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor]:
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
         x, weight = ctx.saved_tensors
-        gradient = gradient.contiguous(memory_format=torch.channels_last_3d)
+        if torch.is_grad_enabled():  # gradients of gradients are asked for, which products written in place do not have
+            return _library_gradients(gradient, x, weight, *ctx.needs_input_grad)
+        gradient = _channels_last(gradient)
         # What a place gave to its neighbours, they give back: the taps the other way round.
         of_x = _convolve(gradient, weight.transpose(0, 1).flip(2, 3, 4)) if ctx.needs_input_grad[0] else None
         return of_x, winograd.kernel_gradient(x.permute(0, 2, 3, 4, 1), gradient.permute(0, 2, 3, 4, 1))
+
+
+def _library_gradients(
+    gradient: Tensor, x: Tensor, weight: Tensor, of_x: bool, of_weight: bool
+) -> tuple[Tensor | None, Tensor | None]:
+    padding = [weight.shape[-1] // 2] * 3
+    by_x, by_weight, _ = torch.ops.aten.convolution_backward(
+        gradient, x, weight, None, [1] * 3, padding, [1] * 3, False, [0] * 3, 1, [of_x, of_weight, False]
+    )
+    return by_x, by_weight
 
 
 def _convolve(x: Tensor, weight: Tensor) -> Tensor:

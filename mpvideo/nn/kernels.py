@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
-from mpvideo.kernel_form import kernel_form
+from mpvideo.kernel_form import SMALL_PLANE
 from mpvideo.nn import winograd
 
 _ONEDNN = torch.ops.mkldnn
@@ -178,11 +178,11 @@ SameConvolution = Convolution | SmallPlaneConvolution | WinogradConvolution
 
 def convolution(kernel: Tensor, shape: tuple[int, ...], *, reorder: bool = True) -> SameConvolution:
     """3x3x3 convolution with zero padding by the form that suits T, H and W."""
-    float32 = kernel.dtype == torch.float32 and kernel.device.type == "cpu"
-    form = kernel_form(kernel.shape[1], kernel.shape[0], shape, float32=float32)
-    if form == "planes":
+    if max(shape[1:]) <= SMALL_PLANE:
         return SmallPlaneConvolution(kernel, shape[1], reorder=reorder)
-    if form == "points" and reorder:  # what may not be reordered is for torch.compile, whose own form is the direct one
+    if reorder and winograd.suits(
+        kernel, shape
+    ):  # what may not be reordered is for torch.compile, which has no such form
         return WinogradConvolution(kernel)
     return Convolution(kernel, shape, reorder=reorder)
 

@@ -1,7 +1,7 @@
 """3x3x3 convolution with a quarter of the products, of planes that tiles of 4x4 places cover: Winograd's method.
 
 Source: Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", arXiv 1509.09308: F(4x4, 3x3) over height
-and width; the taps along time stay as they are. The rounding error is about four times that of a direct convolution:
+and width; the taps along time stay as they are. The rounding error is two to eight times that of a direct convolution:
 for float32, not for less.
 
 A tile, with the places around it, becomes P = 36 points, at each of which channels meet in a matrix product. Where that
@@ -16,10 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-TILE = 4
+from mpvideo.kernel_form import TILE, kernel_form
 
 _TILES = 128
-"""How many tiles are convolved at once, or a row of them in all frames: few enough to stay in a core's cache."""
+"""How many tiles are convolved at once, or else a row of them in all frames: few, so that they stay in a cache."""
 
 # Rows of the paper's matrices for the points 0, 1, -1, 2, -2 and infinity.
 _INPUT = (
@@ -31,6 +31,19 @@ _KERNEL = (
     (1 / 24, 1 / 12, 1 / 6), (1 / 24, -1 / 12, 1 / 6), (0, 0, 1),
 )  # fmt: skip
 _OUTPUT = ((1, 1, 1, 1, 1, 0), (0, 1, -1, 2, -2, 0), (0, 1, 1, 4, 4, 0), (0, 1, -1, 8, -8, 1))
+
+
+def suits(kernel: Tensor, shape: tuple[int, ...]) -> bool:
+    """Whether a kernel (D, C, 3, 3, 3) convolves clips of T, H and W faster by this: in float32, on some CPUs.
+
+    Not with AVX-512, where oneDNN's direct convolutions are faster than matrix products of that many operations.
+    """
+    float32 = kernel.dtype == torch.float32 and kernel.device.type == "cpu" and not _avx512()
+    return kernel_form(kernel.shape[1], kernel.shape[0], shape, float32=float32) == "points"
+
+
+def _avx512() -> bool:
+    return torch.backends.cpu.get_cpu_capability().startswith("AVX512")
 
 
 def kernel_points(kernel: Tensor) -> Tensor:
@@ -77,9 +90,8 @@ def kernel_gradient(x: Tensor, gradient: Tensor) -> Tensor:
 @lru_cache
 def _matrix(rows: tuple[tuple[float, ...], ...], dtype: torch.dtype) -> Tensor:
     """A transform of height and width together, of one that is given for either."""
-    with torch.inference_mode(False):  # it is kept, and may be wanted in training next time
-        matrix = torch.tensor(rows, dtype=torch.float64)
-        return torch.kron(matrix, matrix).to(dtype)
+    matrix = torch.tensor(rows, dtype=torch.float64, device="cpu")  # it is kept, whatever the default device is now
+    return torch.kron(matrix, matrix).to(dtype)
 
 
 def _parts(x: Tensor) -> Iterator[tuple[slice, slice]]:

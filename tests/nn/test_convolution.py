@@ -4,6 +4,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mpvideo.nn import winograd
 from mpvideo.nn.convolution import conv3d_same, weight_gradient
 from mpvideo.nn.kernels import onednn_bfloat16
 
@@ -58,12 +59,34 @@ def test_an_input_without_gradient_gets_none():
     assert weight.grad is not None
 
 
+def test_an_input_without_gradient_is_given_none_by_points(monkeypatch):
+    x, weight, gradient = (value.float() for value in operands(1, 48, 48, 32, 4, 4, 3))
+    y = conv3d_same(x, weight.requires_grad_())
+    convolved = []
+    monkeypatch.setattr(winograd, "convolve", lambda *arguments: convolved.append(arguments))
+    y.backward(gradient)
+    assert not convolved
+
+
+@pytest.fixture(autouse=True)
+def _without_avx512(monkeypatch):
+    monkeypatch.setattr(winograd, "_avx512", lambda: False)
+
+
 @pytest.mark.parametrize(
-    ("dim", "frames", "size"),
-    [(5, 3, 1), (5, 1, 2), (5, 3, 2), (5, 3, 3), (5, 3, 4), (48, 33, 4), (48, 9, 8), (48, 33, 5)],
+    ("dim", "frames", "size", "how"),
+    [
+        (5, 3, 1, "_ByProducts"),
+        (5, 1, 2, "_ByProducts"),
+        (5, 3, 2, "_ByProducts"),
+        (5, 3, 4, "Convolution"),
+        (48, 33, 4, "_ByPoints"),
+        (48, 9, 8, "_ByPoints"),
+        (48, 33, 5, "Convolution"),
+    ],
 )
 @pytest.mark.parametrize("k", [1, 3])
-def test_float32_training_is_float64s(dim, frames, size, k):
+def test_float32_training_is_float64s(dim, frames, size, how, k):
     x, weight, gradient = operands(2, dim, dim + 1, frames, size, size, k)
     results = []
     for dtype in (torch.float64, torch.float32):
@@ -71,8 +94,39 @@ def test_float32_training_is_float64s(dim, frames, size, k):
         y = conv3d_same(*inputs)
         y.backward(gradient.to(dtype))
         results.append([y.detach().double(), *(value.grad.double() for value in inputs)])
+    assert type(y.grad_fn).__name__.startswith(how if k == 3 else "Convolution")
     for exact, rounded in zip(*results, strict=True):
         assert (exact - rounded).norm() < 1e-5 * exact.norm()
+
+
+@pytest.mark.parametrize(("dim", "frames", "size"), [(5, 3, 2), (48, 32, 4)])
+def test_gradients_of_gradients(dim, frames, size):
+    x, weight, gradient = operands(1, dim, dim, frames, size, size, 3)
+    results = []
+    for dtype in (torch.float64, torch.float32):
+        inputs = [value.detach().to(dtype, copy=True).requires_grad_() for value in (x, weight)]
+        y = conv3d_same(*inputs)
+        first = torch.autograd.grad(y, inputs, gradient.to(dtype), create_graph=True)
+        sum(value.square().sum() for value in first).backward()
+        results.append([value.grad.double() for value in inputs])
+    for exact, rounded in zip(*results, strict=True):
+        assert (exact - rounded).norm() < 1e-5 * exact.norm()
+
+
+@pytest.mark.parametrize(("dim", "frames", "size", "k"), [(5, 3, 2, 3), (5, 3, 2, 1), (48, 32, 4, 3)])
+def test_under_autocast_it_is_the_librarys_own(dim, frames, size, k):
+    x, weight, _ = (value.float() for value in operands(1, dim, dim, frames, size, size, k))
+    with torch.autocast("cpu", torch.bfloat16):
+        y = conv3d_same(x, weight.requires_grad_())
+    assert y.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize(("dim", "frames", "size"), [(5, 3, 2), (48, 32, 4)])
+def test_functional_gradients(dim, frames, size):
+    x, weight, _ = (value.float() for value in operands(1, dim, dim, frames, size, size, 3))
+    gradient = torch.func.grad(lambda weight: conv3d_same(x, weight).square().sum())(weight)
+    conv3d_same(x, weight.requires_grad_()).square().sum().backward()
+    torch.testing.assert_close(gradient, weight.grad, rtol=1e-4, atol=1e-2)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

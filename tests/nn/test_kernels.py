@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mpvideo.nn import kernels
+from mpvideo.nn import kernels, winograd
 from mpvideo.nn.kernels import (
     Convolution,
     Product,
@@ -67,7 +67,8 @@ def test_small_planes(shape, widths, dtype):
 
 @pytest.mark.parametrize("frames", [1, 32])
 @pytest.mark.parametrize("size", [4, 8])
-def test_tiles(frames, size):
+def test_tiles(monkeypatch, frames, size):
+    monkeypatch.setattr(winograd, "_avx512", lambda: False)
     x, kernel = randn(2, frames, size, size, 48), randn(64, 48, 3, 3, 3, seed=1)
     times, plus = randn(2, 1, 1, 1, 64, seed=2), randn(2, frames, size, size, 64, seed=3)
     run = convolution(kernel, (32, size, size))
@@ -79,12 +80,15 @@ def test_tiles(frames, size):
     assert_near(run(x, plus=plus.clone()), expected + plus.double(), torch.float32, scale + 4)
 
 
-def test_forms():
+def test_forms(monkeypatch):
+    monkeypatch.setattr(winograd, "_avx512", lambda: False)
     kernel = randn(48, 48, 3, 3, 3)
     assert isinstance(convolution(kernel, (32, 2, 2)), SmallPlaneConvolution)
     assert isinstance(convolution(kernel.bfloat16(), (32, 4, 4)), Convolution)
     assert isinstance(convolution(kernel, (32, 4, 4), reorder=False), Convolution)
     assert isinstance(convolution(kernel, (32, 6, 6)), Convolution)
+    monkeypatch.setattr(winograd, "_avx512", lambda: True)
+    assert isinstance(convolution(kernel, (32, 4, 4)), Convolution)
 
 
 @settings(max_examples=60, deadline=None)

@@ -46,7 +46,18 @@ def assert_near(result, expected, dtype):
     assert (result.double() - expected).norm() <= ACCURACY[dtype] * expected.norm()
 
 
-def test_a_result_is_the_same_in_any_batch():
-    x, points = randn(5, 40, 8, 8, 8), winograd.kernel_points(randn(8, 8, 3, 3, 3, seed=1))
-    alone = torch.cat([winograd.convolve(clip.unsqueeze(0), points) for clip in x])
-    torch.testing.assert_close(winograd.convolve(x, points), alone, rtol=0, atol=1e-4)
+def test_clips_and_rows_of_tiles_at_once():
+    assert [
+        len(list(winograd._parts(randn(*shape, 1)))) for shape in [(8, 32, 4, 4), (8, 16, 8, 8), (1, 16, 32, 32)]
+    ] == [
+        2,  # of four clips
+        4,  # of two
+        8,  # of a row
+    ]
+
+
+def test_the_default_device_is_not_that_of_the_transforms():
+    winograd._matrix.cache_clear()
+    x, points = randn(1, 4, 4, 4, 2), randn(3, 36, 2, 2, seed=1)
+    with torch.device("meta"):
+        assert winograd.convolve(x, points).device.type == "cpu"
