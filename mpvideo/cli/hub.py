@@ -10,7 +10,7 @@ for a file: for one that the cache has not, that would wait half a minute and mo
 import re
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn
 
@@ -78,10 +78,7 @@ def _fetch(reference: HubReference) -> Path:
     if not sys.stderr.isatty():
         disable_progress_bars()
     try:
-        offline = constants.HF_HUB_OFFLINE or not _is_in_reach(reference)
-        if reference.file is None:
-            return _checkpoint(reference, offline=offline)
-        return _download(reference, reference.file, offline=offline)
+        return _take(reference, offline=constants.HF_HUB_OFFLINE or not _is_in_reach(reference))
     except errors.LocalEntryNotFoundError as error:
         raise _out_of_reach(reference) from error
     except errors.HfHubHTTPError as error:
@@ -94,29 +91,42 @@ def _fetch(reference: HubReference) -> Path:
         ) from error
 
 
+def _take(reference: HubReference, *, offline: bool) -> Path:
+    if reference.file is None:
+        return _checkpoint(reference, offline=offline)
+    return _download(reference, reference.file, offline=offline)
+
+
+def _cached(reference: HubReference, file: str) -> object:
+    """What the cache knows of a file: its path, None, or something else where the hub has said that it has none."""
+    from huggingface_hub import try_to_load_from_cache
+
+    try:
+        return try_to_load_from_cache(reference.repo, file, revision=reference.revision)
+    except (OSError, ValueError):  # which asking for the file tells of
+        return None
+
+
 def _is_in_reach(reference: HubReference) -> bool:
     """Whether there is a connection to the hub; what that says is not looked at here.
 
-    Where the cache has no such file, it is tried again for as long as one try may take: 10 seconds, or
-    HF_HUB_ETAG_TIMEOUT.
+    Where the cache knows nothing of the file, it is tried again, as long as that begins within 10 seconds of the first
+    try, or HF_HUB_ETAG_TIMEOUT. One try may take as long itself.
     """
-    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
 
-    repo, file, revision = reference.repo, reference.file or WEIGHTS_FILE, reference.revision
-    try:
-        cached = isinstance(try_to_load_from_cache(repo, file, revision=revision), str)
-    except (OSError, ValueError):  # which asking for the file tells of
-        cached = False
+    file = reference.file or WEIGHTS_FILE
+    known = _cached(reference, file) is not None
     began, wait = time.monotonic(), 1.0
     while True:
         try:
-            get_hf_file_metadata(hf_hub_url(repo, file, revision=revision))
+            get_hf_file_metadata(hf_hub_url(reference.repo, file, revision=reference.revision))
         except Exception as error:
             if _NO_CONNECTION.isdisjoint(kind.__name__ for kind in type(error).__mro__):
                 return True  # the hub answers, or the library has to say what is wrong
         else:
             return True
-        if cached or time.monotonic() - began + wait > constants.HF_HUB_ETAG_TIMEOUT:
+        if known or time.monotonic() - began + wait > constants.HF_HUB_ETAG_TIMEOUT:
             return False
         time.sleep(wait)
         wait *= 2
@@ -125,9 +135,10 @@ def _is_in_reach(reference: HubReference) -> bool:
 def _checkpoint(reference: HubReference, *, offline: bool) -> Path:
     """The checkpoint that a repository is: model.safetensors, or the index with all shards; and its config.json.
 
-    Offline, it is what the cache has of it.
+    Offline, it is what the cache has of it. That its config.json is not there means nothing if it was never asked for:
+    then the header alone may make other videos, and only who sets HF_HUB_OFFLINE has asked for what there is.
     """
-    from huggingface_hub import errors
+    from huggingface_hub import constants, errors
 
     try:
         weights = _download(reference, WEIGHTS_FILE, offline=offline)
@@ -145,9 +156,9 @@ def _checkpoint(reference: HubReference, *, offline: bool) -> Path:
             ) from error
     try:
         _download(reference, CONFIG_FILE, offline=offline)
-    except errors.LocalEntryNotFoundError:
-        if not offline:  # else the cache has what there was when it was filled
-            raise
+    except errors.LocalEntryNotFoundError as error:
+        if not constants.HF_HUB_OFFLINE and _cached(reference, CONFIG_FILE) is None:
+            raise _out_of_reach(replace(reference, file=CONFIG_FILE)) from error
     except errors.EntryNotFoundError:
         pass  # the header says everything
     return weights

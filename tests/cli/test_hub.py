@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
@@ -303,10 +304,20 @@ def waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return waits
 
 
+@contextmanager
+def in_reach(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """For a while the library in this process has a hub."""
+    from huggingface_hub import constants
+
+    with monkeypatch.context() as online:
+        online.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", f"{hub.address}/{PLACE}")
+        yield
+
+
 @needs_library
 @pytest.mark.parametrize("name", ["hf:me/dog", "hf:me/dog/a.safetensors@v1"])
 def test_out_of_reach(waits: list[float], name: str) -> None:
-    """It is tried for ten seconds at most, and then said."""
+    """It is tried again within ten seconds, and then said."""
     with pytest.raises(MPVideoError, match=f"{name} is not in the cache, and the hub cannot be reached"):
         located(Path(name))
     assert waits == [1, 2, 4]
@@ -322,15 +333,45 @@ def test_out_of_the_cache(waits: list[float]) -> None:
 def test_the_cache_serves_where_the_hub_is_out_of_reach(
     waits: list[float], hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Even of what has no config.json, or shards; without a wait."""
+    """Even of what has no config.json; without a wait."""
+    with in_reach(hub, monkeypatch):
+        path = located(Path("hf:me/dog"))
+    assert located(Path("hf:me/dog")) == path and waits == []
+
+
+@needs_library
+@pytest.mark.parametrize(("folder", "name"), [("", "hf:me/dog"), ("sub/", f"hf:me/dog/sub/{INDEX_FILE}")])
+def test_the_cache_serves_shards_where_the_hub_is_out_of_reach(
+    waits: list[float], hub: Hub, monkeypatch: pytest.MonkeyPatch, folder: str, name: str
+) -> None:
+    """Without a wait, although the file asked for first is one that the hub has not."""
+    hub.files[f"{folder}one.safetensors"] = hub.files.pop("model.safetensors")
+    names = dict.fromkeys(checkpoint_shapes(CONFIG), "one.safetensors")
+    hub.files[folder + INDEX_FILE] = json.dumps({"weight_map": names}).encode()
+    with in_reach(hub, monkeypatch):
+        shards = located(Path(name))
+    assert located(Path(name)) == shards and shards.with_name("one.safetensors").exists() and waits == []
+
+
+@needs_library
+def test_a_config_never_asked_for(waits: list[float], hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The weights alone may make other videos: only who sets HF_HUB_OFFLINE gets them."""
     from huggingface_hub import constants
 
-    with monkeypatch.context() as online:
-        online.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", f"{hub.address}/{PLACE}")
-        path = located(Path("hf:me/dog"))
-        names = dict.fromkeys(checkpoint_shapes(CONFIG), "model.safetensors")
-        hub.files |= {f"sub/{INDEX_FILE}": json.dumps({"weight_map": names}).encode()}
-        hub.files["sub/model.safetensors"] = hub.files.pop("model.safetensors")
-        shards = located(Path(f"hf:me/dog/sub/{INDEX_FILE}"))
-    assert located(Path("hf:me/dog")) == path and located(Path(f"hf:me/dog/sub/{INDEX_FILE}")) == shards
+    hub.files["config.json"] = b'{"format": 1}'
+    with in_reach(hub, monkeypatch):
+        weights = located(Path("hf:me/dog/model.safetensors"))
+    with pytest.raises(MPVideoError, match=r"^hf:me/dog/config\.json is not in the cache, and the hub cannot"):
+        located(Path("hf:me/dog"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert located(Path("hf:me/dog")) == weights and waits == []
+
+
+@needs_library
+def test_offline_nothing_is_tried(waits: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(MPVideoError, match=r"^hf:me/dog is not in the cache, and HF_HUB_OFFLINE forbids to fetch it"):
+        located(Path("hf:me/dog"))
     assert waits == []
