@@ -25,6 +25,9 @@ PREFIX = "hf:"
 _NO_CONNECTION = frozenset({"ConnectError", "ConnectTimeout", "ConnectionError"})
 """What the network libraries that huggingface_hub uses, one or the other by its version, call it."""
 
+_REFUSED = frozenset({"ProxyError", "SSLError"})
+"""What one of them counts to that as well, although the library tells of it at once, with the reason."""
+
 _REFERENCE = re.compile(r"hf:([\w.-]+/[\w.-]+)(?:/([^@]+))?(?:@(.+))?", re.ASCII)
 
 
@@ -122,7 +125,8 @@ def _is_in_reach(reference: HubReference) -> bool:
         try:
             get_hf_file_metadata(hf_hub_url(reference.repo, file, revision=reference.revision))
         except Exception as error:
-            if _NO_CONNECTION.isdisjoint(kind.__name__ for kind in type(error).__mro__):
+            kinds = {kind.__name__ for kind in type(error).__mro__}
+            if _NO_CONNECTION.isdisjoint(kinds) or not _REFUSED.isdisjoint(kinds):
                 return True  # the hub answers, or the library has to say what is wrong
         else:
             return True

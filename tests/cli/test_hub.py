@@ -324,6 +324,22 @@ def test_out_of_reach(waits: list[float], name: str) -> None:
 
 
 @needs_library
+@pytest.mark.parametrize("name", ["SSLError", "ProxyError"])
+def test_the_reason_for_no_connection(waits: list[float], monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Of a library built upon requests, where these are kinds of ConnectionError."""
+    import huggingface_hub
+
+    def fetch(*rest: Any, **options: Any) -> Any:
+        raise type(name, (ConnectionError,), {})("certificate verify failed")
+
+    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", fetch)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", fetch)
+    with pytest.raises(MPVideoError, match=r"^hf:me/dog cannot be fetched: certificate verify failed"):
+        located(Path("hf:me/dog"))
+    assert waits == []
+
+
+@needs_library
 def test_out_of_the_cache(waits: list[float]) -> None:
     with pytest.raises(MPVideoError, match=r"^hf:me/dog/\.\./\.\./x cannot be fetched: "):
         located(Path("hf:me/dog/../../x"))
