@@ -3,13 +3,15 @@
 Files come through the library huggingface_hub (the extra `hub`) and stay in its cache; its environment variables hold:
 HF_HOME, HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE, HF_HUB_ETAG_TIMEOUT.
 
-Where the hub cannot be reached, the cache serves. Whether it can is found out here, once, before the library is asked
-for a file: for one that the cache has not, that would wait half a minute and more until the hub comes back.
+Where the hub cannot be reached, the cache serves, and for a commit that it has whole, always. Whether the hub can be is
+found out here, once, before the library is asked for a file: for one that the cache has not, that would wait half a
+minute and more until the hub comes back.
 """
 
 import re
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn
@@ -30,6 +32,8 @@ _REFUSED = frozenset({"ProxyError", "SSLError"})
 
 _REFERENCE = re.compile(r"hf:([\w.-]+/[\w.-]+)(?:/([^@]+))?(?:@(.+))?", re.ASCII)
 
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
 
 @dataclass(frozen=True)
 class HubReference:
@@ -38,6 +42,11 @@ class HubReference:
     repo: str
     file: str | None
     revision: str | None
+
+    @property
+    def first(self) -> str:
+        """The file that is asked for first."""
+        return self.file or WEIGHTS_FILE
 
     def __str__(self) -> str:
         file, revision = (f"/{self.file}" if self.file else ""), (f"@{self.revision}" if self.revision else "")
@@ -81,6 +90,9 @@ def _fetch(reference: HubReference) -> Path:
     if not sys.stderr.isatty():
         disable_progress_bars()
     try:
+        if _COMMIT.fullmatch(reference.revision or "") and _cached(reference, reference.first) is not None:
+            with suppress(errors.LocalEntryNotFoundError, MPVideoError):  # where it is not whole, it is asked for below
+                return _take(reference, offline=True)  # a commit never changes
         return _take(reference, offline=constants.HF_HUB_OFFLINE or not _is_in_reach(reference))
     except errors.LocalEntryNotFoundError as error:
         raise _out_of_reach(reference) from error
@@ -118,12 +130,11 @@ def _is_in_reach(reference: HubReference) -> bool:
     """
     from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
 
-    file = reference.file or WEIGHTS_FILE
-    known = _cached(reference, file) is not None
+    known = _cached(reference, reference.first) is not None
     began, wait = time.monotonic(), 1.0
     while True:
         try:
-            get_hf_file_metadata(hf_hub_url(reference.repo, file, revision=reference.revision))
+            get_hf_file_metadata(hf_hub_url(reference.repo, reference.first, revision=reference.revision))
         except Exception as error:
             kinds = {kind.__name__ for kind in type(error).__mro__}
             if _NO_CONNECTION.isdisjoint(kinds) or not _REFUSED.isdisjoint(kinds):

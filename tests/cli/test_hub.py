@@ -384,6 +384,34 @@ def test_a_config_never_asked_for(waits: list[float], hub: Hub, monkeypatch: pyt
 
 
 @needs_library
+@pytest.mark.parametrize("file", ["", "/model.safetensors", f"/{INDEX_FILE}"])
+def test_a_commit_in_the_cache_is_not_asked_for(
+    waits: list[float], hub: Hub, monkeypatch: pytest.MonkeyPatch, file: str
+) -> None:
+    """It cannot change; only what was never asked for of it is."""
+    names = dict.fromkeys(checkpoint_shapes(CONFIG), "model.safetensors")
+    hub.files[INDEX_FILE] = json.dumps({"weight_map": names}).encode()
+    with in_reach(hub, monkeypatch):
+        path = located(Path(f"hf:me/dog{file}@{COMMIT}"))
+        hub.asked.clear()
+        assert located(Path(f"hf:me/dog{file}@{COMMIT}")) == path and hub.asked == []
+        located(Path(f"hf:me/dog@{COMMIT}"))
+    assert (f"HEAD /me/dog/resolve/{COMMIT}/config.json" in hub.asked) == bool(file)
+    assert located(Path(f"hf:me/dog{file}@{COMMIT}")) == path and waits == []
+
+
+@needs_library
+def test_a_commit_of_which_the_cache_has_the_second_choice(
+    waits: list[float], hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.files |= {INDEX_FILE: b'{"weight_map": {"a": "sub/other.safetensors"}}', "config.json": b'{"format": 1}'}
+    with in_reach(hub, monkeypatch):
+        for file in (INDEX_FILE, "config.json"):
+            located(Path(f"hf:me/dog/{file}@{COMMIT}"))
+        assert located(Path(f"hf:me/dog@{COMMIT}")).name == "model.safetensors"
+
+
+@needs_library
 def test_offline_nothing_is_tried(waits: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
     from huggingface_hub import constants
 
