@@ -180,9 +180,8 @@ def convolution(kernel: Tensor, shape: tuple[int, ...], *, reorder: bool = True)
     """3x3x3 convolution with zero padding by the form that suits T, H and W."""
     if max(shape[1:]) <= SMALL_PLANE:
         return SmallPlaneConvolution(kernel, shape[1], reorder=reorder)
-    if reorder and winograd.suits(
-        kernel, shape
-    ):  # what may not be reordered is for torch.compile, which has no such form
+    # What may not be reordered is for torch.compile, which makes nothing of this form.
+    if reorder and winograd.suits(kernel, shape):
         return WinogradConvolution(kernel)
     return Convolution(kernel, shape, reorder=reorder)
 
