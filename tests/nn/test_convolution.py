@@ -122,6 +122,14 @@ def test_under_autocast_it_is_the_librarys_own(dim, frames, size, k):
 
 
 @pytest.mark.parametrize(("dim", "frames", "size"), [(5, 3, 2), (48, 32, 4)])
+def test_for_the_compiler_it_is_the_librarys_own(monkeypatch, dim, frames, size):
+    x, weight, _ = (value.float() for value in operands(1, dim, dim, frames, size, size, 3))
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    y = conv3d_same(x, weight.requires_grad_())
+    assert type(y.grad_fn).__name__.startswith("Convolution")
+
+
+@pytest.mark.parametrize(("dim", "frames", "size"), [(5, 3, 2), (48, 32, 4)])
 def test_functional_gradients(dim, frames, size):
     x, weight, _ = (value.float() for value in operands(1, dim, dim, frames, size, size, 3))
     gradient = torch.func.grad(lambda weight: conv3d_same(x, weight).square().sum())(weight)
