@@ -103,7 +103,7 @@ def plan_of(
         recipe: how to train it; short clips that do not fit the network are left out, unless `clips_given`.
         processes: those that train together.
         codec, size, frames, stride, cache, init, steps: of the options; size, frames and steps are the preset's where
-            they are None.
+            they are None, size and frames the menagerie's for that.
         self_condition: whether the network is given its previous estimate.
         clips_given: whether the recipe's clips are the command line's, and not the preset's.
         say: told how decoding goes.
@@ -112,11 +112,14 @@ def plan_of(
         UsageError: the settings do not fit together, or the folder has no usable videos.
         OutputError: the cache cannot be written.
     """
+    from mpvideo import menagerie
     from mpvideo.training.folder import ClipFormat
     from mpvideo.training.run import Plan
     from mpvideo.training.sources import open_source
     from mpvideo.training.trainer import check_shares, clips_per_sample
 
+    if data == MENAGERIE:  # whatever the preset's are: its videos are what they are
+        size, frames = menagerie.SIZE, menagerie.FRAMES
     size, frames = size or preset.size, frames or preset.frames
 
     def network(fps: float, num_classes: int | None) -> "tuple[VideoConfig, ModelConfig]":

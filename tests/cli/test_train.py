@@ -266,6 +266,16 @@ def test_the_menagerie_in_latents(tmp_path: Path):
         assert all(torch.equal(tensor, weights(other)[name]) for name, tensor in codec.items()) is kept
 
 
+def test_the_menagerie_with_the_preset_of_shorter_videos(tmp_path: Path):
+    run = tmp_path / "run"
+    train(
+        tmp_path, "menagerie", "--out", run, "--preset", "tiny", "--autoencoder-steps", 1, "--batch-size", 1,
+        "--steps", 1, "--dtype", "float32", "-q",
+    )  # fmt: skip
+    model = open_checkpoint(run).config.model
+    assert (model.frames, model.image_size, model.dim) == (32, 4, 32)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
