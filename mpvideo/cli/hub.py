@@ -9,6 +9,7 @@ minute and more until the hub comes back.
 """
 
 import re
+import ssl
 import sys
 import time
 from contextlib import suppress
@@ -27,7 +28,7 @@ PREFIX = "hf:"
 _NO_CONNECTION = frozenset({"ConnectError", "ConnectTimeout", "ConnectionError"})
 """What the network libraries that huggingface_hub uses, one or the other by its version, call it."""
 
-_REFUSED = frozenset({"ProxyError", "SSLError"})
+_REFUSED = "ProxyError"
 """What one of them counts to that as well, although the library tells of it at once, with the reason."""
 
 _REFERENCE = re.compile(r"hf:([\w.-]+/[\w.-]+)(?:/([^@]+))?(?:@(.+))?", re.ASCII)
@@ -127,6 +128,10 @@ def _is_in_reach(reference: HubReference) -> bool:
 
     Where the cache knows nothing of the file, it is tried again, as long as that begins within 10 seconds of the first
     try, or HF_HUB_ETAG_TIMEOUT. One try may take as long itself.
+
+    Raises:
+        MPVideoError: what answers there cannot prove what it is: trying again would not help, and the library tells of
+            it, too, as of a hub that cannot be reached.
     """
     from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
 
@@ -136,8 +141,14 @@ def _is_in_reach(reference: HubReference) -> bool:
         try:
             get_hf_file_metadata(hf_hub_url(reference.repo, reference.first, revision=reference.revision))
         except Exception as error:
+            if (doubt := _tls_error(error)) is not None:
+                raise MPVideoError(
+                    f"{printable(reference)} cannot be fetched: no safe connection to the hub: "
+                    f"{printable(reason(doubt), 300)}",
+                    hint="Check HF_ENDPOINT, proxies, certificates and the clock; HF_HUB_OFFLINE=1 takes the cache.",
+                ) from error
             kinds = {kind.__name__ for kind in type(error).__mro__}
-            if _NO_CONNECTION.isdisjoint(kinds) or not _REFUSED.isdisjoint(kinds):
+            if _NO_CONNECTION.isdisjoint(kinds) or _REFUSED in kinds:
                 return True  # the hub answers, or the library has to say what is wrong
         else:
             return True
@@ -145,6 +156,13 @@ def _is_in_reach(reference: HubReference) -> bool:
             return False
         time.sleep(wait)
         wait *= 2
+
+
+def _tls_error(error: BaseException | None) -> ssl.SSLError | None:
+    """The error of the TLS connection that led to this one. One network library wraps it in one of its own."""
+    while error is not None and not isinstance(error, ssl.SSLError):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def _checkpoint(reference: HubReference, *, offline: bool) -> Path:

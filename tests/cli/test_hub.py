@@ -324,17 +324,29 @@ def test_out_of_reach(waits: list[float], name: str) -> None:
 
 
 @needs_library
-@pytest.mark.parametrize("name", ["SSLError", "ProxyError"])
-def test_the_reason_for_no_connection(waits: list[float], monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """Of a library built upon requests, where these are kinds of ConnectionError."""
+def test_no_safe_connection(waits: list[float], hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What answers speaks no TLS."""
+    from huggingface_hub import constants
+
+    address = hub.address.replace("http:", "https:")
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", f"{address}/{PLACE}")
+    words = r"^hf:me/dog cannot be fetched: no safe connection to the hub: .*SSL"
+    with pytest.raises(MPVideoError, match=words) as caught:
+        located(Path("hf:me/dog"))
+    assert "HF_ENDPOINT" in (caught.value.hint or "") and waits == []
+
+
+@needs_library
+def test_the_reason_for_no_connection(waits: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a library built upon requests, where this is a kind of ConnectionError."""
     import huggingface_hub
 
     def fetch(*rest: Any, **options: Any) -> Any:
-        raise type(name, (ConnectionError,), {})("certificate verify failed")
+        raise type("ProxyError", (ConnectionError,), {})("tunnel connection failed")
 
     monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", fetch)
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", fetch)
-    with pytest.raises(MPVideoError, match=r"^hf:me/dog cannot be fetched: certificate verify failed"):
+    with pytest.raises(MPVideoError, match=r"^hf:me/dog cannot be fetched: tunnel connection failed"):
         located(Path("hf:me/dog"))
     assert waits == []
 
