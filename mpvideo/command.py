@@ -130,6 +130,9 @@ def _is_needed(key: str, value: Any, own: CheckpointConfig | None, own_fields: d
     return bool(value != {"frames": own.model.frames, "clamp": own.edm.clamp, "encoding.fps": own.video.fps}[key])
 
 
+_EITHER_WAY = ("sampling.guidance_hold", "clamp")
+"""Settings that an option can switch off as well."""
+
 _DEFAULTS = {field.name: field.default for field in fields(Encoding)}
 
 
@@ -139,10 +142,10 @@ def _words(key: str, value: Any) -> list[str]:
     if group.startswith("config") or (group == "sampling" and value is None):
         return ["--set", f"{key.removeprefix('config.')}={json.dumps(value)}"]
     flag = f"--{name.replace('_', '-')}"
-    if value is None or (value is False and key != "clamp"):
+    if value is None or (value is False and key not in _EITHER_WAY):
         return []
     if isinstance(value, bool):
-        return [flag if value else "--no-clamp"]
+        return [flag if value else f"--no-{flag.removeprefix('--')}"]
     return [flag, ",".join(map(str, value)) if isinstance(value, tuple) else str(value)]
 
 

@@ -146,7 +146,7 @@ def count_evaluations(sampling: SamplingConfig) -> int:
     levels = evaluated_levels(solver(sampling), schedule(sampling))
     if torch.tensor(sampling.guidance) == 1:  # in the dtype in which batches have their strengths
         return len(levels)
-    return len(levels) + sum(map(guidance_of(sampling).covers, levels))
+    return len(levels) + sum(guidance_of(sampling).evaluated(levels))
 
 
 def generate(
@@ -322,7 +322,7 @@ def _sample(
     def counted(x: Tensor, sigma: float, state: Branches | None) -> tuple[Tensor, Branches | None]:
         result = denoiser(x, sigma, state)
         if on_evaluation is not None:
-            on_evaluation(denoiser.evaluations_at(sigma, len(x)))
+            on_evaluation(denoiser.evaluations_at(sigma, len(x), state))
         return result
 
     sigmas, solve = schedule(sampling), solver(sampling)

@@ -9,6 +9,7 @@ from typing import Literal, get_args
 from mpvideo.checks import (
     LEAST_DISTANCE,
     check_apg,
+    check_bool,
     check_choice,
     check_churn,
     check_float,
@@ -31,7 +32,7 @@ STOCHASTIC = ("dpmpp-2m-sde",)
 SPACING = ("steps", "schedule", "sigma_min", "sigma_max", "rho")
 """Settings that a list of noise levels takes the place of."""
 
-GUIDANCE = ("guidance", "guidance_interval", "apg_eta", "apg_norm")
+GUIDANCE = ("guidance", "guidance_interval", "guidance_hold", "apg_eta", "apg_norm")
 """Settings of guidance: what to sample as much as how."""
 
 AUTO_SAMPLERS: tuple[tuple[int, Sampler], ...] = ((12, "deis"), (100_000, "ipndm"))
@@ -65,6 +66,7 @@ class SamplingConfig:
             or from below, to restart_max; where it has no level restart_min, its next lower one is taken.
         guidance: strength of guidance; 1 means none.
         guidance_interval: lowest and highest noise level at which there is guidance; None for all.
+        guidance_hold: whether outside of it guidance goes on as it was last, see `mpvideo.diffusion.Guidance`.
         apg_eta, apg_norm: adaptive projected guidance, see `mpvideo.diffusion.Guidance`; 1 and None for none of it.
     """
 
@@ -86,6 +88,7 @@ class SamplingConfig:
     restart_max: float = 0.4
     guidance: float = 1.0
     guidance_interval: tuple[float, float] | None = None
+    guidance_hold: bool = False
     apg_eta: float = 1.0
     apg_norm: float | None = None
 
@@ -108,6 +111,7 @@ class SamplingConfig:
         if self.guidance_interval is not None:
             check_guidance_interval("guidance_interval", self.guidance_interval)
             object.__setattr__(self, "guidance_interval", tuple(self.guidance_interval))  # JSON has lists
+        check_bool("guidance_hold", self.guidance_hold)
         check_apg(self.apg_eta, self.apg_norm)
 
     def _follow_sigmas(self, sigmas: object) -> None:

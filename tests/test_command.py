@@ -75,6 +75,10 @@ def changed(record: Any, **parts: Any) -> Any:
             "--guidance-interval 0.2,3.0",
         ),
         (
+            {"sampling": SamplingConfig(sampler="heun", steps=3, guidance_interval=(0.2, 3.0), guidance_hold=True)},
+            "--guidance-interval 0.2,3.0 --guidance-hold",
+        ),
+        (
             {"sampling": SamplingConfig(sampler="heun", sigmas=(50, 2.5, 0.1), rho=3.0)},
             "--sigmas 50,2.5,0.1",
         ),
@@ -127,7 +131,7 @@ def test_every_option_of_sample_is_either_repeated_or_not_about_the_video() -> N
     everything = a_record(
         sampling=SamplingConfig(
             sampler="euler", steps=7, s_tmax=9.0, s_churn=1.0, s_tmin=0.5, s_noise=1.1, rho=5.0,
-            guidance_interval=(0.5, 2.0), apg_eta=0.5, apg_norm=3.0,
+            guidance_interval=(0.5, 2.0), guidance_hold=True, apg_eta=0.5, apg_norm=3.0,
         ),
         clamp=True, exact=True, encoding=Encoding(9.0, 3, 20, "av1", loop=2, filter="lanczos"),
         guide=Weights(name="weak.safetensors", sha256="f" * 64),

@@ -121,9 +121,15 @@ def test_evaluations_are_counted(model: Model) -> None:
 
 
 def test_guided_evaluations_count_for_both_branches(model: Model) -> None:
-    """Heun's 7 levels of 4 steps from 80 to 0.002: 80, 5.3 twice, 0.1 twice, 0.002 twice."""
-    for interval, expected in ((None, 14), ((0.2, 6.0), 9), ((1e4, 1e5), 7)):
-        sampling = SamplingConfig(sampler="heun", steps=4, sigma_max=80.0, guidance=3.0, guidance_interval=interval)
+    """Heun's 7 levels of 4 steps from 80 to 0.002: 80, 9.7 twice, 0.47 twice, 0.002 twice."""
+    cases = (
+        (None, False, 14), ((0.2, 6.0), False, 9), ((1e4, 1e5), False, 7),
+        (None, True, 14), ((0.2, 6.0), True, 10), ((1e4, 1e5), True, 8), ((0.2, 80.0), True, 12),
+    )  # fmt: skip
+    for interval, hold, expected in cases:
+        sampling = SamplingConfig(
+            sampler="heun", steps=4, sigma_max=80.0, guidance=3.0, guidance_interval=interval, guidance_hold=hold
+        )
         seen: list[int] = []
         pixels(model, [Job(seed=seed) for seed in range(3)], sampling, batch_size=2, on_evaluation=seen.append)
         assert count_evaluations(sampling) == expected
@@ -150,6 +156,8 @@ def test_an_interval_of_guidance_to_the_bit(model: Model) -> None:
     some = videos(guidance=3.0, guidance_interval=(0.05, 10.0))
     assert (some != full).any()
     assert (some != none).any()
+    held = videos(guidance=3.0, guidance_interval=(0.05, 10.0), guidance_hold=True)
+    assert all((held != other).any() for other in (full, none, some))
 
 
 @pytest.mark.parametrize("num_classes", [3, None])

@@ -8,7 +8,7 @@ from mpvideo.config import SamplingConfig
 from mpvideo.errors import CheckpointError, UsageError
 from mpvideo.presets import PRESETS, Preset, find_preset
 
-GUIDANCE = {"guidance": 2.0, "guidance_interval": (0.1, 5.0), "apg_eta": 0.5, "apg_norm": 9.0}
+GUIDANCE = {"guidance": 2.0, "guidance_interval": (0.1, 5.0), "guidance_hold": True, "apg_eta": 0.5, "apg_norm": 9.0}
 OWN = SamplingConfig(sampler="euler", sigmas=(9, 1), s_churn=3.0, s_noise=1.1, **GUIDANCE)
 
 

@@ -125,7 +125,7 @@ class Bench:
     def rows(self) -> list[Row]:
         """All cells that were measured, the fewest evaluations first."""
         rows = [json.loads(path.read_text()) for path in (self._folder / "cells").glob("*.json")]
-        return sorted(rows, key=lambda row: (row["evaluations"], row["difference"]))
+        return sorted(rows, key=lambda row: (row["evaluations"], row["difference"], row["name"]))
 
     def real(self) -> Row:
         """What other fresh renderings get in the videos' place."""

@@ -39,6 +39,7 @@ from mpvideo.cli.sampling_options import (
     Dtype,
     Eta,
     Guidance,
+    GuidanceHold,
     GuidanceInterval,
     GuidePath,
     PresetName,
@@ -139,6 +140,7 @@ def evaluate(
     guidance: Guidance = None,
     guide: GuidePath = None,
     guidance_interval: GuidanceInterval = None,
+    guidance_hold: GuidanceHold = None,
     apg_eta: ApgEta = None,
     apg_norm: ApgNorm = None,
     sigma_min: SigmaMin = None,
@@ -207,7 +209,7 @@ def evaluate(
             sampler=sampler, steps=steps, sigma_min=sigma_min, sigma_max=sigma_max, rho=rho,
             s_churn=s_churn, s_tmin=s_tmin, s_tmax=s_tmax, s_noise=s_noise, guidance=guidance,
             guidance_interval=guidance_interval, preset=preset, schedule=schedule, sigmas=sigmas, eta=eta,
-            apg_eta=apg_eta, apg_norm=apg_norm,
+            guidance_hold=guidance_hold, apg_eta=apg_eta, apg_norm=apg_norm,
             restarts=restarts, restart_steps=restart_steps, restart_min=restart_min, restart_max=restart_max,
         )  # fmt: skip
 

@@ -22,9 +22,14 @@ def _churns_at_a_level(sampling: SamplingConfig) -> bool:
 
 _MATTERS: tuple[tuple[tuple[str, ...], Callable[[SamplingConfig], bool], str], ...] = (
     (
-        ("guide", "guidance_interval", "apg_eta", "apg_norm"),
+        ("guide", "guidance_interval", "guidance_hold", "apg_eta", "apg_norm"),
         lambda sampling: sampling.guidance != 1,
         "has no effect at --guidance 1",
+    ),
+    (
+        ("guidance_hold",),
+        lambda sampling: sampling.guidance_interval is not None,
+        "has no effect without --guidance-interval",
     ),
     (("guidance_interval",), _covers_a_level, "leaves no guidance: the schedule has no noise level in it"),
     (("s_tmin", "s_tmax"), lambda sampling: sampling.s_churn > 0, "has no effect without --s-churn"),

@@ -72,7 +72,7 @@ def guidance_words(sampling: SamplingConfig) -> list[str]:
     strength = f"guidance {sampling.guidance:g}"
     if sampling.guidance_interval is not None:
         low, high = sampling.guidance_interval
-        strength += f" at sigma {low:g} to {high:g}"
+        strength += f" at sigma {low:g} to {high:g}{', held outside' if sampling.guidance_hold else ''}"
     eta = None if sampling.apg_eta == 1 else float(sampling.apg_eta)
     return [strength, *_named({"apg_eta": eta, "apg_norm": sampling.apg_norm})]
 

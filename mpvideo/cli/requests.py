@@ -40,7 +40,8 @@ _LISTS = ("sampler", "steps", "guidance")
 """Settings of the sampler of which an option may give several."""
 
 _SINGLE = (
-    "preset", "guidance_interval", "apg_eta", "apg_norm", "sigma_min", "sigma_max", "rho", "schedule", "sigmas",
+    "preset", "guidance_interval", "guidance_hold", "apg_eta", "apg_norm",
+    "sigma_min", "sigma_max", "rho", "schedule", "sigmas",
     "s_churn", "s_tmin", "s_tmax", "s_noise", "eta", "restarts", "restart_steps", "restart_min", "restart_max",
 )  # fmt: skip
 """Settings of the sampler of which an option gives one, by the names of their parameters."""

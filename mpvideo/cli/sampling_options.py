@@ -73,6 +73,15 @@ GuidanceInterval = Annotated[
         rich_help_panel=SAMPLING_PANEL,
     ),
 ]
+GuidanceHold = Annotated[
+    bool | None,
+    typer.Option(
+        "--guidance-hold/--no-guidance-hold",
+        help="Outside of the interval guide on by what the two evaluations differed in last, and evaluate twice at the "
+        "first noise level for it; or do not guide there.",
+        rich_help_panel=SAMPLING_PANEL,
+    ),
+]
 ApgEta = Annotated[
     float | None,
     typer.Option(

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from mpvideo.checks import check_apg, check_guidance_interval
-from mpvideo.diffusion.denoiser import EDMDenoiser
+from mpvideo.diffusion.denoiser import EDMDenoiser, preconditioning
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -25,10 +25,17 @@ class Guidance:
 
     Deviation: the reverse momentum of that algorithm is left out. It depends on the number of steps.
 
+    Outside of an interval there is no guidance, or with `hold` the difference as it was last. What the branches differ
+    in changes little from one high noise level to the next, and counts for less and less at low ones. (The past as a
+    stand-in for the second branch: LinearAG of arXiv 2312.12487, which fits weights for it; here they are c_out.)
+
     Attributes:
         strength: one, or (B,) of them; 1 means none, and the second branch of such a sample is not evaluated.
         interval: lowest and highest noise level at which there is guidance, both included (arXiv 2404.07724, eq. 6,
             which leaves out the lowest); None for all levels. At others the second branch is not evaluated.
+        hold: whether outside of the interval guidance goes on with the difference of the raw networks as it was last:
+            D_second = D_main - c_out(sigma) / c_out(sigma_last) * (D_main - D_second)_last. The second branch is then
+            evaluated at the first noise level as well, so that there is one.
         apg_eta: weight of the part of the difference that lies along D_main; 1 leaves it, 0 takes it away.
         apg_norm: greatest L2 norm of the difference of a sample, greater ones are scaled down to it; None for no bound.
 
@@ -38,6 +45,7 @@ class Guidance:
 
     strength: float | Tensor = 1.0
     interval: tuple[float, float] | None = None
+    hold: bool = False
     apg_eta: float = 1.0
     apg_norm: float | None = None
 
@@ -55,6 +63,10 @@ class Guidance:
         """Whether a noise level lies in the interval."""
         return self.interval is None or self.interval[0] <= sigma <= self.interval[1]
 
+    def evaluated(self, sigmas: Sequence[float]) -> list[bool]:
+        """Whether the second branch is evaluated, at each noise level of a sampling from its beginning."""
+        return [self.covers(sigma) or (self.hold and not index) for index, sigma in enumerate(sigmas)]
+
     def combined(self, main: Tensor, second: Tensor, strength: float | Tensor) -> Tensor:
         """One estimate from the two (K, ...) of the same samples; `strength` broadcasts against them."""
         if self.apg_eta == 1 and self.apg_norm is None:
@@ -71,15 +83,18 @@ class Guidance:
 
 
 class Branches(NamedTuple):
-    """What each branch estimated last: the state of a self-conditioned `GuidedDenoiser`.
+    """What each branch said last: the state of a `GuidedDenoiser` that is self-conditioned or holds its guidance.
 
     Attributes:
-        main: (B, C, T, H, W); None for a network without self-conditioning.
-        second: (K, C, T, H, W); None for such a network, and until its first evaluation.
+        main: its estimate, (B, C, T, H, W); None for a network without self-conditioning.
+        second: its estimate, (K, C, T, H, W); None for such a network, and until its first evaluation.
+        difference: (D_main - D_second) / c_out as they were last evaluated together, (K, C, T, H, W); None until then,
+            and where nothing is held.
     """
 
-    main: Tensor | None
-    second: Tensor | None
+    main: Tensor | None = None
+    second: Tensor | None = None
+    difference: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,20 +154,24 @@ class GuidedDenoiser:
             )
         return replace(self.main, class_labels=torch.cat((labels, torch.zeros_like(labels[self._on(labels)]))))
 
-    def acts_at(self, sigma: float) -> bool:
-        """Whether the second branch is evaluated at a noise level."""
-        return self.second is not None and self.guidance.covers(sigma)
+    def acts_at(self, sigma: float, state: Branches | None = None) -> bool:
+        """Whether the second branch is evaluated in a call at a noise level with this state."""
+        if self.second is None:
+            return False
+        missing = self.guidance.hold and (state is None or state.difference is None)
+        return missing or self.guidance.covers(sigma)
 
-    def evaluations_at(self, sigma: float, samples: int) -> int:
-        """How many samples go through a network in a call at this noise level: of B samples, B or B + K."""
-        if not self.acts_at(sigma):
+    def evaluations_at(self, sigma: float, samples: int, state: Branches | None = None) -> int:
+        """How many samples go through a network in a call with these arguments: of B samples, B or B + K."""
+        if not self.acts_at(sigma, state):
             return samples
         return samples + (samples if isinstance(self.rows, slice) else len(self.rows))
 
     def denoisers(self, sigmas: Sequence[float]) -> list[tuple[EDMDenoiser, list[float]]]:
-        """Which denoiser, `main` or `second`, is evaluated at which of the noise levels."""
-        on = [sigma for sigma in sigmas if self.acts_at(sigma)]
-        alone = [sigma for sigma in sigmas if self.guide is not None or not self.acts_at(sigma)]
+        """Which denoiser, `main` or `second`, is evaluated at which of the noise levels, in the order of sampling."""
+        acts = self.guidance.evaluated(sigmas) if self.second is not None else [False] * len(sigmas)
+        on = [sigma for sigma, both in zip(sigmas, acts, strict=True) if both]
+        alone = [sigma for sigma, both in zip(sigmas, acts, strict=True) if self.guide is not None or not both]
         pairs = ((self.main, alone), (self.second, on))
         return [(denoiser, levels) for denoiser, levels in pairs if denoiser is not None and levels]
 
@@ -165,24 +184,36 @@ class GuidedDenoiser:
             state: what the previous call returned, or None.
 
         Returns:
-            D(x; sigma), of the shape, dtype and device of x; and the state, None without self-conditioning.
+            D(x; sigma), of the shape, dtype and device of x; and the state, None where nothing has to be remembered.
 
         Raises:
             ValueError: sigma, the labels or the state do not fit x.
         """
-        before = state or Branches(None, None)
-        if self.second is None or not self.acts_at(sigma):
-            denoised, main = self.main(x, sigma, before.main)
-            return denoised, _state(main, before.second)
+        before = state or Branches()
         rows = self._on(x)
+        if self.second is None or not self.acts_at(sigma, state):
+            main, main_state = self.main(x, sigma, before.main)
+            after = before._replace(main=main_state)
+            if before.difference is None:
+                return main, _remembered(after)
+            return self._combined(main, main[rows] - self._c_out(sigma) * before.difference, rows), after
         guided = x[rows]
         if self.guide is not None:
             main, main_state = self.main(x, sigma, before.main)
             second, second_state = self.second(guided, sigma, before.second)
-            return self._combined(main, second, rows), _state(main_state, second_state)
-        branches, _ = self.second(torch.cat((x, guided)), sigma, self._self_cond(before, x, guided))
-        main, second = torch.split(branches, [len(x), len(guided)])
-        return self._combined(main, second, rows), _state(main, second) if self.main.self_condition else None
+            after = Branches(main_state, second_state)
+        else:
+            branches, _ = self.second(torch.cat((x, guided)), sigma, self._self_cond(before, x, guided))
+            main, second = torch.split(branches, [len(x), len(guided)])
+            after = Branches(main, second) if self.main.self_condition else Branches()
+        if self.guidance.hold:
+            after = after._replace(difference=(main[rows] - second) / self._c_out(sigma))
+        return self._combined(main, second, rows), _remembered(after)
+
+    def _c_out(self, sigma: float) -> float:
+        """What an estimate changes by where the raw network's output changes by 1."""
+        level = torch.tensor(sigma, dtype=torch.float64)
+        return preconditioning(level, self.main.sigma_data)[1].item()
 
     def _combined(self, main: Tensor, second: Tensor, rows: Tensor | slice) -> Tensor:
         """The estimate that both branches make, and that of the main branch where there is no guidance."""
@@ -211,5 +242,5 @@ class GuidedDenoiser:
         return self.rows if isinstance(self.rows, slice) else self.rows.to(x.device)
 
 
-def _state(main: Tensor | None, second: Tensor | None) -> Branches | None:
-    return None if main is None and second is None else Branches(main, second)
+def _remembered(branches: Branches) -> Branches | None:
+    return None if all(part is None for part in branches) else branches

@@ -41,6 +41,7 @@ def guidance_of(sampling: SamplingConfig, strength: float | Tensor | None = None
     return Guidance(
         strength=sampling.guidance if strength is None else strength,
         interval=sampling.guidance_interval,
+        hold=sampling.guidance_hold,
         apg_eta=sampling.apg_eta,
         apg_norm=sampling.apg_norm,
     )

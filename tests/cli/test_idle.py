@@ -28,6 +28,11 @@ def idle(*given: str, **settings: object) -> list[str]:
         ("apg_eta", "--apg-eta has no effect at --guidance 1", {"guidance": 2.0}),
         ("apg_norm", "--apg-norm has no effect at --guidance 1", {"guidance": 0.0}),
         ("guidance_interval", "--guidance-interval has no effect at --guidance 1", {"guidance": 2.0}),
+        (
+            "guidance_hold",
+            "--guidance-hold has no effect at --guidance 1",
+            {"guidance": 2.0, "guidance_interval": (1.0, 2.0)},
+        ),
         ("s_tmin", "--s-tmin has no effect without --s-churn", {"s_churn": 4.0}),
         ("s_tmax", "--s-tmax has no effect without --s-churn", {"s_churn": 4.0}),
         ("s_noise", "--s-noise has no effect without --s-churn or --restarts", {"s_churn": 4.0}),
@@ -54,6 +59,8 @@ def test_options_with_several_conditions() -> None:
     nowhere = "--guidance-interval leaves no guidance: the schedule has no noise level in it"
     assert idle("guidance_interval", guidance=2.0, guidance_interval=(81.0, 90.0)) == [nowhere]
     assert idle("guidance_interval", guidance=2.0, guidance_interval=(79.0, 90.0)) == []
+    assert idle("guidance_interval", guidance=2.0, guidance_interval=(81.0, 90.0), guidance_hold=True) == []
+    assert idle("guidance_hold", guidance=2.0) == ["--guidance-hold has no effect without --guidance-interval"]
     assert idle("guidance_interval", guidance=1.0, guidance_interval=(81.0, 90.0)) == [
         "--guidance-interval has no effect at --guidance 1"
     ]

@@ -313,11 +313,11 @@ def test_a_video(tmp_path: Path) -> None:
         "  again       mpvideo sample --ckpt tiny.safetensors --class 1 --seed 7 ",
     ):
         assert line in text, text
-    guided = SamplingConfig(sampler="heun", guidance=2.0, guidance_interval=(0.2, 3.0), apg_eta=0.0)
+    guided = SamplingConfig(sampler="heun", guidance=2.0, guidance_interval=(0.2, 3.0), guidance_hold=True, apg_eta=0.0)
     guide = Weights(name="weak.safetensors", sha256="fedcba9876543210" * 4)
     text = run(a_video(tmp_path / "b.gif", a_record(sampling=guided, guide=guide).to_dict()))
     assert "\n  guide       weak.safetensors\n  its sha256  fedcba9876543210fedcba9" in text
-    assert "to 0.002, guidance 2 at sigma 0.2 to 3, apg_eta 0\n" in text
+    assert "to 0.002, guidance 2 at sigma 0.2 to 3, held outside, apg_eta 0\n" in text
 
 
 @pytest.mark.parametrize(

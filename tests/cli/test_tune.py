@@ -67,7 +67,9 @@ def test_the_file(ckpt: Path) -> None:
     assert about["checkpoint"]["name"] == "tiny.safetensors" and len(about["checkpoint"]["sha256"]) == 64
     assert (about["evaluations"], about["videos"], about["dtype"]) == (4, 1, "float32")
     assert about["error"] > 0 and about["plain_error"] > 0
-    guidance = {"guidance": 1.5, "guidance_interval": None, "apg_eta": 1.0, "apg_norm": None}
+    guidance = {
+        "guidance": 1.5, "guidance_interval": None, "guidance_hold": False, "apg_eta": 1.0, "apg_norm": None
+    }  # fmt: skip
     assert sampling.pop("sigmas") and sampling == {"sampler": "deis", "s_churn": 0.0, "restarts": 0, **guidance}
     assert content["clamp"] is False
     assert find_preset(str(out)).sampling["guidance"] == 1.5

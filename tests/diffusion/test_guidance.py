@@ -28,9 +28,9 @@ def double(*shape: int, seed: int = 1) -> torch.Tensor:
     return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
-def guided(net, strength=2.0, labels=LABELS, interval=None, **options) -> GuidedDenoiser:
+def guided(net, strength=2.0, labels=LABELS, interval=None, hold=False, **options) -> GuidedDenoiser:
     main = EDMDenoiser(net, class_labels=class_rows(torch.tensor(labels), 5), **options)
-    return GuidedDenoiser(main, Guidance(strength=strength, interval=interval))
+    return GuidedDenoiser(main, Guidance(strength=strength, interval=interval, hold=hold))
 
 
 # Against closed forms
@@ -61,6 +61,27 @@ def test_an_interval_is_three_flows_one_after_the_other():
     torch.testing.assert_close(out, expected, rtol=0, atol=0.02)
     everywhere = pushed.solution(x, 80.0, 0.0)
     assert (out - everywhere).abs().max() > 1
+
+
+def test_guidance_that_is_held_is_a_flow_as_well():
+    """Of Gaussians of the data's own width: (x - mean) / sqrt(width^2 + sigma^2) then moves by an arc tangent."""
+    width, strength, low, high = 0.5, 4.0, 0.3, 5.0
+    means, no_class = double(2, 6), double(6, seed=2)
+    net = GaussianNet(width, means, no_class)
+    main = EDMDenoiser(net, class_labels=torch.eye(2, dtype=torch.float64))
+    x = 80 * double(2, 6, seed=3)
+    guidance = Guidance(strength=strength, interval=(low, high), hold=True)
+    out = sample_euler(GuidedDenoiser(main, guidance), x, karras_sigmas(4000, 0.002, 80.0))
+
+    def held(x, sigma, sigma_end, since):
+        difference = since * (means - no_class) / (width * math.sqrt(width**2 + since**2))
+        moved = (strength - 1) * difference * (math.atan(sigma / width) - math.atan(sigma_end / width))
+        return plain.solution(x, sigma, sigma_end) + moved * math.sqrt(width**2 + sigma_end**2)
+
+    plain, pushed = net.denoiser(means), net.denoiser(no_class + strength * (means - no_class))
+    inside = pushed.solution(held(x, 80.0, high, since=80.0), high, low)
+    torch.testing.assert_close(out, held(inside, low, 0.0, since=low), rtol=0, atol=0.02)
+    assert (out - plain.solution(inside, low, 0.0)).abs().max() > 0.1
 
 
 def test_an_interval_has_both_its_ends():
@@ -187,12 +208,21 @@ def test_only_guided_samples_have_a_second_branch(recording_net):
 
 @pytest.mark.parametrize("strength", [1.0, 2.0, torch.tensor([2.0, 1.0, 3.0, 1.0])])
 @pytest.mark.parametrize("interval", [None, (0.2, 3.0), (1e5, 1e6)])
+@pytest.mark.parametrize("hold", [False, True])
 @pytest.mark.parametrize("sample", [sample_euler, sample_heun])
-def test_evaluations_are_known_beforehand(sample, interval, strength, recording_net):
-    denoiser, churn = guided(recording_net, strength, interval=interval), Churn(s_churn=2.0)
-    sample(denoiser, 80 * double(4, *SHAPE), SIGMAS, churn=churn, noise=torch.randn_like)
+def test_evaluations_are_known_beforehand(sample, hold, interval, strength, recording_net):
+    denoiser, churn = guided(recording_net, strength, interval=interval, hold=hold), Churn(s_churn=2.0)
+    told = []
+
+    def counted(x, sigma, state):
+        told.append(denoiser.evaluations_at(sigma, 4, state))
+        return denoiser(x, sigma, state)
+
+    sample(counted, 80 * double(4, *SHAPE), SIGMAS, churn=churn, noise=torch.randn_like)
     levels = evaluated_levels(partial(sample, churn=churn), SIGMAS)
-    assert [len(call.x) for call in recording_net.calls] == [denoiser.evaluations_at(sigma, 4) for sigma in levels]
+    assert [len(call.x) for call in recording_net.calls] == told
+    more = 0 if denoiser.second is None else len(denoiser.second.class_labels) - 4
+    assert told == [4 + more * both for both in denoiser.guidance.evaluated(levels)]
     asked = {
         (each.class_labels.data_ptr(), time)
         for each, its in denoiser.denoisers(levels)
@@ -203,10 +233,11 @@ def test_evaluations_are_known_beforehand(sample, interval, strength, recording_
 
 @pytest.mark.parametrize("strength", [2.0, torch.tensor([2.0, 1.0, 3.0, 0.0])])
 @pytest.mark.parametrize("interval", [None, (0.5, 3.0), (0.0, 3.0), (0.5, 80.0)])
-def test_each_branch_keeps_its_own_estimate_also_where_it_is_left_out(interval, strength):
+@pytest.mark.parametrize("hold", [False, True])
+def test_each_branch_keeps_its_own_estimate_also_where_it_is_left_out(hold, interval, strength):
     """Zeros before its first evaluation, then its last, however old: noise goes up and down here."""
     net, K = RecordingNet(), 3 if isinstance(strength, torch.Tensor) else 4
-    denoiser = guided(net, strength, interval=interval, self_condition=True)
+    denoiser = guided(net, strength, interval=interval, hold=hold, self_condition=True)
     x = double(4, *SHAPE)
     last = {"main": torch.zeros_like(x), "second": torch.zeros(K, *SHAPE, dtype=torch.float64)}
     state, sizes = None, []
@@ -220,6 +251,37 @@ def test_each_branch_keeps_its_own_estimate_also_where_it_is_left_out(interval, 
                 torch.testing.assert_close(call.self_cond[part], last[name], rtol=1e-12, atol=1e-12)
                 last[name] = estimates[part]
     assert set(sizes) == ({4, 4 + K} if interval else {4 + K})
+
+
+@pytest.mark.parametrize("self_condition", [False, True])
+@pytest.mark.parametrize("guide", [False, True])
+def test_what_is_held_is_the_last_difference_of_the_raw_networks(guide, self_condition):
+    """Evaluated at the first level and in the interval, whichever way the noise goes; of the guided samples alone."""
+    net, other, strength = RecordingNet(), RecordingNet(), torch.tensor([2.0, 1.0, 3.0, 0.0])
+    rows = class_rows(torch.tensor(LABELS), 5)
+    main = EDMDenoiser(net, class_labels=rows, self_condition=self_condition)
+    second = EDMDenoiser(other, class_labels=rows) if guide else None
+    denoiser = GuidedDenoiser(main, Guidance(strength=strength, interval=(0.5, 3.0), hold=True), guide=second)
+    x, state, on = double(4, *SHAPE), None, [0, 2, 3]
+    for sigma, evaluated in ((80.0, True), (6.0, False), (2.9, True), (0.4, False), (3.5, False), (1.0, True)):
+        denoised, state = denoiser(x, sigma, state)
+        call = net.calls[-1]
+        assert len(call.x) == (7 if evaluated and not guide else 4)
+        assert len(other.calls) == (guide and {80.0: 1, 6.0: 1, 2.9: 2, 0.4: 2, 3.5: 2, 1.0: 3}[sigma])
+        if evaluated:
+            difference = call.out[on] - (other.calls[-1].out if guide else call.out[4:])
+        c_skip, c_out = 0.25 / (sigma**2 + 0.25), 0.5 * sigma / math.sqrt(sigma**2 + 0.25)
+        raw = call.out[:4].clone()
+        raw[on] += (strength[on].double() - 1).view(-1, 1, 1, 1, 1) * difference
+        torch.testing.assert_close(denoised, c_skip * x + c_out * raw, rtol=1e-12, atol=1e-12)
+
+
+def test_what_is_held_is_clamped_as_well(recording_net):
+    x = 3 * double(4, *SHAPE)
+    denoiser = guided(recording_net, 50.0, interval=(10.0, 100.0), hold=True, clamp=True)
+    _, state = denoiser(x, 80.0)
+    denoised, _ = denoiser(x, 0.5, state)
+    assert denoised.abs().max() == 1
 
 
 @pytest.mark.parametrize("conditioned", [(True, True), (True, False), (False, True), (False, False)])
@@ -259,7 +321,7 @@ def test_a_guide_may_do_without_classes(recording_net):
 def test_an_estimate_is_clamped_by_branch_and_together(recording_net):
     x = 3 * double(2, *SHAPE)
     denoised, state = guided(recording_net, 5.0, LABELS[:2], clamp=True, self_condition=True)(x, 0.5)
-    cond, uncond = state
+    cond, uncond, _ = state
     assert cond.abs().max() == uncond.abs().max() == 1
     torch.testing.assert_close(denoised, (uncond + 5 * (cond - uncond)).clamp(-1, 1))
 
