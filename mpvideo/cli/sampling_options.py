@@ -77,8 +77,8 @@ GuidanceHold = Annotated[
     bool | None,
     typer.Option(
         "--guidance-hold/--no-guidance-hold",
-        help="Outside of the interval guide on by what the two evaluations differed in last, and evaluate twice at the "
-        "first noise level for it; or do not guide there.",
+        help="Outside of the interval go on guiding by what the two evaluations differed in last, for which the first "
+        "noise level is evaluated twice as well; or do not guide there.",
         rich_help_panel=SAMPLING_PANEL,
     ),
 ]
