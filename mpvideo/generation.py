@@ -326,7 +326,7 @@ def _sample(
         return result
 
     sigmas, solve = schedule(sampling), solver(sampling)
-    asked = denoiser.denoisers(list(dict.fromkeys(evaluated_levels(solve, sigmas))))
+    asked = denoiser.denoisers(evaluated_levels(solve, sigmas))
     for net in (model.net,) if model.guide is None else (model.net, model.guide.net):
         net.prepare(*((each.noise_embeddings(its), each.class_labels) for each, its in asked if each.net is net))
     x = noise.randn(shape.channels, shape.frames, shape.image_size, shape.image_size) * sigmas[0].item()

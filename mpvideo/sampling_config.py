@@ -65,8 +65,9 @@ class SamplingConfig:
         restart_steps, restart_min, restart_max: see `restarts`. With any, the schedule has to reach from restart_min,
             or from below, to restart_max; where it has no level restart_min, its next lower one is taken.
         guidance: strength of guidance; 1 means none.
-        guidance_interval: lowest and highest noise level at which there is guidance; None for all.
-        guidance_hold: whether outside of it guidance goes on as it was last, see `mpvideo.diffusion.Guidance`.
+        guidance_interval: lowest and highest noise level of guidance; None for all.
+        guidance_hold: whether outside of it guidance goes on as it was last, instead of none: see
+            `mpvideo.diffusion.Guidance`.
         apg_eta, apg_norm: adaptive projected guidance, see `mpvideo.diffusion.Guidance`; 1 and None for none of it.
     """
 

@@ -444,6 +444,7 @@ def test_model_fields_that_do_not_fit(fields, message):
         ({"sigma_min": 3.0, "sigma_max": 2.0}, "sigma_min must be less than sigma_max, got 3.0 and 2.0"),
         ({"s_tmin": 3, "s_tmax": 2}, "s_tmax must be at least s_tmin, got 2 and 3"),
         ({"guidance_interval": [3, 0.2]}, "guidance_interval must have its lowest noise level first, got 3 and 0.2"),
+        ({"guidance_hold": 1}, "guidance_hold must be true or false, got 1"),
         ({"apg_eta": -1}, "apg_eta must be at least 0, got -1"),
         ({"apg_norm": 0}, "apg_norm must be greater than 0, got 0"),
         ({"guidance_interval": 3}, "guidance_interval must be a lowest and a highest noise level, got 3"),

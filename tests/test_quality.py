@@ -70,7 +70,14 @@ def test_a_cell_samples_the_videos_of_its_batch(part: Any, tmp_path: Path) -> No
     path = save_tiny(tmp_path / "tiny.safetensors", tiny_config())
     model = load_model(open_checkpoint(path), Placement(torch.device("cpu"), torch.float32, "asked for"))
     protocol = cells.Protocol(
-        sha256="x", videos=3, seed=5, guidance=1.0, guidance_interval=None, dtype="float32", batch_size=2
+        sha256="x",
+        videos=3,
+        seed=5,
+        guidance=1.0,
+        guidance_interval=None,
+        guidance_hold=False,
+        dtype="float32",
+        batch_size=2,
     )
     bench = cells.Bench(tmp_path / "bench", model, protocol, [2, 0, 1])
     cell = cells.Cell("unipc", SamplingConfig(sampler="unipc", steps=3))

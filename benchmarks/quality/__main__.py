@@ -64,6 +64,7 @@ def main() -> None:
     parser.add_argument("--presets", default="", help="presets and files of `mpvideo tune` to measure beside them")
     parser.add_argument("--guidance", type=float, help="another strength than the checkpoint's")
     parser.add_argument("--guidance-interval", help="noise levels LOW,HIGH to guide at, or all")
+    parser.add_argument("--guidance-hold", action="store_true", help="hold guidance outside of them")
     parser.add_argument("--seed", type=int, default=0, help="of the first video")
     parser.add_argument("--batch-size", type=int, default=8, help="videos at once")
     parser.add_argument("--dtype", default="auto", help="what the network computes in")
@@ -75,6 +76,8 @@ def main() -> None:
         own = dataclasses.replace(own, guidance=arguments.guidance)
     if arguments.guidance_interval is not None:
         own = dataclasses.replace(own, guidance_interval=parse_interval(arguments.guidance_interval))
+    if arguments.guidance_hold:
+        own = dataclasses.replace(own, guidance_hold=True)
     wanted = cells(own, arguments)
     model = load_model(checkpoint, choose_placement("auto", arguments.dtype))
     protocol = Protocol(
@@ -83,6 +86,7 @@ def main() -> None:
         seed=arguments.seed,
         guidance=own.guidance,
         guidance_interval=own.guidance_interval and list(own.guidance_interval),
+        guidance_hold=own.guidance_hold,
         dtype=model.placement.dtype_name,
         batch_size=arguments.batch_size,
     )

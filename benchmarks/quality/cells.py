@@ -60,6 +60,7 @@ class Protocol:
     seed: int
     guidance: float
     guidance_interval: list[float] | None
+    guidance_hold: bool
     dtype: str
     batch_size: int
 

@@ -159,10 +159,13 @@ def _is_in_reach(reference: HubReference) -> bool:
 
 
 def _tls_error(error: BaseException | None) -> ssl.SSLError | None:
-    """The error of the TLS connection that led to this one. One network library wraps it in one of its own."""
+    """The error of the TLS connection that led to this one, if not that it broke off.
+
+    One network library wraps it in one of its own.
+    """
     while error is not None and not isinstance(error, ssl.SSLError):
         error = error.__cause__ or error.__context__
-    return error
+    return None if isinstance(error, ssl.SSLEOFError) else error
 
 
 def _checkpoint(reference: HubReference, *, offline: bool) -> Path:

@@ -10,6 +10,7 @@ from mpvideo.sampling_config import STOCHASTIC, SamplingConfig
 def _covers_a_level(sampling: SamplingConfig) -> bool:
     from mpvideo.generation import count_evaluations
 
+    sampling = replace(sampling, guidance_hold=False)
     return count_evaluations(sampling) > count_evaluations(replace(sampling, guidance=1.0))
 
 
@@ -22,16 +23,30 @@ def _churns_at_a_level(sampling: SamplingConfig) -> bool:
 
 _MATTERS: tuple[tuple[tuple[str, ...], Callable[[SamplingConfig], bool], str], ...] = (
     (
-        ("guide", "guidance_interval", "guidance_hold", "apg_eta", "apg_norm"),
+        ("guide", "guidance_interval", "apg_eta", "apg_norm"),
         lambda sampling: sampling.guidance != 1,
         "has no effect at --guidance 1",
     ),
     (
         ("guidance_hold",),
-        lambda sampling: sampling.guidance_interval is not None,
+        lambda sampling: not sampling.guidance_hold or sampling.guidance != 1,
+        "has no effect at --guidance 1",
+    ),
+    (
+        ("guidance_hold",),
+        lambda sampling: not sampling.guidance_hold or sampling.guidance_interval is not None,
         "has no effect without --guidance-interval",
     ),
-    (("guidance_interval",), _covers_a_level, "leaves no guidance: the schedule has no noise level in it"),
+    (
+        ("guidance_interval",),
+        lambda sampling: sampling.guidance_hold or _covers_a_level(sampling),
+        "leaves no guidance: the schedule has no noise level in it",
+    ),
+    (
+        ("guidance_interval",),
+        _covers_a_level,
+        "has no noise level of the schedule in it: guidance goes on as it is at the first",
+    ),
     (("s_tmin", "s_tmax"), lambda sampling: sampling.s_churn > 0, "has no effect without --s-churn"),
     (
         ("s_tmin", "s_tmax"),

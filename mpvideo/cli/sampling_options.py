@@ -69,7 +69,8 @@ GuidanceInterval = Annotated[
     typer.Option(
         "--guidance-interval",
         metavar="LOW,HIGH",
-        help="Guide at noise levels from LOW to HIGH only, and evaluate twice only there; or the word all.",
+        help="Evaluate twice at noise levels from LOW to HIGH only, and guide only there, but for --guidance-hold; or "
+        "the word all.",
         rich_help_panel=SAMPLING_PANEL,
     ),
 ]

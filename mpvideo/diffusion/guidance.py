@@ -31,11 +31,12 @@ class Guidance:
 
     Attributes:
         strength: one, or (B,) of them; 1 means none, and the second branch of such a sample is not evaluated.
-        interval: lowest and highest noise level at which there is guidance, both included (arXiv 2404.07724, eq. 6,
-            which leaves out the lowest); None for all levels. At others the second branch is not evaluated.
-        hold: whether outside of the interval guidance goes on with the difference of the raw networks as it was last:
-            D_second = D_main - c_out(sigma) / c_out(sigma_last) * (D_main - D_second)_last. The second branch is then
-            evaluated at the first noise level as well, so that there is one.
+        interval: lowest and highest noise level of guidance, both included (arXiv 2404.07724, eq. 6, which leaves out
+            the lowest); None for all levels. At others the second branch is not evaluated, and there is no guidance,
+            or such as `hold` says.
+        hold: whether outside of the interval guidance goes on with the difference of the two as it was last:
+            D_second = D_main - c_out(sigma) / c_out(sigma_last) * (D_main - D_second)_last, by the main network's
+            c_out. The second branch is then evaluated at the first noise level as well, so that there is one.
         apg_eta: weight of the part of the difference that lies along D_main; 1 leaves it, 0 takes it away.
         apg_norm: greatest L2 norm of the difference of a sample, greater ones are scaled down to it; None for no bound.
 
@@ -59,13 +60,18 @@ class Guidance:
             check_guidance_interval("interval", self.interval)
         check_apg(self.apg_eta, self.apg_norm)
 
+    @property
+    def holds(self) -> bool:
+        """Whether there is anything to hold, and a place outside of the interval for it."""
+        return self.hold and self.interval is not None
+
     def covers(self, sigma: float) -> bool:
         """Whether a noise level lies in the interval."""
         return self.interval is None or self.interval[0] <= sigma <= self.interval[1]
 
     def evaluated(self, sigmas: Sequence[float]) -> list[bool]:
         """Whether the second branch is evaluated, at each noise level of a sampling from its beginning."""
-        return [self.covers(sigma) or (self.hold and not index) for index, sigma in enumerate(sigmas)]
+        return [self.covers(sigma) or (self.holds and not index) for index, sigma in enumerate(sigmas)]
 
     def combined(self, main: Tensor, second: Tensor, strength: float | Tensor) -> Tensor:
         """One estimate from the two (K, ...) of the same samples; `strength` broadcasts against them."""
@@ -158,7 +164,7 @@ class GuidedDenoiser:
         """Whether the second branch is evaluated in a call at a noise level with this state."""
         if self.second is None:
             return False
-        missing = self.guidance.hold and (state is None or state.difference is None)
+        missing = self.guidance.holds and (state is None or state.difference is None)
         return missing or self.guidance.covers(sigma)
 
     def evaluations_at(self, sigma: float, samples: int, state: Branches | None = None) -> int:
@@ -168,12 +174,14 @@ class GuidedDenoiser:
         return samples + (samples if isinstance(self.rows, slice) else len(self.rows))
 
     def denoisers(self, sigmas: Sequence[float]) -> list[tuple[EDMDenoiser, list[float]]]:
-        """Which denoiser, `main` or `second`, is evaluated at which of the noise levels, in the order of sampling."""
+        """Which denoiser, `main` or `second`, is evaluated at which noise levels, of all of a sampling in its order."""
         acts = self.guidance.evaluated(sigmas) if self.second is not None else [False] * len(sigmas)
         on = [sigma for sigma, both in zip(sigmas, acts, strict=True) if both]
         alone = [sigma for sigma, both in zip(sigmas, acts, strict=True) if self.guide is not None or not both]
         pairs = ((self.main, alone), (self.second, on))
-        return [(denoiser, levels) for denoiser, levels in pairs if denoiser is not None and levels]
+        return [
+            (denoiser, list(dict.fromkeys(levels))) for denoiser, levels in pairs if denoiser is not None and levels
+        ]
 
     def __call__(self, x: Tensor, sigma: float, state: Branches | None = None) -> tuple[Tensor, Branches | None]:
         """Evaluates the network once, for all branches together; with `guide` also that one.
@@ -206,7 +214,7 @@ class GuidedDenoiser:
             branches, _ = self.second(torch.cat((x, guided)), sigma, self._self_cond(before, x, guided))
             main, second = torch.split(branches, [len(x), len(guided)])
             after = Branches(main, second) if self.main.self_condition else Branches()
-        if self.guidance.hold:
+        if self.guidance.holds:
             after = after._replace(difference=(main[rows] - second) / self._c_out(sigma))
         return self._combined(main, second, rows), _remembered(after)
 

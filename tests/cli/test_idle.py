@@ -28,11 +28,6 @@ def idle(*given: str, **settings: object) -> list[str]:
         ("apg_eta", "--apg-eta has no effect at --guidance 1", {"guidance": 2.0}),
         ("apg_norm", "--apg-norm has no effect at --guidance 1", {"guidance": 0.0}),
         ("guidance_interval", "--guidance-interval has no effect at --guidance 1", {"guidance": 2.0}),
-        (
-            "guidance_hold",
-            "--guidance-hold has no effect at --guidance 1",
-            {"guidance": 2.0, "guidance_interval": (1.0, 2.0)},
-        ),
         ("s_tmin", "--s-tmin has no effect without --s-churn", {"s_churn": 4.0}),
         ("s_tmax", "--s-tmax has no effect without --s-churn", {"s_churn": 4.0}),
         ("s_noise", "--s-noise has no effect without --s-churn or --restarts", {"s_churn": 4.0}),
@@ -59,8 +54,15 @@ def test_options_with_several_conditions() -> None:
     nowhere = "--guidance-interval leaves no guidance: the schedule has no noise level in it"
     assert idle("guidance_interval", guidance=2.0, guidance_interval=(81.0, 90.0)) == [nowhere]
     assert idle("guidance_interval", guidance=2.0, guidance_interval=(79.0, 90.0)) == []
-    assert idle("guidance_interval", guidance=2.0, guidance_interval=(81.0, 90.0), guidance_hold=True) == []
-    assert idle("guidance_hold", guidance=2.0) == ["--guidance-hold has no effect without --guidance-interval"]
+    assert idle("guidance_interval", guidance=2.0, guidance_interval=(81.0, 90.0), guidance_hold=True) == [
+        "--guidance-interval has no noise level of the schedule in it: guidance goes on as it is at the first"
+    ]
+    held = {"guidance": 2.0, "guidance_hold": True}
+    assert idle("guidance_interval", guidance_interval=(79.0, 90.0), **held) == []
+    assert idle("guidance_hold", **held) == ["--guidance-hold has no effect without --guidance-interval"]
+    assert idle("guidance_hold", guidance_interval=(79.0, 90.0), **held) == []
+    assert idle("guidance_hold", guidance_hold=True) == ["--guidance-hold has no effect at --guidance 1"]
+    assert idle("guidance_hold", guidance=2.0) == idle("guidance_hold") == [], "--no-guidance-hold"
     assert idle("guidance_interval", guidance=1.0, guidance_interval=(81.0, 90.0)) == [
         "--guidance-interval has no effect at --guidance 1"
     ]

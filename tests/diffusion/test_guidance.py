@@ -255,25 +255,32 @@ def test_each_branch_keeps_its_own_estimate_also_where_it_is_left_out(hold, inte
 
 @pytest.mark.parametrize("self_condition", [False, True])
 @pytest.mark.parametrize("guide", [False, True])
-def test_what_is_held_is_the_last_difference_of_the_raw_networks(guide, self_condition):
+@pytest.mark.parametrize("projection", [{}, {"apg_eta": 0.25, "apg_norm": 3.0}])
+def test_what_is_held_is_the_last_difference(projection, guide, self_condition):
     """Evaluated at the first level and in the interval, whichever way the noise goes; of the guided samples alone."""
     net, other, strength = RecordingNet(), RecordingNet(), torch.tensor([2.0, 1.0, 3.0, 0.0])
-    rows = class_rows(torch.tensor(LABELS), 5)
-    main = EDMDenoiser(net, class_labels=rows, self_condition=self_condition)
-    second = EDMDenoiser(other, class_labels=rows) if guide else None
-    denoiser = GuidedDenoiser(main, Guidance(strength=strength, interval=(0.5, 3.0), hold=True), guide=second)
-    x, state, on = double(4, *SHAPE), None, [0, 2, 3]
+    rows, on = class_rows(torch.tensor(LABELS), 5), [0, 2, 3]
+    main = EDMDenoiser(net, sigma_data=0.7, class_labels=rows, self_condition=self_condition)
+    second = EDMDenoiser(other, sigma_data=2.0, class_labels=rows) if guide else None
+    guidance = Guidance(strength=strength, interval=(0.5, 3.0), hold=True, **projection)
+    denoiser, x, state = GuidedDenoiser(main, guidance, guide=second), double(4, *SHAPE), None
+
+    def estimate(out, x, sigma, sigma_data):
+        variance = sigma**2 + sigma_data**2
+        return sigma_data**2 / variance * x + sigma * sigma_data / math.sqrt(variance) * out
+
     for sigma, evaluated in ((80.0, True), (6.0, False), (2.9, True), (0.4, False), (3.5, False), (1.0, True)):
         denoised, state = denoiser(x, sigma, state)
         call = net.calls[-1]
         assert len(call.x) == (7 if evaluated and not guide else 4)
         assert len(other.calls) == (guide and {80.0: 1, 6.0: 1, 2.9: 2, 0.4: 2, 3.5: 2, 1.0: 3}[sigma])
+        expected, c_out = estimate(call.out[:4], x, sigma, 0.7), 0.7 * sigma / math.sqrt(sigma**2 + 0.49)
         if evaluated:
-            difference = call.out[on] - (other.calls[-1].out if guide else call.out[4:])
-        c_skip, c_out = 0.25 / (sigma**2 + 0.25), 0.5 * sigma / math.sqrt(sigma**2 + 0.25)
-        raw = call.out[:4].clone()
-        raw[on] += (strength[on].double() - 1).view(-1, 1, 1, 1, 1) * difference
-        torch.testing.assert_close(denoised, c_skip * x + c_out * raw, rtol=1e-12, atol=1e-12)
+            out, sigma_data = (other.calls[-1].out, 2.0) if guide else (call.out[4:], 0.7)
+            difference = (expected[on] - estimate(out, x[on], sigma, sigma_data)) / c_out
+        column = strength[on].double().view(-1, 1, 1, 1, 1)
+        expected[on] = guidance.combined(expected[on], expected[on] - c_out * difference, column)
+        torch.testing.assert_close(denoised, expected, rtol=1e-10, atol=1e-10)
 
 
 def test_what_is_held_is_clamped_as_well(recording_net):
