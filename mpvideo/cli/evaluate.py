@@ -12,6 +12,7 @@ from mpvideo import __version__
 from mpvideo.checkpoint import bundled_checkpoint, open_checkpoint
 from mpvideo.checks import check_int
 from mpvideo.cli.hub import located
+from mpvideo.cli.idle import idle_options
 from mpvideo.cli.json_files import check_json_file
 from mpvideo.cli.options import (
     CONFIG_PANEL,
@@ -21,6 +22,7 @@ from mpvideo.cli.options import (
     Quiet,
     Settings,
     check_config_file,
+    given_options,
     parse_settings,
     usage_errors,
 )
@@ -229,14 +231,13 @@ def evaluate(
         sampled = Sampled(
             checkpoint, placement, sampling, guide=second, clamp=clamp, num=num, seed=seed, batch_size=batch_size
         )
-        if second is not None and sampling.guidance == 1:
-            tell("warning: --guide has no effect at --guidance 1", quiet=quiet)
+        warnings = [*idle_options(given_options(context), [sampling])]
         if preset is not None:
-            warnings = find_preset(preset).warnings(
+            warnings += find_preset(preset).warnings(
                 sampling, checkpoint.name, sampled.model.sha256, has_guide=second is not None
             )
-            for warning in warnings:
-                tell(f"warning: {warning}", quiet=quiet)
+        for warning in warnings:
+            tell(f"warning: {warning}", quiet=quiet)
         measured = sampled
     _check_measurable(measured, features, data)
     tell(f"{printable(measured.name)} on {placement}", quiet=quiet)
@@ -274,10 +275,10 @@ def _check_inputs(ckpt: Path | None, videos: Path | None, features: Path | None,
 
 def _ignored(context: typer.Context, *, sampled: bool, features: bool) -> Iterator[str]:
     """Warnings about options that were given and have no effect."""
+    given = given_options(context)
     for parameter in context.command.params:
         name, panel = str(parameter.name), getattr(parameter, "rich_help_panel", None)
-        source = context.get_parameter_source(name)
-        if source is None or source.name != "COMMANDLINE":
+        if name not in given:
             continue
         if not sampled and (panel in _OF_SAMPLING or name in ("seed", "batch_size", "dtype", "compiled")):
             yield f"{parameter.opts[0]} has no effect on videos that are there already"

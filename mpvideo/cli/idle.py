@@ -1,4 +1,4 @@
-"""Options of `sample` that somebody gave and that change nothing: whoever did so is mistaken."""
+"""Options of sampling that somebody gave and that change nothing: whoever did so is mistaken."""
 
 import math
 from collections.abc import Callable, Collection, Iterator, Sequence

@@ -280,9 +280,10 @@ def test_a_guide_and_a_preset(program: Program, folder: Path, tmp_path: Path) ->
     assert f"{words} the weights of other.safetensors, tiny.safetensors has others\n" in guided.stderr
     away = json.loads(program(*arguments[:-4], "--preset", "mine.json", "--json").stdout)
     assert away["guide"] is None and away["features"]["frechet"] != report["features"]["frechet"]
-    alone = program(*arguments, "--guidance", 1, "--json")
+    alone = program(*arguments, "--guidance", 1, "--apg-eta", 0.5, "--json")
     assert json.loads(alone.stdout)["guide"] is None
-    assert "warning: --guide has no effect at --guidance 1\n" in alone.stderr
+    for option in ("--guide", "--apg-eta"):
+        assert alone.stderr.count(f"warning: {option} has no effect at --guidance 1\n") == 1
     assert f"{words} guidance 2, not 1.0\n" in alone.stderr
 
 
