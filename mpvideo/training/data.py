@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 
@@ -23,14 +24,18 @@ class Dataset(Protocol):
     @property
     def fps(self) -> float: ...  # noqa: D102
 
-    def batch(self, numbers: Sequence[int], frames: int | None = None) -> tuple[Tensor, Tensor]:
+    def batch(
+        self, numbers: Sequence[int], frames: int | None = None, *, device: torch.device | str = "cpu"
+    ) -> tuple[Tensor, Tensor]:
         """Samples by their numbers.
 
         Args:
             numbers: any, in any order.
             frames: for clips of fewer frames than a whole sample has.
+            device: where the frames are wanted.
 
         Returns:
-            Frames (B, T, H, W, C) uint8, and labels (B,) int64: indices into `classes`, or zeros without classes.
+            Frames (B, T, H, W, C) uint8, on the device, and labels (B,) int64, on the CPU: indices into `classes`, or
+            zeros without classes.
         """
         ...

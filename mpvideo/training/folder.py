@@ -109,15 +109,18 @@ class FolderData:
     def __len__(self) -> int:
         return len(self._videos)
 
-    def batch(self, numbers: Sequence[int], frames: int | None = None) -> tuple[Tensor, Tensor]:
+    def batch(
+        self, numbers: Sequence[int], frames: int | None = None, *, device: torch.device | str = "cpu"
+    ) -> tuple[Tensor, Tensor]:
         """Samples by their numbers, which may be any, in any order and any process.
 
         Args:
             numbers: of the samples.
             frames: for clips of fewer frames than `clip` has.
+            device: where the frames are wanted.
 
         Returns:
-            Frames (B, T, H, W, C) uint8 and labels (B,) int64; zeros without classes.
+            Frames (B, T, H, W, C) uint8, on the device, and labels (B,) int64, on the CPU; zeros without classes.
 
         Raises:
             ValueError: more frames than `clip` has, or none.
@@ -127,7 +130,7 @@ class FolderData:
         # Stacking copies them out of the file.
         empty = np.empty((0, length, *self.frames.shape[1:]), np.uint8)
         stacked = np.stack([self.frames[clip] for clip in clips]) if clips else empty
-        return torch.from_numpy(stacked), labels
+        return torch.from_numpy(stacked).to(device), labels
 
     def clips(self, numbers: Sequence[int], frames: int | None = None) -> tuple[list[slice], Tensor]:
         """Where in `frames` the samples are, and their labels; see `batch`."""

@@ -24,8 +24,8 @@ def encoded_batches(data: Dataset, codec: Codec, device: torch.device) -> Batche
 
     @torch.no_grad()
     def batches(numbers: Sequence[int], frames: int | None) -> tuple[Tensor, Tensor]:
-        pixels, labels = data.batch(numbers, frames)
-        return codec.encode(pixels.to(device)), labels
+        pixels, labels = data.batch(numbers, frames, device=device)
+        return codec.encode(pixels), labels
 
     return batches
 

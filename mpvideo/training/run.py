@@ -202,7 +202,7 @@ class Run:
 
         def images(numbers: range) -> Tensor:
             shifted = range(_IMAGE_NUMBERS + numbers.start, _IMAGE_NUMBERS + numbers.stop)
-            return plan.data.batch(shifted, 1)[0][:, 0]
+            return plan.data.batch(shifted, 1, device=self.device)[0][:, 0]
 
         trainer = AutoencoderTrainer(
             plan.video.autoencoder,

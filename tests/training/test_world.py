@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from mpvideo import menagerie
@@ -27,6 +28,19 @@ def test_a_sample_is_the_rendering_of_its_class_and_seed() -> None:
     frames, classes = DATA.batch(numbers)
     assert torch.equal(frames, menagerie.render(classes, torch.tensor(numbers)))
     assert len({frame.numpy().tobytes() for frame in frames[:, 0]}) == 3
+
+
+def test_frames_are_where_they_are_wanted_and_labels_on_the_cpu() -> None:
+    frames, classes = DATA.batch([3, 5], 4, device="meta")
+    assert frames.is_meta and frames.shape == (2, 4, 64, 64, 3)
+    assert torch.equal(classes, DATA.batch([3, 5], 4)[1])
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_a_gpu_renders_the_same() -> None:
+    frames, classes = DATA.batch([3, 2**61], 8, device="cuda")
+    assert frames.is_cuda and not classes.is_cuda
+    assert torch.equal(frames.cpu(), DATA.batch([3, 2**61], 8)[0])
 
 
 def test_clips_are_windows_of_the_whole() -> None:
