@@ -28,7 +28,7 @@ def kernel_form(dim_in: int, dim_out: int, shape: tuple[int, ...], *, float32: b
 
     Returns:
         `direct` for the kernel as it is, `planes` for a matrix from three whole planes to one
-        (`mpvideo.nn.kernels.SmallPlaneConvolution`), `points` for Winograd's method (`mpvideo.nn.winograd`).
+        (`mpvideo.nn.planes`), `points` for Winograd's method (`mpvideo.nn.winograd`).
     """
     frames, height, width = shape
     if max(height, width) <= SMALL_PLANE:

@@ -10,19 +10,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mpvideo.kernel_form import SMALL_PLANE
-from mpvideo.nn import winograd
+from mpvideo.nn import planes, winograd
 
-_WIDEST_PLANE = {torch.float32: SMALL_PLANE, torch.bfloat16: 4}
+_WIDEST_ROW = 4
 """Width up to which a row is multiplied as a whole: all pairs of its places, of which a kernel of 3 wants most."""
 
 
 def conv3d_same(x: Tensor, weight: Tensor) -> Tensor:
     """Convolution with 'same' zero padding: x (B, C, T, H, W), weight (D, C, k, k, k), k 1 or 3 -> (B, D, T, H, W).
 
-    In bfloat16 on a CPU the result is laid out channels last, as the fast kernels there want it. Where weights learn on
-    a CPU it may be a function of our own, which has no forward-mode derivative.
+    In bfloat16 on a CPU the result is laid out channels last, as the fast kernels there want it, and so it is where
+    weights learn on a CPU by a function of our own, which has no forward-mode derivative.
     """
-    if x.dtype not in _WIDEST_PLANE or x.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
+    if x.dtype not in (torch.float32, torch.bfloat16) or x.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
         return _library(x, weight)
     learning = torch.is_grad_enabled() and weight.requires_grad
     return _in_float32(x, weight, learning) if x.dtype == torch.float32 else _in_bfloat16(x, weight, learning)
@@ -33,11 +33,13 @@ def _library(x: Tensor, weight: Tensor) -> Tensor:
 
 
 def _in_float32(x: Tensor, weight: Tensor, learning: bool) -> Tensor:
-    if not learning or weight.shape[-1] == 1 or torch.compiler.is_compiling():  # it makes code for the library's alone
+    if not learning or torch.compiler.is_compiling():  # it makes code for the library's alone
         return _library(x, weight)
     result: Tensor
-    if x.shape[-1] <= _WIDEST_PLANE[x.dtype]:
+    if weight.shape[-1] == 1:
         result = _ByProducts.apply(_channels_last(x), weight)  # type: ignore[no-untyped-call]
+    elif max(x.shape[-2:]) <= SMALL_PLANE:
+        result = _ByPlanes.apply(_channels_last(x), weight)  # type: ignore[no-untyped-call]
     elif winograd.suits(weight, x.shape[2:]):
         result = _ByPoints.apply(_channels_last(x), weight)  # type: ignore[no-untyped-call]
     else:
@@ -50,7 +52,7 @@ def _in_bfloat16(x: Tensor, weight: Tensor, learning: bool) -> Tensor:
     if weight.shape[-1] == 3 and x.shape[2] == 1:
         # Of one frame and an odd number of channels, the convolution by three is garbage (oneDNN in torch 2.13.0).
         return F.conv3d(x, weight[:, :, 1:2], padding=(0, 1, 1))
-    if learning and (weight.shape[-1] == 1 or x.shape[-1] <= _WIDEST_PLANE[x.dtype]):
+    if learning and (weight.shape[-1] == 1 or x.shape[-1] <= _WIDEST_ROW):
         result: Tensor = _ByProducts.apply(x, weight)  # type: ignore[no-untyped-call]
         return result
     if learning and x.shape[2] == 2:
@@ -61,6 +63,15 @@ def _in_bfloat16(x: Tensor, weight: Tensor, learning: bool) -> Tensor:
 
 def _channels_last(x: Tensor) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last_3d)
+
+
+def _places_first(x: Tensor) -> Tensor:
+    """(B, C, T, H, W) as (B, T, H, W, C), which is contiguous where channels are last in memory."""
+    return x.permute(0, 2, 3, 4, 1)
+
+
+def _channels_second(x: Tensor) -> Tensor:
+    return x.permute(0, 4, 1, 2, 3)
 
 
 class _OwnGradients(torch.autograd.Function):
@@ -75,7 +86,7 @@ class _ByProducts(_OwnGradients):
     """Convolution whose gradient of the weight is made of matrix products.
 
     oneDNN's own takes from 1.3 times (64 channels on 4x4) to 13 times (256 to 128 on 2x2) as long as the products do,
-    measured in bfloat16 with AMX, and was most of a training step; in float32 with AVX2, 2.5 to 6 times on 2x2.
+    measured in bfloat16 with AMX, and was most of a training step.
     """
 
     @staticmethod
@@ -88,6 +99,28 @@ class _ByProducts(_OwnGradients):
         gradient = _channels_last(gradient)
         of_x = _library_gradients(gradient, x, weight, True, False)[0] if ctx.needs_input_grad[0] else None
         return of_x, weight_gradient(x, gradient, weight.shape[-1])
+
+
+class _ByPlanes(_OwnGradients):
+    """Convolution and its gradients by `mpvideo.nn.planes`."""
+
+    @staticmethod
+    def forward(x: Tensor, weight: Tensor) -> Tensor:
+        x = _places_first(x)
+        y = F.linear(planes.three_planes(x), planes.kernel_matrix(weight, *x.shape[2:4]))
+        return _channels_second(y.view(*x.shape[:4], -1))
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        x, weight = ctx.saved_tensors
+        if torch.is_grad_enabled():  # gradients of gradients are asked for, which products written in place do not have
+            return _library_gradients(gradient, x, weight, *ctx.needs_input_grad)
+        x, gradient = _places_first(x), _places_first(_channels_last(gradient))
+        of_x = None
+        if ctx.needs_input_grad[0]:
+            matrix = planes.kernel_matrix(weight, *x.shape[2:4])
+            of_x = _channels_second(planes.input_gradient(gradient, matrix))
+        return of_x, planes.kernel_gradient(x, gradient)
 
 
 class _ByPoints(_OwnGradients):
@@ -105,7 +138,7 @@ class _ByPoints(_OwnGradients):
         gradient = _channels_last(gradient)
         # What a place gave to its neighbours, they give back: the taps the other way round.
         of_x = _convolve(gradient, weight.transpose(0, 1).flip(2, 3, 4)) if ctx.needs_input_grad[0] else None
-        return of_x, winograd.kernel_gradient(x.permute(0, 2, 3, 4, 1), gradient.permute(0, 2, 3, 4, 1))
+        return of_x, winograd.kernel_gradient(_places_first(x), _places_first(gradient))
 
 
 def _library_gradients(
@@ -120,7 +153,7 @@ def _library_gradients(
 
 def _convolve(x: Tensor, weight: Tensor) -> Tensor:
     """By Winograd's method, channels last in memory."""
-    return winograd.convolve(x.permute(0, 2, 3, 4, 1), winograd.kernel_points(weight)).permute(0, 4, 1, 2, 3)
+    return _channels_second(winograd.convolve(_places_first(x), winograd.kernel_points(weight)))
 
 
 def weight_gradient(x: Tensor, gradient: Tensor, kernel_size: int) -> Tensor:

@@ -12,11 +12,10 @@ import math
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from torch import Tensor
 
 from mpvideo.kernel_form import SMALL_PLANE
-from mpvideo.nn import winograd
+from mpvideo.nn import planes, winograd
 
 _ONEDNN = torch.ops.mkldnn
 
@@ -121,11 +120,7 @@ class Product:
 
 
 class SmallPlaneConvolution:
-    """3x3x3 convolution with zero padding of planes of at most 2x2 places.
-
-    It is a product over three whole planes, one after the other in time, for each plane: with fewer operations than 27
-    taps, none of which falls on the padding. (Of larger planes, pairs of places that no tap connects would be most of
-    the work.)
+    """3x3x3 convolution with zero padding of planes of at most 2x2 places, see `mpvideo.nn.planes`.
 
     Args:
         kernel: (O, C, 3, 3, 3).
@@ -134,24 +129,13 @@ class SmallPlaneConvolution:
     """
 
     def __init__(self, kernel: Tensor, size: int, *, reorder: bool = True) -> None:
-        self._product = Product(_plane_matrix(kernel, size), reorder=reorder)
+        self._product = Product(planes.kernel_matrix(kernel, size, size), reorder=reorder)
 
     def __call__(self, x: Tensor, *, times: Tensor | None = None, plus: Tensor | None = None) -> Tensor:
         """As `Convolution`."""
-        planes = F.pad(x.flatten(2), (0, 0, 1, 1))
-        three = torch.cat((planes[:, :-2], planes[:, 1:-1], planes[:, 2:]), dim=2)
+        three = planes.three_planes(x)
         y = self._product(three, plus=None if plus is None else plus.flatten(2)).view(*x.shape[:4], -1)
         return y if times is None else y.mul_(times)
-
-
-def _plane_matrix(kernel: Tensor, size: int) -> Tensor:
-    """A kernel as the matrix from three planes one after the other to one plane: (H * W * O, 3 * H * W * C).
-
-    The place Y sees the place y through the tap y - Y + 1, and so along x.
-    """
-    rows = torch.stack([kernel[:, :, :, 1 - Y : 1 - Y + size] for Y in range(size)])
-    places = torch.stack([rows[..., 1 - X : 1 - X + size] for X in range(size)])
-    return rearrange(places, "X Y o c t y x -> (Y X o) (t y x c)")
 
 
 class WinogradConvolution:
