@@ -91,6 +91,8 @@ def work(role: str, batch_size: int) -> None:
     model = PRESETS["small"].model(codec_config("latent", 8.0), size=64, frames=32, num_classes=1000)
     recipe = Recipe(batch_size=batch_size, micro_batch=batch_size)
     with join_processes() as processes:
+        if processes.count != int(os.environ.get("WORLD_SIZE", "1")):
+            raise SystemExit("the processes do not train together")
         if role.startswith("package"):
             step = plain_step(model, recipe, torch.bfloat16 if role.endswith("bfloat16") else torch.float32)
         else:
@@ -112,6 +114,7 @@ class Contender:
             if count > 1:
                 environment |= {"RANK": str(rank), "WORLD_SIZE": str(count), "LOCAL_RANK": str(rank)}
                 environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29517"}
+                environment |= {"TORCHELASTIC_RUN_ID": "benchmark"}  # by which mpvideo knows torchrun's processes
             self.processes.append(
                 subprocess.Popen(
                     [sys.executable, __file__, "--role", role, "--batch-size", str(batch_size)],

@@ -13,7 +13,7 @@ from mpvideo.checkpoint import bundled_checkpoint, open_checkpoint
 from mpvideo.checks import check_int
 from mpvideo.cli.hub import located
 from mpvideo.cli.idle import idle_options
-from mpvideo.cli.json_files import check_json_file
+from mpvideo.cli.json_files import check_json_file, write_json_file
 from mpvideo.cli.options import (
     CONFIG_PANEL,
     OUTPUT_PANEL,
@@ -66,7 +66,6 @@ from mpvideo.cli.scores import score_lines
 from mpvideo.cli.streams import tell, write_result
 from mpvideo.config import MAX_SEED
 from mpvideo.errors import UsageError, naming
-from mpvideo.files import atomic_path
 from mpvideo.job import BATCH_SIZE
 from mpvideo.presets import find_preset
 from mpvideo.text import printable
@@ -94,7 +93,8 @@ def evaluate(
         typer.Option(
             "--videos",
             metavar="FOLDER",
-            help="Measure the files of `mpvideo sample` in this folder instead of sampling.",
+            help="Measure the files of `mpvideo sample` in this folder instead of sampling: "
+            ".mp4, .webm, .mkv, .gif and .apng.",
             rich_help_panel=VIDEO_PANEL,
         ),
     ] = None,
@@ -249,8 +249,7 @@ def evaluate(
         distance = DistanceMeasure(FeatureNetwork(features, size=feature_size, device=placement.device))
     report = _measure(measured, distance, data, quiet=quiet)
     if out is not None:
-        with atomic_path(out, overwrite=overwrite) as aside:
-            aside.write_text(json.dumps(report, indent=2, allow_nan=False) + "\n")
+        write_json_file(out, report, overwrite=overwrite)
     write_result(json.dumps(report, allow_nan=False) + "\n" if as_json else "\n".join(score_lines(report)) + "\n")
     tell(f"done in {time.monotonic() - began:.1f} s", quiet=quiet)
 

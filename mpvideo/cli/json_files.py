@@ -1,11 +1,13 @@
 """The JSON files that commands write: reports and presets."""
 
-from collections.abc import Collection
+import json
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from mpvideo.checkpoint.reading import exists, read_json
+from mpvideo.cli.streams import tell
 from mpvideo.errors import CheckpointError, OutputError, UsageError, naming
-from mpvideo.files import check_writable
+from mpvideo.files import atomic_path, check_writable
 from mpvideo.formats import STANDARD_OUTPUT
 from mpvideo.text import printable
 
@@ -40,3 +42,17 @@ def check_json_file(path: Path, what: str, keys: Collection[str], *, overwrite: 
             f"--out {printable(path)} exists already, and is not {what}",
             hint="Choose another name: only such a file is replaced.",
         )
+
+
+def write_json_file(path: Path, content: Mapping[str, object], *, overwrite: bool) -> None:
+    """Writes a JSON file; what cannot be written is told instead, as it may have taken hours.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    try:
+        with atomic_path(path, overwrite=overwrite) as aside:
+            aside.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
+    except OutputError:
+        tell(f"what was to be written:\n{json.dumps(content, allow_nan=False)}")
+        raise

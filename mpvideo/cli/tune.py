@@ -13,7 +13,7 @@ from mpvideo import __version__
 from mpvideo.checkpoint import Checkpoint, bundled_checkpoint, open_checkpoint
 from mpvideo.checks import check_int
 from mpvideo.cli.hub import is_on_hub, located
-from mpvideo.cli.json_files import check_json_file
+from mpvideo.cli.json_files import check_json_file, write_json_file
 from mpvideo.cli.options import AsJson, ConfigFile, Quiet, Settings, check_config_file, parse_settings, usage_errors
 from mpvideo.cli.progress import progress
 from mpvideo.cli.sampling_options import (
@@ -30,7 +30,6 @@ from mpvideo.cli.sampling_settings import sampling_settings
 from mpvideo.cli.streams import tell, write_result
 from mpvideo.config import FORMAT, MAX_SEED, SamplingConfig
 from mpvideo.errors import UsageError
-from mpvideo.files import atomic_path
 from mpvideo.sampling_config import GUIDANCE, SPACING, STOCHASTIC
 from mpvideo.text import printable
 
@@ -149,8 +148,7 @@ def tune(
     }
     chosen = _chosen(tuned.sampling)
     preset = {"format": FORMAT, "sampling": chosen, "clamp": checkpoint.config.edm.clamp, "tuned": about}
-    with atomic_path(path, overwrite=overwrite) as aside:
-        aside.write_text(json.dumps(preset, indent=2) + "\n")
+    write_json_file(path, preset, overwrite=overwrite)
     told = {"path": str(path), "sampling": chosen, **about}
     write_result(json.dumps(told) + "\n" if as_json else f"{printable(path)}\n")
     tell(

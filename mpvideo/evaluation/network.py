@@ -85,7 +85,7 @@ class FeatureNetwork:
         if not isinstance(output, Tensor) or output.ndim != 2 or len(output) != 1:
             got = f"({', '.join(map(str, output.shape))})" if isinstance(output, Tensor) else type(output).__name__
             raise MPVideoError(f"the network {printable(self.path)} must give features of shape (1, D), got {got}")
-        features = output[0].double().cpu()
+        features = output[0].cpu().double()  # MPS has no float64
         if not features.isfinite().all():
             raise MPVideoError(f"the network {printable(self.path)} gave NaN or infinity for a video")
         return features

@@ -17,12 +17,13 @@ _WIDEST_ROW = 4
 
 
 def conv3d_same(x: Tensor, weight: Tensor) -> Tensor:
-    """Convolution with 'same' zero padding: x (B, C, T, H, W), weight (D, C, k, k, k), k 1 or 3 -> (B, D, T, H, W).
+    """Convolution with 'same' zero padding: x (B, C, T, H, W), weight (D, C, k, k, k), k odd -> (B, D, T, H, W).
 
-    In bfloat16 on a CPU the result is laid out channels last, as the fast kernels there want it, and so it is where
-    weights learn on a CPU by a function of our own, which has no forward-mode derivative.
+    In bfloat16 on a CPU the result is laid out channels last, as the fast kernels there want it. Where weights learn on
+    a CPU it may be a function of our own, which has no forward-mode derivative and takes no batches of gradients.
     """
-    if x.dtype not in (torch.float32, torch.bfloat16) or x.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
+    ours = x.dtype in (torch.float32, torch.bfloat16) and weight.shape[-1] <= 3
+    if not ours or x.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
         return _library(x, weight)
     learning = torch.is_grad_enabled() and weight.requires_grad
     return _in_float32(x, weight, learning) if x.dtype == torch.float32 else _in_bfloat16(x, weight, learning)
@@ -108,7 +109,7 @@ class _ByPlanes(_OwnGradients):
     def forward(x: Tensor, weight: Tensor) -> Tensor:
         x = _places_first(x)
         y = F.linear(planes.three_planes(x), planes.kernel_matrix(weight, *x.shape[2:4]))
-        return _channels_second(y.view(*x.shape[:4], -1))
+        return _channels_second(y.view(*x.shape[:4], len(weight)))
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:

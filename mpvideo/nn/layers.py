@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange, repeat
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from mpvideo.nn.convolution import conv3d_same
 
@@ -100,7 +101,8 @@ def _row_norms(weight: Tensor) -> Tensor:
 class _Normalized(torch.autograd.Function):
     """scale * weight / norm in another dtype, where norm is the `_row_norms` of the weight.
 
-    What autograd makes of the same formula passes over the weight three times as often: a tenth of a training step.
+    What autograd makes of the same formula passes over the weight three times as often: a tenth of a training step. It
+    has no second derivative: its backward takes the norm for a constant.
     """
 
     @staticmethod
@@ -110,6 +112,7 @@ class _Normalized(torch.autograd.Function):
         return (weight * (scale / norm)).to(dtype)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
         """(g - w <g, w>) / norm, with the unit-norm weight w: the part of g along w changes nothing."""
         weight, norm = ctx.saved_tensors

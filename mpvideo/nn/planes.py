@@ -33,7 +33,8 @@ def input_gradient(gradient: Tensor, matrix: Tensor) -> Tensor:
     result = at.contiguous()
     result[:, :-1] += before[:, 1:]
     result[:, 1:] += after[:, :-1]
-    return result.view(*gradient.shape[:4], -1)
+    height, width = gradient.shape[2:4]
+    return result.view(*gradient.shape[:4], matrix.shape[1] // (3 * height * width))
 
 
 def kernel_gradient(x: Tensor, gradient: Tensor) -> Tensor:

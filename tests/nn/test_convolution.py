@@ -59,6 +59,31 @@ def test_an_input_without_gradient_gets_none():
     assert weight.grad is not None
 
 
+OWN = [(5, 3, 2, 1), (5, 3, 2, 3), (48, 32, 4, 3)]
+"""Channels, frames, size and kernel size of convolutions by functions of our own: products, planes, points."""
+
+
+@pytest.mark.parametrize(("dim", "frames", "size", "k"), OWN)
+def test_an_empty_batch(dim, frames, size, k):
+    x, weight, gradient = (value.float() for value in operands(0, dim, dim + 1, frames, size, size, k))
+    y = conv3d_same(x.requires_grad_(), weight.requires_grad_())
+    assert y.shape == gradient.shape
+    y.backward(gradient)
+    assert x.grad.shape == x.shape
+    assert not weight.grad.any()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("dim", "frames", "size"), [(5, 3, 2), (5, 3, 4), (48, 32, 4)])
+def test_larger_kernels(dim, frames, size, dtype):
+    x, weight, gradient = (value.to(dtype) for value in operands(1, dim, dim, frames, size, size, 5))
+    exact = [value.detach().float().requires_grad_() for value in (x, weight)]
+    F.conv3d(*exact, padding=2).backward(gradient.float())
+    conv3d_same(x.requires_grad_(), weight.requires_grad_()).backward(gradient)
+    for ours, right in zip((x, weight), exact, strict=True):
+        assert (ours.grad.float() - right.grad).norm() < (1e-5 if dtype == torch.float32 else 0.02) * right.grad.norm()
+
+
 def test_an_input_without_gradient_is_given_none_by_points(monkeypatch):
     x, weight, gradient = (value.float() for value in operands(1, 48, 48, 32, 4, 4, 3))
     y = conv3d_same(x, weight.requires_grad_())
@@ -113,12 +138,15 @@ def test_gradients_of_gradients(dim, frames, size):
         assert (exact - rounded).norm() < 1e-5 * exact.norm()
 
 
-@pytest.mark.parametrize(("dim", "frames", "size", "k"), [(5, 3, 2, 3), (5, 3, 2, 1), (48, 32, 4, 3)])
+@pytest.mark.parametrize(("dim", "frames", "size", "k"), OWN)
 def test_under_autocast_it_is_the_librarys_own(dim, frames, size, k):
-    x, weight, _ = (value.float() for value in operands(1, dim, dim, frames, size, size, k))
+    x, weight, gradient = (value.float() for value in operands(1, dim, dim, frames, size, size, k))
     with torch.autocast("cpu", torch.bfloat16):
         y = conv3d_same(x, weight.requires_grad_())
     assert y.dtype == torch.bfloat16
+    assert type(y.grad_fn).__name__.startswith("Convolution")
+    y.backward(gradient.bfloat16())
+    assert weight.grad.dtype == torch.float32
 
 
 @pytest.mark.parametrize(("dim", "frames", "size"), [(5, 3, 2), (48, 32, 4)])

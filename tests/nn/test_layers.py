@@ -53,6 +53,14 @@ def test_normalize(shape):
     torch.testing.assert_close(normalize(rows), rows)
 
 
+def test_a_second_derivative_is_refused():
+    """The gradient takes the norm for a constant: differentiated again it would be silently wrong."""
+    layer = MPLinear(6, 4)
+    (first,) = torch.autograd.grad(layer(randn(3, 6)).square().sum(), layer.weight, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        first.square().sum().backward()
+
+
 def test_normalize_of_almost_nothing():
     """Below the bound of the norm a row is scaled by a constant, zeros stay zeros, and gradients stay finite."""
     weight = torch.zeros(2, 9)
