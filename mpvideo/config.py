@@ -26,6 +26,9 @@ DtypeName = Literal["auto", "float32", "bfloat16", "float16"]
 MAX_SEED = 2**63 - 1
 """The greatest seed; 0 is the least, and a seed like any other."""
 
+MAX_NAME = 1_000
+"""Longest name of a class or checkpoint, in characters: every video's record has one of each."""
+
 MIN_FPS, MAX_FPS = 0.01, 240.0
 """The slowest and the fastest video, in frames a second."""
 
@@ -293,6 +296,10 @@ class CheckpointConfig:
         for index, name in enumerate(classes):
             if not isinstance(name, str) or not name.strip() or "," in name:
                 raise ValueError(f"classes must be names without commas, got {name!r} at {index}")
+            if len(name) > MAX_NAME:
+                raise ValueError(
+                    f"classes must be names of at most {MAX_NAME:,} characters, got {len(name):,} at {index}"
+                )
         if len(classes) != self.model.num_classes:
             raise ValueError(f"classes must be {self.model.num_classes} names, as num_classes; got {len(classes)}")
         seen: set[str] = set()

@@ -41,7 +41,7 @@ from mpvideo.checkpoint.header import is_bare_name
 from mpvideo.checks import build, check_bool, check_choice, check_int
 from mpvideo.command import CONFIG_PARTS, command_line, trusted_command
 from mpvideo.config import FORMAT as CONFIG_FORMAT
-from mpvideo.config import MAX_SEED, CheckpointConfig, DeviceName, DtypeName, SamplingConfig
+from mpvideo.config import MAX_NAME, MAX_SEED, CheckpointConfig, DeviceName, DtypeName, SamplingConfig
 from mpvideo.errors import CheckpointError, MPVideoError
 from mpvideo.formats import FORMATS, Encoding, format_of
 from mpvideo.job import numbers_of
@@ -49,9 +49,6 @@ from mpvideo.text import printable
 from mpvideo.video.metadata import read_record
 
 FORMAT = 1
-
-MAX_NAME = 1_000
-"""Longest name of a class or checkpoint, in characters."""
 
 _NOT_SETTINGS = frozenset(
     {"format", "mpvideo", "torch", "command", "checkpoint.name", "guide.name", "class_name", "device", "compiled"}

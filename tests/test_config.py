@@ -480,6 +480,7 @@ def test_autoencoder_exactly_for_latents(codec, autoencoder, state):
         ({"classes": ("", "b")}, "classes must be names without commas, got '' at 0"),
         ({"classes": ("a", "  ")}, "classes must be names without commas, got '  ' at 1"),
         ({"classes": ("a", 3)}, "classes must be names without commas, got 3 at 1"),
+        ({"classes": ("a", "b" * 1001)}, "classes must be names of at most 1,000 characters, got 1,001 at 1"),
         ({"classes": "ab"}, "classes must be a list of names, got 'ab'"),
         ({"classes": {"a": 0, "b": 1}}, "classes must be a list of names, got {'a': 0, 'b': 1}"),
         ({"training": [1]}, "training must be an object, got [1]"),
