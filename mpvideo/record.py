@@ -31,19 +31,19 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Self, get_args
 
 from mpvideo import __version__
 from mpvideo.blend import Blend, to_json
 from mpvideo.checkpoint import Checkpoint, bundled_checkpoint, resolve_config
-from mpvideo.checkpoint.header import is_bare_name
 from mpvideo.checks import build, check_bool, check_choice, check_int
 from mpvideo.command import CONFIG_PARTS, command_line, trusted_command
 from mpvideo.config import FORMAT as CONFIG_FORMAT
 from mpvideo.config import MAX_NAME, MAX_SEED, CheckpointConfig, DeviceName, DtypeName, SamplingConfig
 from mpvideo.errors import CheckpointError, MPVideoError
 from mpvideo.formats import FORMATS, Encoding, format_of
+from mpvideo.hub import find_reference
 from mpvideo.job import numbers_of
 from mpvideo.text import printable
 from mpvideo.video.metadata import read_record
@@ -53,7 +53,6 @@ FORMAT = 1
 _NOT_SETTINGS = frozenset(
     {"format", "mpvideo", "torch", "command", "checkpoint.name", "guide.name", "class_name", "device", "compiled"}
 )
-_HUB_NAME = re.compile(r"hf:[\w.-]+/[\w.-]+(/[\w.-]+)*(@[\w./-]+)?", re.ASCII)
 _VERSION = re.compile(r"[\w.+-]{1,64}", re.ASCII)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -72,7 +71,7 @@ class Weights:
 
     def __post_init__(self) -> None:
         _check_text("name", self.name)
-        if not is_bare_name(self.name) and not (_HUB_NAME.fullmatch(self.name) and ".." not in self.name):
+        if not _is_file_name(self.name) and find_reference(self.name) is None:
             raise ValueError(f"name must be of a file, without folders, got {printable(self.name)!r}")
         _check_form("sha256", self.sha256, _SHA256, "64 hexadecimal digits")
 
@@ -396,6 +395,11 @@ def _without_usual_format(encoding: Encoding) -> Encoding:
     kind = None if encoding.format is None else FORMATS[encoding.format]
     usual = kind is not None and any(format_of(Path(f"x{suffix}")) == kind for suffix in kind.suffixes)
     return dataclasses.replace(encoding, format=None) if usual else encoding
+
+
+def _is_file_name(name: str) -> bool:
+    """Whether a name stays in its folder here. A file system that takes colons and backslashes has such checkpoints."""
+    return name != ".." and "\0" not in name and PurePath(name).name == name
 
 
 def _check_text(name: str, value: object) -> None:

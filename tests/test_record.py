@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import getpass
 import json
+import os
 import re
 import socket
 from fractions import Fraction
@@ -58,6 +59,13 @@ def test_a_record_comes_back(parts: dict[str, Any]) -> None:
     assert found.differences(record) == {}
 
 
+@pytest.mark.skipif(os.name != "posix", reason="no such names are there")
+@pytest.mark.parametrize("name", ["v:best.safetensors", "a\\b.safetensors", "C:\\x", "l\udcff.safetensors", "a\nb"])
+def test_a_record_takes_whatever_name_a_file_can_have(tmp_path: Path, name: str) -> None:
+    path = save_tiny(tmp_path / name, tiny_config())
+    assert again(recorder(path).record(**JOB)).checkpoint.name == name
+
+
 def test_keys_stay() -> None:
     data = a_record().to_dict()
     assert list(data) == KEYS
@@ -98,8 +106,10 @@ def test_an_older_record_may_lack_what_was_added_since() -> None:
         ({"encoding": {"fps": 8, "scale": 0}}, "encoding: scale must be at least 1, got 0"),
         ({"checkpoint": {"name": "../x", "sha256": "0" * 64}}, "name must be of a file, without folders, got '../x'"),
         ({"checkpoint": {"name": "/etc/passwd", "sha256": "0" * 64}}, "without folders, got '/etc/passwd'"),
-        ({"checkpoint": {"name": "C:\\x", "sha256": "0" * 64}}, "without folders"),
+        ({"checkpoint": {"name": "..", "sha256": "0" * 64}}, "without folders"),
+        ({"checkpoint": {"name": "x\0", "sha256": "0" * 64}}, "without folders"),
         ({"checkpoint": {"name": "hf:a/b/../c", "sha256": "0" * 64}}, "without folders"),
+        ({"checkpoint": {"name": "hf:a/b@../c", "sha256": "0" * 64}}, "without folders"),
         ({"checkpoint": {"name": "x", "sha256": "0" * 63}}, "sha256 must be 64 hexadecimal digits"),
         ({"checkpoint": {"name": "x" * 2000, "sha256": "0" * 64}}, "name must be text of 1 to 1000 characters"),
         ({"config": {"model": {}}}, "config must be an object of model, video, edm"),

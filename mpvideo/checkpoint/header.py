@@ -56,9 +56,10 @@ class Header:
     def name(self) -> str:
         """Name of the file or folder as it was given, without the folders above it, which no record needs to tell.
 
-        A symbolic link keeps its own name: what it leads to may be called by a hash, as in Hugging Face's cache.
+        A symbolic link keeps its own name: what it leads to may be called by a hash, as in Hugging Face's cache. The
+        root, which has no name, goes by that of its file.
         """
-        return Path(os.path.abspath(self.path)).name or str(self.path)  # noqa: PTH100 - resolve() follows links
+        return Path(os.path.abspath(self.path)).name or self.files[0].name  # noqa: PTH100 - resolve() follows links
 
     @property
     def config(self) -> dict[str, Any] | None:

@@ -13,7 +13,7 @@ import ssl
 import sys
 import time
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn
 
@@ -21,9 +21,8 @@ from mpvideo.checkpoint.header import CONFIG_FILE, INDEX_FILE, WEIGHTS_FILE
 from mpvideo.checkpoint.reading import read_json
 from mpvideo.errors import CheckpointError, MPVideoError, UsageError
 from mpvideo.files import reason
+from mpvideo.hub import PREFIX, HubReference, find_reference
 from mpvideo.text import printable
-
-PREFIX = "hf:"
 
 _NO_CONNECTION = frozenset({"ConnectError", "ConnectTimeout", "ConnectionError"})
 """What the network libraries that huggingface_hub uses, one or the other by its version, call it."""
@@ -31,27 +30,7 @@ _NO_CONNECTION = frozenset({"ConnectError", "ConnectTimeout", "ConnectionError"}
 _REFUSED = "ProxyError"
 """What one of them counts to that as well, although the library tells of it at once, with the reason."""
 
-_REFERENCE = re.compile(r"hf:([\w.-]+/[\w.-]+)(?:/([^@]+))?(?:@(.+))?", re.ASCII)
-
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-
-
-@dataclass(frozen=True)
-class HubReference:
-    """What `hf:owner/repo[/file][@revision]` names; without a file, the checkpoint that the repository is."""
-
-    repo: str
-    file: str | None
-    revision: str | None
-
-    @property
-    def first(self) -> str:
-        """The file that is asked for first."""
-        return self.file or WEIGHTS_FILE
-
-    def __str__(self) -> str:
-        file, revision = (f"/{self.file}" if self.file else ""), (f"@{self.revision}" if self.revision else "")
-        return f"{PREFIX}{self.repo}{file}{revision}"
 
 
 def is_on_hub(path: Path) -> bool:
@@ -69,13 +48,13 @@ def located(path: Path) -> Path:
     """
     if not is_on_hub(path):
         return path
-    found = _REFERENCE.fullmatch(path.as_posix())
-    if found is None:
+    reference = find_reference(path.as_posix())
+    if reference is None:
         raise UsageError(
             f"a checkpoint on the hub must be hf:owner/repo[/file][@revision], got {printable(str(path))!r}",
             hint="For example hf:owner/repo/model.safetensors@main. A file of such a name is ./hf:...",
         )
-    return _fetch(HubReference(*found.groups()))
+    return _fetch(reference)
 
 
 def _fetch(reference: HubReference) -> Path:

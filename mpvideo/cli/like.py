@@ -11,6 +11,7 @@ from mpvideo.checkpoint import bundled_checkpoint, find_problems, read_header
 from mpvideo.checkpoint.merging import config_over
 from mpvideo.cli.hub import is_on_hub
 from mpvideo.cli.sampling_options import VIDEO_PANEL
+from mpvideo.command import options_of, shell_join
 from mpvideo.config import DtypeName
 from mpvideo.errors import UsageError, naming
 from mpvideo.formats import STANDARD_OUTPUT, Encoding, format_of
@@ -47,8 +48,6 @@ class Original:
 
     def options(self) -> dict[str, str | bool]:
         """Its settings as options of `sample`, apart from `clamp` and those that `overrides` and `encoding` give."""
-        from mpvideo.command import options_of
-
         return options_of(self._record)
 
     def checkpoint(self, given: Path | None) -> Path | None:
@@ -81,7 +80,7 @@ class Original:
         raise UsageError(
             f"{printable(self.path)} was made with the {word} {printable(name)}, which is "
             + ("on the hub: it is only fetched if asked for" if on_hub else "neither here nor beside it"),
-            hint=f"Give it with {flag}{f' {name}' if on_hub else ''}.",
+            hint=f"Give it with {shell_join([flag, name] if on_hub else [flag])}.",
         )
 
     def overrides(self, ckpt: Path, config: Path | None, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,3 +1,4 @@
+import dataclasses
 import errno
 import gzip
 import io
@@ -237,6 +238,8 @@ def test_a_link_keeps_its_own_name(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.chdir(folder)
     assert read_header(Path()).name == "folder"
     assert read_header(Path(WEIGHTS_FILE)).name == WEIGHTS_FILE
+    in_the_root = dataclasses.replace(read_header(folder), path=Path(folder.anchor))
+    assert in_the_root.name == WEIGHTS_FILE, "which has no name of its own"
 
 
 def test_a_folder_that_may_not_be_entered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ from mpvideo.cli.jobs import JobReader
 from mpvideo.config import EDMConfig
 from mpvideo.formats import Encoding
 from mpvideo.record import Record, load_record
+from mpvideo.text import printable
 from mpvideo.video import read_frames, read_record
 from tests.checkpoints import save_tiny, tiny_config
 from tests.cli.conftest import Program
@@ -208,13 +209,20 @@ def test_the_checkpoint_is_looked_for_here_and_beside_the_video(program: Program
     assert Path("there/a.gif").read_bytes() == Path("b.gif").read_bytes()
 
 
-def test_nothing_is_fetched_for_a_video_of_somebody_else(program: Program) -> None:
-    weights = dataclasses.replace(a_record().checkpoint, name="hf:owner/repo")
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("hf:owner/repo", "hf:owner/repo"),
+        ("hf:me/dog/my \x1b.safetensors", r"$'hf:me/dog/my \033.safetensors'"),
+    ],
+)
+def test_nothing_is_fetched_for_a_video_of_somebody_else(program: Program, name: str, words: str) -> None:
+    weights = dataclasses.replace(a_record().checkpoint, name=name)
     save(Path("a.gif"), colourful(1, 8), record=a_record(checkpoint=weights).to_dict())
     refused = program("sample", "--like", "a.gif", "--out", "b.gif")
     assert refused.code == 2
-    assert "a.gif was made with the checkpoint hf:owner/repo, which is on the hub: it is only fetched" in refused.stderr
-    assert "hint: Give it with --ckpt hf:owner/repo." in refused.stderr
+    assert f"with the checkpoint {printable(name)}, which is on the hub: it is only fetched" in refused.stderr
+    assert f"hint: Give it with --ckpt {words}." in refused.stderr
 
 
 def test_other_weights_are_refused_with_the_reason(program: Program, ckpt: Path) -> None:
