@@ -244,7 +244,11 @@ class _Files:
         while len(self._pending) >= self._limit:
             self._report_first()
         job = video.job
-        record = video.record(frames=job.frames, encoding=job.encoding, exact=job.exact)
+        try:
+            record = video.record(frames=job.frames, encoding=job.encoding, exact=job.exact)
+        except ValueError as error:  # which does not touch the others
+            self._watcher.failed(job, MPVideoError(f"how it was made cannot be recorded: {error}"))
+            return
         self._pending.append((video, record, self._thread.submit(self._write, video, record)))
 
     def report(self) -> None:

@@ -120,6 +120,15 @@ def test_videos_are_written_while_others_are_sampled(
     assert left(tmp_path) == ["0.gif", "1.gif", "2.gif", "3.gif"]
 
 
+def test_a_record_that_cannot_be_costs_its_video_alone(models: dict[Sources, Model], tmp_path: Path) -> None:
+    sources, model = next(iter(models.items()))
+    nameless = dataclasses.replace(sources, name="no/name/of/a/file")
+    both = {sources: model, nameless: dataclasses.replace(model, name=nameless.name)}
+    told = run([request(each, tmp_path, index) for index, each in enumerate((nameless, sources))], both, Told())
+    assert told.made_ == [1] and [*told.failed_] == [0] and left(tmp_path) == ["1.gif"]
+    assert told.failed_[0].message.startswith("how it was made cannot be recorded: name must be of a file, ")
+
+
 def test_what_fits_is_brought_together(
     models: dict[Sources, Model], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
