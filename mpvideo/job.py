@@ -33,8 +33,7 @@ class Job:
     clamp: bool | None = None
 
     def __post_init__(self) -> None:
-        for seed in numbers_of(self.seed):
-            check_int("seed", seed, 0, MAX_SEED)
+        check_seed(self.seed)
         if not isinstance(self.sampling, SamplingConfig | None):
             raise ValueError(f"sampling must be a SamplingConfig or None, got {self.sampling!r}")
         if self.clamp is not None:
@@ -58,6 +57,19 @@ class Job:
         if self.class_index is not None:
             raise ValueError(f"class_index must be None for a network without classes, got {self.class_index!r}")
         check_guidance(config, sampling, guided=guided)
+
+
+def check_seed(seed: int | Blend) -> None:
+    """Makes sure that a seed is one, or a place between two.
+
+    Raises:
+        ValueError: it is out of range, or a blend of more.
+    """
+    numbers = numbers_of(seed)
+    if len(numbers) > 2:
+        raise ValueError(f"seed must be between two seeds, got {seed}")
+    for number in numbers:
+        check_int("seed", number, 0, MAX_SEED)
 
 
 def check_guidance(config: CheckpointConfig, sampling: SamplingConfig, *, guided: bool) -> None:

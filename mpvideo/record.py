@@ -40,11 +40,11 @@ from mpvideo.checkpoint import Checkpoint, bundled_checkpoint, resolve_config
 from mpvideo.checks import build, check_bool, check_choice, check_int
 from mpvideo.command import CONFIG_PARTS, command_line, trusted_command
 from mpvideo.config import FORMAT as CONFIG_FORMAT
-from mpvideo.config import MAX_NAME, MAX_SEED, CheckpointConfig, DeviceName, DtypeName, SamplingConfig
+from mpvideo.config import MAX_NAME, CheckpointConfig, DeviceName, DtypeName, SamplingConfig
 from mpvideo.errors import CheckpointError, MPVideoError
 from mpvideo.formats import FORMATS, Encoding, format_of
 from mpvideo.hub import find_reference
-from mpvideo.job import numbers_of
+from mpvideo.job import check_seed, numbers_of
 from mpvideo.text import printable
 from mpvideo.video.metadata import read_record
 
@@ -134,8 +134,7 @@ class Record:
                 check_int("class", index, 0, model.num_classes - 1)
         if self.class_name is not None:
             _check_text("class_name", self.class_name)
-        for seed in numbers_of(self.seed):
-            check_int("seed", seed, 0, MAX_SEED)
+        check_seed(self.seed)
         check_int("frames", self.frames, 1, model.frames)
         check_bool("clamp", self.clamp)
         check_bool("exact", self.exact)

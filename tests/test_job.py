@@ -2,6 +2,7 @@
 
 import pytest
 
+from mpvideo.blend import Blend
 from mpvideo.config import SamplingConfig
 from mpvideo.job import Job
 from tests.checkpoints import tiny_config
@@ -14,6 +15,9 @@ def test_a_seed_is_checked_at_once() -> None:
     for seed, words in ((-1, "at least 0, got -1"), (2**63, "at most"), (1.0, "a whole number, got 1.0")):
         with pytest.raises(ValueError, match=f"seed must be {words}"):
             Job(seed=seed)  # type: ignore[arg-type]
+    assert Job(seed=Blend(((3, 1.0), (8, 0.5)))).seed == Blend(((3, 1.0), (8, 0.5)))
+    with pytest.raises(ValueError, match=r"^seed must be between two seeds, got 3:1\+8:0\.5\+9:1$"):
+        Job(seed=Blend(((3, 1.0), (8, 0.5), (9, 1.0))))
     with pytest.raises(ValueError, match="clamp must be true or false"):
         Job(seed=0, clamp=1)  # type: ignore[arg-type]
 

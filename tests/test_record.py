@@ -90,6 +90,7 @@ def test_an_older_record_may_lack_what_was_added_since() -> None:
         ({"format": True}, "must have the format 1, got True"),
         ({"seed": -1}, "seed must be at least 0, got -1"),
         ({"seed": "7"}, "seed must be a whole number, got '7'"),
+        ({"seed": [[1, 1.0], [2, 1.0], [3, 1.0]]}, "seed must be between two seeds, got 1:1+2:1+3:1"),
         ({"class": 3}, "class must be at most 2, got 3"),
         ({"class": None}, "class must be a whole number, got None"),
         ({"frames": 5}, "frames must be at most 4, got 5"),
