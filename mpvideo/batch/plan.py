@@ -263,6 +263,8 @@ def stream_to_make(
 ) -> Iterator[Request | None]:
     """The requests that are to be made of those that come as they come, without a look at all of them first.
 
+    Of those that fall to other processes, the watcher is told nothing.
+
     Args:
         source: the requests; None where for now there is no other.
         checker: what looks at each.
@@ -277,8 +279,10 @@ def stream_to_make(
 
 def _to_make(planned: Planned, checker: Checker, watcher: PlanWatcher, fate: Fate | None) -> Iterator[Request]:
     """The request, if it is to be made; `fate` is what it was at the first look, None if there was none."""
+    mine = planned.index in checker.share  # of what others make, only the files count: none may be made twice
     if isinstance(planned, Unusable):
-        watcher.refused(planned, planned.error)
+        if mine:
+            watcher.refused(planned, planned.error)
         return
     new = fate in (None, Fate.UNNAMED)
     try:
@@ -291,7 +295,8 @@ def _to_make(planned: Planned, checker: Checker, watcher: PlanWatcher, fate: Fat
         elif fate == Fate.MAKE:  # by now the files of all requests are known
             checker.check_kept("--out", planned.path)
     except MPVideoError as error:
-        watcher.refused(planned, error)
+        if mine:
+            watcher.refused(planned, error)
         return
     if fate == Fate.FOUND:
         watcher.found(planned)

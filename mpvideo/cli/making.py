@@ -149,14 +149,24 @@ def make_stream(source: Callable[[Callable[[], bool]], Iterator[Planned | None]]
         raise UsageError("standard input cannot be divided among processes", hint="Give the jobs in a file.")
     run = Run(options, Crew(), Survey(), began=time.monotonic(), planned=None, missing=None, found=0)
 
+    came_in = False  # whoever is to make it
+
+    def incoming(stopping: Callable[[], bool]) -> Iterator[Planned | None]:
+        nonlocal came_in
+        for planned in source(stopping):
+            came_in = came_in or planned is not None
+            yield planned
+
     def to_make(watcher: Reporter) -> Iterator[Request | None]:
         warned: set[str] = set()
-        for request in stream_to_make(source(watcher.stopping), options.checker(), watcher):
+        for request in stream_to_make(incoming(watcher.stopping), options.checker(), watcher):
             for warning in () if request is None else request.warnings:
                 if warning not in warned:
                     warned.add(warning)
                     watcher.warn(f"{request.where}: {warning}" if request else warning)
             yield request
+        if not came_in and not watcher.stopping():
+            watcher.warn("no jobs came in")
 
     with Journal(options.own_journal) as journal:
         journal.write("begin", share=str(options.share), planned=None, found=0)

@@ -299,8 +299,6 @@ class Run:
     def _end(self, reporter: Reporter, lost: list[MPVideoError]) -> None:
         """Says how it went; `lost` is what became of overviews that could not be made."""
         failure = reporter.failure(self._planned)
-        if self._planned is None and not reporter.counts.total():
-            tell("warning: no jobs came in", quiet=self._options.quiet)
         if self._planned != 1:
             tell(f"done in {self._seconds:.1f} s: {reporter.summary}", quiet=self._options.quiet)
         elif failure is None:

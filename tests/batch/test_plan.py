@@ -17,7 +17,7 @@ from mpvideo.batch.sources import Sources
 from mpvideo.checkpoint import open_checkpoint
 from mpvideo.config import SamplingConfig
 from mpvideo.errors import ExitCode, MPVideoError, OutputError, UsageError
-from mpvideo.formats import Encoding
+from mpvideo.formats import STANDARD_OUTPUT, Encoding
 from mpvideo.record import Record, Recorder
 from mpvideo.video import VideoWriter
 from tests.checkpoints import save_tiny, tiny_config
@@ -235,9 +235,25 @@ def test_one_unusable_job_among_others(sources: Sources, tmp_path: Path) -> None
 
 def test_a_share_of_them(sources: Sources, tmp_path: Path) -> None:
     wanted: list[Planned] = [*requests(sources, tmp_path, 6)]
-    wanted[4] = Unusable(index=4, where="line 5", error=BAD)
-    assert outcome(wanted, checker(share=Share(2, 3))) == ([1], [], {4: BAD})
-    assert make_plan(wanted, checker(share=Share(2, 3))).mine == 2
+    wanted[3:5] = (Unusable(index=index, where=f"line {index + 1}", error=BAD) for index in (3, 4))
+    write(wanted[2])
+    parts = [outcome(wanted, checker(share=Share(number, 3))) for number in (1, 2, 3)]
+    assert parts == [([0], [], {3: BAD}), ([1], [], {4: BAD}), ([5], [2], {})]
+    assert [make_plan(wanted, checker(share=Share(number, 3))).mine for number in (1, 2, 3)] == [2, 2, 2]
+
+
+def test_a_share_of_a_stream(sources: Sources, tmp_path: Path) -> None:
+    """What is wrong is told by one process alone; and what one makes, no other does under the same name."""
+    wanted = requests(sources, tmp_path, 6)
+    wanted[3] = dataclasses.replace(wanted[3], path=wanted[1].path)
+    wanted[4] = dataclasses.replace(wanted[4], path=STANDARD_OUTPUT)
+    made, refused = [], []
+    for number in (1, 2, 3):
+        told = Told()
+        stream = stream_to_make(wanted, checker(share=Share(number, 3)), told)
+        made.append([request.index for request in stream if request is not None])
+        refused.append([*told.errors])
+    assert (made, refused) == ([[0], [1], [2, 5]], [[3], [4], []])
 
 
 def test_checkpoint_after_checkpoint(sources: Sources, tmp_path: Path) -> None:

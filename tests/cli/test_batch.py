@@ -251,6 +251,14 @@ def test_jobs_come_in_through_a_pipe(ckpt: Path, tmp_path: Path) -> None:
     assert [line["state"] for line in journal(tmp_path / "j")] == ["begin", *["made"] * 3, "failed", "failed", "end"]
 
 
+def test_a_share_of_what_comes_in_through_a_pipe(ckpt: Path, tmp_path: Path) -> None:
+    """The other process has the failure to tell of; this one has nothing to do, and no reason to wonder."""
+    process = start("batch", "-", "--shard", "2/2", cwd=tmp_path, stdin=subprocess.PIPE)
+    stdout, stderr = process.communicate('{"seed": -1, "out": "a.gif"}\n', timeout=60)
+    assert (process.returncode, stdout) == (0, ""), stderr
+    assert "no jobs came in" not in stderr and ": none made\n" in stderr
+
+
 def test_no_jobs_at_all(program: Program, tmp_path: Path) -> None:
     for name, text in (("a.jsonl", "\n"), ("a.csv", "seed,out\n"), ("a.csv", ""), ("a.toml", "job = []")):
         Path(name).write_text(text)
