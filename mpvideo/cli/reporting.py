@@ -135,7 +135,9 @@ class Reporter:
         """Says what could not be made, and why."""
         # What is asked for wrongly is to be put right where it is written.
         wrong = request.where if isinstance(error, UsageError) else None
-        self._failed(wrong or request.path, error, path=str(request.path))
+        # The one video of `sample` needs no name: there is nothing to tell it from.
+        what = None if self._total == 1 and request.where is None else wrong or request.path
+        self._failed(what, error, path=str(request.path))
 
     def refused(self, planned: Planned, error: MPVideoError) -> None:
         """Says what cannot be made, and why."""
@@ -144,15 +146,18 @@ class Reporter:
         else:
             self.failed(planned, error)
 
-    def _failed(self, what: object, error: MPVideoError, **where: str) -> None:
+    def _failed(self, what: object | None, error: MPVideoError, **where: str) -> None:
         self.counts["failed"] += 1
         self.codes.add(error.exit_code)
         self._first = self._first or error
         self.note("failed", **where, error=error.message, code=int(error.exit_code))
-        if self._total == 1 or self.counts["failed"] > _TOLD:
-            return  # it is what the program ends with; or the end says how many
-        subject = printable(what)
-        words = error.message if subject in error.message else f"{subject}: {error.message}"
+        named = what is None or printable(what) in error.message
+        words = error.message if named else f"{printable(what)}: {error.message}"
+        if self._total == 1:  # it is what the program ends with
+            error.message, error.args = words, (words,)
+            return
+        if self.counts["failed"] > _TOLD:
+            return  # the end says how many
         with self._ticker.paused():
             tell(f"error: {words}")
             if error.hint and error.hint not in self._hints:  # once will do

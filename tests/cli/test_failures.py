@@ -78,6 +78,37 @@ def test_one_bad_job_among_good_ones(program: Program, ckpt: Path, monkeypatch: 
     assert (json.loads(line)["made"], json.loads(line)["left"], json.loads(line)["ended"]) == (3, 0, "end")
 
 
+@pytest.mark.parametrize(
+    ("job", "code", "words"),
+    [
+        ({"steps": 0, "out": "a.gif"}, 2, "one.jsonl, line 1: --steps must be at least 1, got 0"),
+        ({"ckpt": "no.safetensors", "out": "a.gif"}, 3, "one.jsonl, line 1: --ckpt no.safetensors does not exist"),
+        ({"out": "a.txt"}, 2, "one.jsonl, line 1: a video's name must end in .mp4, "),
+        ({"out": "there.gif"}, 5, "there.gif exists already, and "),
+        ({"out": "a.gif"}, 4, "a.gif: not enough memory for one video"),
+    ],
+)
+def test_the_place_of_the_only_job(
+    program: Program, ckpt: Path, monkeypatch: pytest.MonkeyPatch, job: dict[str, Any], code: int, words: str
+) -> None:
+    """As of one among several. An only video of `sample` is told of without: there is no other that it could be."""
+    from mpvideo import generation
+
+    def out_of_memory(*rest: Any) -> Any:
+        raise OutOfMemoryError("not enough memory for one video")
+
+    monkeypatch.setattr(generation, "_sample", out_of_memory)
+    Path("there.gif").mkdir()
+    jobs({"ckpt": str(ckpt), **job}, name="one.jsonl")
+    done = program("batch", "one.jsonl", "--quiet")
+    assert (done.code, done.stderr.startswith(f"error: {words}")) == (code, True), done.stderr
+    assert done.stderr.count("error: ") == 1
+    told = [line for line in journal("one.jsonl.journal") if line["state"] == "failed"]
+    assert len(told) == 1 and "one.jsonl, line 1" not in told[0]["error"]
+    alone = program("sample", "--ckpt", ckpt, "--class", 0, "--out", "b.gif", "--quiet")
+    assert (alone.code, alone.stderr.splitlines()[0]) == (4, "error: not enough memory for one video")
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full device")
 def test_results_that_cannot_be_written_cost_no_video(ckpt: Path, tmp_path: Path) -> None:
     options = ("sample", "--ckpt", ckpt, "--class", 1, "--seed", "0-2", "--out", "{seed}.gif", *PLAIN[:-1])
