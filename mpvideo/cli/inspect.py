@@ -21,8 +21,10 @@ from mpvideo.cli.hub import located
 from mpvideo.cli.options import AsJson, ConfigFile, Settings, parse_settings
 from mpvideo.cli.streams import tell, write_result
 from mpvideo.cli.tables import write_screen
+from mpvideo.config import CheckpointConfig
 from mpvideo.errors import CheckpointError, ExitCode, MPVideoError, UsageError
 from mpvideo.formats import FIRST_FRAME, SUFFIXES
+from mpvideo.job import check_guidance
 from mpvideo.presets import find_preset
 from mpvideo.text import printable
 
@@ -193,13 +195,15 @@ def _as_given(report: Report, given: Path | None, path: Path) -> Report:
 def _timed(report: Report, path: Path, config: Path | None, overrides: dict[str, Any]) -> Report:
     """Adds what sampling takes here, measured; why it could not be is a warning."""
     began = time.perf_counter()
-    from mpvideo.device import choose_placement
-    from mpvideo.timing import measure_sampling
-
     try:
+        checkpoint = open_checkpoint(path, config_file=config, overrides=overrides)
+        _check_own_guidance(checkpoint.config)
+        from mpvideo.device import choose_placement
+        from mpvideo.timing import measure_sampling
+
         placement = choose_placement()
         ready = time.perf_counter()
-        taken = measure_sampling(open_checkpoint(path, config_file=config, overrides=overrides), placement)
+        taken = measure_sampling(checkpoint, placement)
     except MPVideoError as error:
         reason = CheckpointError(f"the time could not be measured: {error.message}", hint=error.hint)
         return with_warnings(report, [reason])
@@ -215,6 +219,18 @@ def _timed(report: Report, path: Path, config: Path | None, overrides: dict[str,
     }
     cost = {**report["cost"], "flops_per_video": report["cost"]["flops_per_evaluation"] * taken.evaluations}
     return {**report, "cost": cost, "time": measured}
+
+
+def _check_own_guidance(config: CheckpointConfig) -> None:
+    """Makes sure that a checkpoint can be sampled with the guidance that it says itself.
+
+    Raises:
+        UsageError: it has nothing to guide away from.
+    """
+    try:
+        check_guidance(config, config.sampling, guided=False)
+    except ValueError as error:
+        raise UsageError(f"sampling.{error}", hint="Give --set sampling.guidance=1.") from None
 
 
 def _write_video(path: Path, given: Path | None, *, as_json: bool) -> None:

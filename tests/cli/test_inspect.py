@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import re
 import subprocess
@@ -20,6 +21,7 @@ from mpvideo.config import SamplingConfig
 from mpvideo.errors import CheckpointError, ExitCode, MPVideoError, UsageError
 from mpvideo.record import Weights
 from tests.checkpoint.files import latent_config, put, random_tensors
+from tests.checkpoints import tiny_config
 from tests.records import a_record
 
 CONFIG = latent_config(
@@ -442,3 +444,15 @@ def test_time_of_what_cannot_be_sampled(tmp_path: Path) -> None:
     assert report["warnings"][0]["message"].startswith(
         "the time could not be measured: the sampled video is not usable"
     )
+
+
+def test_time_of_guidance_away_from_nothing(tmp_path: Path) -> None:
+    """A video can still be made of it, by `sample --guidance 1`."""
+    path = tmp_path / "a.safetensors"
+    config = dataclasses.replace(tiny_config(num_classes=None), sampling=CONFIG.sampling)
+    save_checkpoint(path, random_tensors(config), config)
+    report = as_json(path, "--time")
+    assert report["time"] is None
+    words = "the time could not be measured: sampling.guidance must be 1 for a network without classes, got 2"
+    assert report["warnings"] == [{"message": words, "hint": "Give --set sampling.guidance=1."}]
+    assert as_json(path, "--time", "--set", "sampling.guidance=1")["time"]["evaluations"] == 9
