@@ -110,13 +110,13 @@ def find_preset(name: str) -> Preset:
     if name in PRESETS:
         return PRESETS[name]
     path = Path(name)
-    if not exists(path):
-        raise UsageError(
-            f"--preset must be one of {', '.join(PRESETS)} or a JSON file, got {printable(name)!r}",
-            hint="Such a file holds settings of the sampler, as `mpvideo tune` writes them: "
-            '{"format": 1, "sampling": {"sampler": "deis", "steps": 12}}.',
-        )
     with naming("--preset", path):
+        if not name or not exists(path):  # Path("") is the current folder
+            raise UsageError(
+                f"--preset must be one of {', '.join(PRESETS)} or a JSON file, got {printable(name)!r}",
+                hint="Such a file holds settings of the sampler, as `mpvideo tune` writes them: "
+                '{"format": 1, "sampling": {"sampler": "deis", "steps": 12}}.',
+            )
         data = read_json(path)
         check_format(data, printable(path), "preset")
         file = build(_File, data, printable(path))

@@ -96,10 +96,16 @@ def test_the_example_of_a_file_is_one(tmp_path: Path) -> None:
     assert sampling == SamplingConfig(**PRESETS["fast"].sampling)
 
 
-def test_an_unknown_name() -> None:
+@pytest.mark.parametrize("name", ["fastest", ""])
+def test_an_unknown_name(name: str) -> None:
     with pytest.raises(UsageError) as caught:
-        find_preset("fastest")
-    expected = "--preset must be one of edm, edm2, package, fast or a JSON file, got 'fastest'"
+        find_preset(name)
+    expected = f"--preset must be one of edm, edm2, package, fast or a JSON file, got {name!r}"
     assert caught.value.message == expected
     assert caught.value.hint is not None
     assert caught.value.hint.startswith("Such a file holds settings of the sampler, as `mpvideo tune` writes them: {")
+
+
+def test_a_name_that_no_file_can_have() -> None:
+    with pytest.raises(CheckpointError, match=r"^--preset a\\x00b cannot be read: embedded null"):
+        find_preset("a\0b")
