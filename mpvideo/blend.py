@@ -18,6 +18,7 @@ MAX_PARTS = 16
 MAX_WALK = 10_000
 
 _WEIGHTED = re.compile(r"(.*\S)\s*:\s*((?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e-?[0-9]+)?)", re.IGNORECASE | re.DOTALL)
+_WITH_EXPONENT = re.compile(r"-?[0-9.]+e\+[0-9]+", re.IGNORECASE)  # as Python writes 1e30: its plus adds nothing
 _WALK = re.compile(r"(.*?\S)\s*\.\.\s*(\S(?:.*\S)?)\s*:\s*([0-9]{1,9})", re.DOTALL)
 
 
@@ -109,7 +110,7 @@ def misspelt(entry: str) -> str | None:
         _, colon, weight = part.rpartition(":")
         if colon and not _WEIGHTED.fullmatch(part):
             return f"a weight must be a number from 0, as in 3:1+8:0.5, got {printable(weight.strip())!r}"
-    if len(parts) > 1 or re.fullmatch(r"[0-9.]+\s*%", entry):
+    if (len(parts) > 1 and not _WITH_EXPONENT.fullmatch(entry)) or re.fullmatch(r"[0-9.]+\s*%", entry):
         return "a blend must have a weight for each part, as in 3:1+8:0.5"
     return None
 
