@@ -25,7 +25,10 @@ STANDARD_LIBRARY_ONLY = (
     "mpvideo.checkpoint",
     "mpvideo.checkpoint.conversion",
     "mpvideo.checkpoint.report",
+    "mpvideo.hub",
 )
+USES = ("generation", "batch", "training", "evaluation", "cli")
+"""What makes something of networks, samplers, checkpoints and files, none of which know it."""
 
 
 def python(code: str) -> str:
@@ -56,16 +59,17 @@ def test_the_program_starts_without_torch() -> None:
 @pytest.mark.parametrize(
     ("package", "above"),
     [
-        ("nn", ("checkpoint", "video", "generation", "training", "cli", "device")),
-        ("diffusion", ("nn", "checkpoint", "video", "generation", "training", "cli", "device")),
-        ("checkpoint", ("nn", "diffusion", "video", "generation", "training", "cli", "device")),
-        ("video", ("nn", "diffusion", "checkpoint", "generation", "training", "cli", "device")),
-        ("training", ("cli", "generation", "evaluation")),
-        ("evaluation", ("cli", "generation")),
+        ("nn", ("diffusion", "checkpoint", "video", *USES, "device")),
+        ("diffusion", ("nn", "checkpoint", "video", *USES, "device")),
+        ("checkpoint", ("nn", "diffusion", "video", *USES, "device")),
+        ("video", ("nn", "diffusion", "checkpoint", *USES, "device")),
+        ("training", ("cli", "generation", "batch", "evaluation")),
+        ("batch", ("cli", "training", "evaluation")),
+        ("evaluation", ("cli", "generation", "batch")),
     ],
 )
 def test_imports_point_one_way(package: str, above: tuple[str, ...]) -> None:
-    for path in (ROOT / package).glob("*.py"):
+    for path in (ROOT / package).rglob("*.py"):
         for name in above:
             text = path.read_text()
             assert f"from mpvideo.{name}" not in text and f"import mpvideo.{name}" not in text, path
