@@ -29,8 +29,6 @@ DEFAULT_ATTN_RES = (16, 8)
 """The package's default."""
 
 _DEFAULT_DIM_MAX = 768
-_MAX_LISTED_STAGES = 4
-_MAX_LISTEDTYPES = 9
 
 
 @dataclass(frozen=True, kw_only=True)

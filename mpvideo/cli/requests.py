@@ -347,7 +347,7 @@ def _classes(text: str | None, checkpoint: Checkpoint) -> Entries[int | Blend] |
     def find(word: str) -> int:
         return find_class(word, num_classes, names)
 
-    if names is not None and text in names:  # it may have a comma in it, whatever a comma means otherwise
+    if names is not None and text in names:  # whatever .., : or - in it mean otherwise
         return Entries(([find(text)],))
     with usage_errors("class"):
         return parse_choices("class", text, 0, num_classes - 1, find=find, keep_ends=False)
