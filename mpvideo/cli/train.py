@@ -311,7 +311,7 @@ def train(
             snapshot=60 * snapshot_minutes, sheet=60 * sheet_minutes, limit=None if minutes is None else 60 * minutes
         )
         with TerminalWatcher(quiet=not told) as watcher:
-            run = Run(plan, out, watcher=watcher, rhythm=rhythm, processes=processes, device=place, init=init)
+            run = Run(plan, out, watcher=watcher, rhythm=rhythm, processes=processes, device=place)
             done = run.train()
         if processes.first:
             _report(out, plan, done=done, as_json=as_json, quiet=quiet)

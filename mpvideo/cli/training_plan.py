@@ -109,11 +109,13 @@ def plan_of(
         say: told how decoding goes.
 
     Raises:
-        UsageError: the settings do not fit together, or the folder has no usable videos.
+        UsageError: the settings do not fit together, the folder has no usable videos, or `init` is of something else.
+        CheckpointError: `init` cannot be read.
         OutputError: the cache cannot be written.
     """
     from mpvideo import menagerie
     from mpvideo.training.folder import ClipFormat
+    from mpvideo.training.initial import InitialWeights
     from mpvideo.training.run import Plan
     from mpvideo.training.sources import open_source
     from mpvideo.training.trainer import check_shares, clips_per_sample
@@ -137,8 +139,6 @@ def plan_of(
         clips_per_sample(recipe, model)
     with processes.one_after_another():  # the first decodes, the others find it done
         source = open_source(data, clip, cache=cache, seed=recipe.seed, say=say)
-    if init is not None:
-        source.record["init"] = init.name
     classes = source.data.classes
     with usage_errors("size", "frames"):
         video, model = network(source.data.fps, None if classes is None else len(classes))
@@ -153,6 +153,8 @@ def plan_of(
         title=source.title,
         license=source.license,
         description=source.description,
+        # Read in every call: a run that goes on is to be given the weights that it began with.
+        initial=None if init is None else InitialWeights(init, model, video),
     )
 
 

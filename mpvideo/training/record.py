@@ -139,6 +139,8 @@ def _in_options(changed: dict[str, tuple[Any, Any]]) -> list[str]:
             said.append(f"{option} is {_word(now)}, was {_word(was)}")
     if "source.fingerprint" in changed and not explained:
         said.append("DATA has other videos or classes than then")
+    if "source.init_sha256" in changed and "source.init" not in changed:
+        said.append("--init has other weights than then")
     # What no option names: another version may have chosen otherwise.
     return said or [f"{name} is {printable(now)}, was {printable(was)}" for name, (was, now) in changed.items()]
 

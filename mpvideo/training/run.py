@@ -72,6 +72,7 @@ class Plan:
         title, license: of the checkpoint.
         description: the data in a few words, for people.
         edm: its preconditioning.
+        initial: the weights that a new run begins with, or None for random ones.
     """
 
     data: Dataset
@@ -85,10 +86,14 @@ class Plan:
     license: str | None = None
     description: str = "videos"
     edm: EDMConfig = field(default_factory=EDMConfig)
+    initial: InitialWeights | None = None
 
     def begun_with(self) -> dict[str, Any]:
         """What must stay the same in all calls, as JSON."""
-        record = {"source": self.source, "video": asdict(self.video), "model": asdict(self.model)}
+        source = dict(self.source)
+        if self.initial is not None:
+            source |= {"init": self.initial.name, "init_sha256": self.initial.sha256}
+        record = {"source": source, "video": asdict(self.video), "model": asdict(self.model)}
         return json.loads(json.dumps({**record, "recipe": asdict(self.recipe)}))  # type: ignore[no-any-return]
 
 
@@ -121,7 +126,6 @@ class Run:
         rhythm: how often to write what.
         processes: those that train together.
         device: where to train.
-        init: a checkpoint whose weights a new run begins with.
     """
 
     def __init__(
@@ -133,12 +137,10 @@ class Run:
         rhythm: Rhythm,
         processes: Processes = ALONE,
         device: torch.device | str = "cpu",
-        init: Path | None = None,
     ) -> None:
         self.plan, self.folder, self.watcher = plan, folder, watcher
         self.rhythm, self.processes = rhythm, processes
         self.device = torch.device(device)
-        self.init = init
         self.began = time.monotonic()
         self.codec: Codec = PixelCodec()
         self.autoencoder: Autoencoder | None = None
@@ -151,20 +153,17 @@ class Run:
             CheckpointError: a file of the run is damaged.
             OutputError: the folder cannot be written to; the last snapshot is intact.
         """
-        initial = None
-        if self.init is not None and not (self.folder / "snapshot.pt").exists():
-            initial = InitialWeights(self.init, self.plan.model, self.plan.video, sigma_data=self.plan.edm.sigma_data)
         with alone_in(self.folder, "sheets", "ema") if self.processes.first else nullcontext():
-            return self._train(initial)
+            return self._train()
 
-    def _train(self, initial: InitialWeights | None) -> bool:
+    def _train(self) -> bool:
         if self.processes.first:
             check_record(self.folder, self.plan.begun_with())
-        if self.plan.video.autoencoder is not None and not self._prepare_autoencoder(initial):
+        if self.plan.video.autoencoder is not None and not self._prepare_autoencoder():
             return False
         net = self._new_network()
-        if initial is not None:
-            initial.load_into(net)
+        if self.plan.initial is not None:
+            self.plan.initial.load_into(net)
         trainer = Trainer(net, self.plan.recipe, sigma_data=self.plan.edm.sigma_data, processes=self.processes)
         if (path := self.folder / "snapshot.pt").exists():
             trainer.load_state(load_snapshot(path))
@@ -178,12 +177,12 @@ class Run:
         self._train_network(trainer, batches)
         return trainer.step >= self.plan.steps
 
-    def _prepare_autoencoder(self, initial: InitialWeights | None) -> bool:
+    def _prepare_autoencoder(self) -> bool:
         """Trains the autoencoder, or loads the trained one; returns whether it is done."""
         done = True
         path = self.folder / "autoencoder.safetensors"
         if self.processes.first and not path.exists():
-            given = None if initial is None else initial.autoencoder
+            given = None if self.plan.initial is None else self.plan.initial.autoencoder
             if given is not None and not self.plan.recipe.autoencoder_steps:
                 save_autoencoder(given, path)
             else:
