@@ -212,7 +212,7 @@ def train(
         typer.Option(
             "--seed",
             metavar="N",
-            help="Decides weights, noise, and the order of a folder's clips.",
+            help="Decides weights, noise, and the order of a folder's clips or the renderings of the menagerie.",
             rich_help_panel=RECIPE_PANEL,
         ),
     ] = None,

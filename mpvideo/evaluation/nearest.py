@@ -5,8 +5,10 @@ the same class do. The measure is the root mean square over all pixels of a vide
 
 What it can show: wholesale copying of what it looks at. What it cannot: it looks at up to 16 renderings of the video's
 own class, the first that `mpvideo train menagerie` shows, out of hundreds or thousands; a copy of a later one goes
-unseen. Pixels weigh the backdrop more than the animal, and a video that is blurred, or between all others, is near to
-all of them: a ratio a little below 1 says that videos are smooth, and only one far below 1 that they are copies.
+unseen. They are what a training with seed 0 and without `--init` begins with, as that of the bundled weights did;
+another one is shown others, and no copy of those is found. Pixels weigh the backdrop more than the animal, and a video
+that is blurred, or between all others, is near to all of them: a ratio a little below 1 says that videos are smooth,
+and only one far below 1 that they are copies.
 """
 
 from collections import defaultdict
@@ -18,7 +20,7 @@ from mpvideo import menagerie
 from mpvideo.training.world import MenagerieData
 
 SAMPLES = 16_384
-"""How many of the first training samples are searched: on average they hold 16 of each class, at the least 4."""
+"""How many training samples, from number 0 on, are searched: on average they hold 16 of each class, at the least 4."""
 
 PER_CLASS = 16
 """How many renderings of a class are looked at, at most."""
@@ -27,7 +29,7 @@ _AT_ONCE = 512
 
 
 class TrainingRenderings:
-    """The first training samples by class, drawn again when they are asked for.
+    """The first training samples, from number 0 on, by class, drawn again when they are asked for.
 
     Args:
         samples: how many are searched, at least 1.

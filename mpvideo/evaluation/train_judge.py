@@ -22,7 +22,7 @@ from mpvideo.files import atomic_path
 from mpvideo.video.codec import to_unit
 
 FIRST_SEED = 2**44
-"""The generator learns from seeds upwards of 0, its autoencoder from 2**40: the judge sees none of either."""
+"""Generators learn from seeds upwards of 0, autoencoders of 2**40, or both of 2**47: the judge sees none of these."""
 
 _PEAK_RATE = 3e-3
 

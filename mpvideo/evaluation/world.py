@@ -22,7 +22,7 @@ from mpvideo.evaluation.nearest import PER_CLASS, SAMPLES, TrainingRenderings
 from mpvideo.evaluation.proportion import Proportion
 
 FIRST_REAL_SEED = 2**46
-"""The judge learned from seeds upwards of 2**44, generator and autoencoder from lower ones."""
+"""The judge learned from seeds upwards of 2**44, generator and autoencoder from lower ones or from 2**47 upwards."""
 
 ALL = "all"
 """The name of the accuracy that counts a video only if animal, coat and motion are right."""

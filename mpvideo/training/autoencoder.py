@@ -102,7 +102,7 @@ class AutoencoderTrainer:
 
     @torch.no_grad()
     def finished(self, batches: int = 32) -> Autoencoder:
-        """The autoencoder, after the statistics of its latents were measured on images not trained on."""
+        """The autoencoder, after the statistics of its latents were measured on the images after those of the steps."""
         parts = []
         for index in range(self.steps, self.steps + batches):
             parts.append(

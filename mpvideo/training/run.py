@@ -30,6 +30,7 @@ from mpvideo.nn import KarrasUnet3D
 from mpvideo.processes import ALONE, Processes
 from mpvideo.training.autoencoder import AutoencoderTrainer, load_autoencoder, save_autoencoder
 from mpvideo.training.data import Dataset
+from mpvideo.training.draws import draw_index
 from mpvideo.training.factored import FactoredClassEmbedding, finished_weights
 from mpvideo.training.folder import FolderData
 from mpvideo.training.initial import InitialWeights
@@ -54,7 +55,13 @@ FINISHED_STD = 0.10
 """Relative width of the average that becomes model.safetensors."""
 
 _IMAGE_NUMBERS = 2**40
-"""The autoencoder's samples have numbers from here on, the network's from 0."""
+"""The numbers of the autoencoder's samples are by so much higher than the network's."""
+
+_DRAWN_NUMBERS = range(2**47, 2**61 - 2**47)
+"""Where the samples of a run may begin, but for the one that begins at 0.
+
+Below lie those of the judge in `mpvideo.evaluation` and of its comparisons, which no network is to see.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +94,18 @@ class Plan:
     description: str = "videos"
     edm: EDMConfig = field(default_factory=EDMConfig)
     initial: InitialWeights | None = None
+
+    @property
+    def first_sample(self) -> int:
+        """The number of the network's first sample.
+
+        It is 0 for seed 0 without weights to begin with, and else drawn, from the seed and these weights: a run is not
+        shown what they were trained on, nor what a run of another seed is shown.
+        """
+        if self.initial is None and self.recipe.seed == 0:
+            return 0
+        weights = None if self.initial is None else self.initial.sha256
+        return _DRAWN_NUMBERS[draw_index(len(_DRAWN_NUMBERS), self.recipe.seed, "first sample", weights)]
 
     def begun_with(self) -> dict[str, Any]:
         """What must stay the same in all calls, as JSON."""
@@ -164,7 +183,13 @@ class Run:
         net = self._new_network()
         if self.plan.initial is not None:
             self.plan.initial.load_into(net)
-        trainer = Trainer(net, self.plan.recipe, sigma_data=self.plan.edm.sigma_data, processes=self.processes)
+        trainer = Trainer(
+            net,
+            self.plan.recipe,
+            sigma_data=self.plan.edm.sigma_data,
+            first_sample=self.plan.first_sample,
+            processes=self.processes,
+        )
         if (path := self.folder / "snapshot.pt").exists():
             trainer.load_state(load_snapshot(path))
             if self.processes.first:
@@ -200,7 +225,8 @@ class Run:
         assert plan.video.autoencoder is not None
 
         def images(numbers: range) -> Tensor:
-            shifted = range(_IMAGE_NUMBERS + numbers.start, _IMAGE_NUMBERS + numbers.stop)
+            first = plan.first_sample + _IMAGE_NUMBERS
+            shifted = range(first + numbers.start, first + numbers.stop)
             return plan.data.batch(shifted, 1, device=self.device)[0][:, 0]
 
         trainer = AutoencoderTrainer(

@@ -42,23 +42,34 @@ class StepReport:
 class Trainer:
     """Network, optimiser and averages, and how to go on from a snapshot of them.
 
-    Step n depends on the state after step n - 1, on n and on the recipe's seed alone, so a resumed run takes the very
-    steps that an uninterrupted one would have taken. Every sample draws from a generator of its own, so that they are
-    the same however many processes or micro-batches share the work (but for the network's dropout, if it has any).
+    Step n depends on the state after step n - 1, on n, the recipe's seed and `first_sample` alone, so a resumed run
+    takes the very steps that an uninterrupted one would have taken. Every sample draws from a generator of its own, so
+    that they are the same however many processes or micro-batches share the work (but for the network's dropout, if it
+    has any).
 
     Args:
         net: the network to train, in place, on the device to train on; the same in all processes.
         recipe: how.
         sigma_data: standard deviation of the clean tensors.
+        first_sample: number of the first step's first sample.
         processes: those that train together.
 
     Raises:
         ValueError: the batch cannot be shared out evenly, or clips do not fit the network.
     """
 
-    def __init__(self, net: KarrasUnet3D, recipe: Recipe, *, sigma_data: float, processes: Processes = ALONE) -> None:
+    def __init__(
+        self,
+        net: KarrasUnet3D,
+        recipe: Recipe,
+        *,
+        sigma_data: float,
+        first_sample: int = 0,
+        processes: Processes = ALONE,
+    ) -> None:
         self.net = net.train()
         self.recipe = recipe
+        self.first_sample = first_sample
         self.processes = processes
         self.device = next(net.parameters()).device
         with torch.random.fork_rng(devices=[]):  # its random features must be the same in all processes
@@ -83,7 +94,7 @@ class Trainer:
         more = 1 if clip is None else self._shorter
         self_conditioned = self.net.config.self_condition and bool(coins[1] < 0.5)
         # Numbers leave room for steps of short clips, so that no two steps share a sample.
-        first = step * recipe.batch_size * self._shorter
+        first = self.first_sample + step * recipe.batch_size * self._shorter
         numbers = self.processes.share(range(first, first + recipe.batch_size * more))
         micro = recipe.micro_batch * more
         parts = [numbers[start : start + micro] for start in range(0, len(numbers), micro)]

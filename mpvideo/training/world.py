@@ -1,4 +1,8 @@
-"""The menagerie as training data: endless renderings, none ever twice."""
+"""The menagerie as training data: endless renderings, another one for every number.
+
+A training is shown none twice. One with another seed, or with other weights to begin with, has numbers of its own, see
+`mpvideo.training.run.Plan.first_sample`: that two meet has a chance of less than one in billions.
+"""
 
 from collections.abc import Sequence
 

@@ -330,6 +330,14 @@ def test_no_two_steps_share_a_sample() -> None:
     assert len(set(numbers)) == len(numbers) == training.samples
 
 
+def test_samples_are_numbered_from_the_first() -> None:
+    training, seen = Trainer(Scale(), RECIPE, sigma_data=0.5, first_sample=2**60), Seen()  # type: ignore[arg-type]
+    sigmas = [training.train_step(seen).sigma for _ in range(2)]
+    assert seen.numbers == [list(range(2**60 + start, 2**60 + start + 4)) for start in (0, 4)]
+    ours = fast_trainer()
+    assert not torch.isin(torch.cat(sigmas), torch.cat([ours.train_step(batches).sigma for _ in range(2)])).any()
+
+
 @pytest.mark.parametrize(("share", "clips"), [(0.0, 0), (1.0, 6)])
 def test_share_of_short_clips(share: float, clips: int) -> None:
     training, seen = fast_trainer(replace(CLIPS, clip_share=share)), Seen()
