@@ -82,7 +82,7 @@ def autoencoder_steps_left(out: Path, recipe: Recipe) -> int:
     """How many steps of a run's autoencoder are to be taken before those of the network."""
     from mpvideo.training.snapshot import load_snapshot
 
-    if (out / "autoencoder.safetensors").exists():
+    if (out / "autoencoder.safetensors").exists() or (out / "snapshot.pt").exists():
         return 0
     snapshot = out / "autoencoder.pt"
     done = load_snapshot(snapshot).get("step") if snapshot.exists() else 0

@@ -169,6 +169,6 @@ def load_autoencoder(path: Path, config: AutoencoderConfig) -> Autoencoder:
         why = "its tensors are not the ones" if isinstance(error, RuntimeError) else reason(error)
         raise CheckpointError(
             f"{printable(path)} is not the autoencoder of a run: {why}",
-            hint="Move it away to train it anew.",
+            hint="Move it away: it is taken from model.safetensors then, or trained anew if the network has not begun.",
         ) from error
     return autoencoder.eval().requires_grad_(False)

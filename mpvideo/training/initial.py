@@ -1,5 +1,6 @@
 """Beginning a training with the weights of a checkpoint."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -7,8 +8,8 @@ from torch import Tensor
 
 from mpvideo.checkpoint import open_checkpoint
 from mpvideo.checkpoint.load import load_tensors
-from mpvideo.config import EDMConfig, ModelConfig, VideoConfig
-from mpvideo.errors import UsageError, naming
+from mpvideo.config import AutoencoderConfig, EDMConfig, ModelConfig, VideoConfig
+from mpvideo.errors import CheckpointError, UsageError, naming
 from mpvideo.nn import KarrasUnet3D
 from mpvideo.text import printable
 from mpvideo.training.factored import FactoredClassEmbedding
@@ -63,10 +64,8 @@ class InitialWeights:
         floats = {name: tensor.float() for name, tensor in tensors.items()}
         self.autoencoder: Autoencoder | None = None
         if video.autoencoder is not None:
-            parts = {name: floats.pop(name) for name in list(floats) if name.startswith(_CODEC_PREFIX)}
-            self.autoencoder = Autoencoder(video.autoencoder)
-            self.autoencoder.load_state_dict({name.removeprefix(_CODEC_PREFIX): part for name, part in parts.items()})
-        self._weights = floats
+            self.autoencoder = _autoencoder_in(floats, video.autoencoder)
+        self._weights = {name: tensor for name, tensor in floats.items() if not name.startswith(_CODEC_PREFIX)}
 
     def load_into(self, net: KarrasUnet3D) -> None:
         """Replaces the weights of a network, whose class embedding may be factored."""
@@ -74,6 +73,28 @@ class InitialWeights:
         if isinstance(embedding := net.to_class_emb, FactoredClassEmbedding):
             weights["to_class_emb.weight"] = _factors_of(weights["to_class_emb.weight"], embedding)
         net.load_state_dict(weights)
+
+
+def own_autoencoder(path: Path, config: AutoencoderConfig) -> Autoencoder:
+    """The autoencoder in a run's own checkpoint, in the precision of that.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be read, or has another one.
+    """
+    checkpoint = open_checkpoint(path)
+    if checkpoint.config.video.autoencoder != config:
+        raise CheckpointError(f"{printable(path)} has another autoencoder than this run, or none")
+    tensors, _ = load_tensors(checkpoint.header)
+    return _autoencoder_in(tensors, config)
+
+
+def _autoencoder_in(tensors: Mapping[str, Tensor], config: AutoencoderConfig) -> Autoencoder:
+    """The autoencoder among the tensors of a checkpoint."""
+    autoencoder = Autoencoder(config)
+    prefix = len(_CODEC_PREFIX)
+    parts = {name[prefix:]: tensor for name, tensor in tensors.items() if name.startswith(_CODEC_PREFIX)}
+    autoencoder.load_state_dict(parts)
+    return autoencoder
 
 
 def _factors_of(table: Tensor, embedding: FactoredClassEmbedding) -> Tensor:

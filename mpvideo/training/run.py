@@ -7,7 +7,7 @@ RUN/ema/                     snapshots of both averages, for `mpvideo ema`
 RUN/log.jsonl, RUN/loss.png  the loss
 RUN/sheets/                  videos of fixed seeds, now and then
 RUN/autoencoder.safetensors  only for latents, as RUN/autoencoder.pt while it is trained
-RUN/latents-*.npy            only for latents of a folder: all of its frames
+RUN/latents-*.npy            only for latents of a folder: all of its frames, by this autoencoder
 RUN/.lock                    held by the call that is at work
 """
 
@@ -23,17 +23,21 @@ import torch
 from torch import Tensor
 
 import mpvideo
+from mpvideo.checkpoint import read_header
+from mpvideo.checkpoint.load import hash_tensors
 from mpvideo.checkpoint.save import save_checkpoint
 from mpvideo.config import CheckpointConfig, EDMConfig, ModelConfig, SamplingConfig, VideoConfig
+from mpvideo.errors import CheckpointError
 from mpvideo.files import atomic_path
 from mpvideo.nn import KarrasUnet3D
 from mpvideo.processes import ALONE, Processes
+from mpvideo.text import printable
 from mpvideo.training.autoencoder import AutoencoderTrainer, load_autoencoder, save_autoencoder
 from mpvideo.training.data import Dataset
 from mpvideo.training.draws import draw_index
 from mpvideo.training.factored import FactoredClassEmbedding, finished_weights
 from mpvideo.training.folder import FolderData
-from mpvideo.training.initial import InitialWeights
+from mpvideo.training.initial import InitialWeights, own_autoencoder
 from mpvideo.training.latents import cache_latents, cached_batches, encoded_batches
 from mpvideo.training.log import append_record, read_log, truncate_log
 from mpvideo.training.loss_curve import loss_curve
@@ -203,13 +207,18 @@ class Run:
         return trainer.step >= self.plan.steps
 
     def _prepare_autoencoder(self) -> bool:
-        """Trains the autoencoder, or loads the trained one; returns whether it is done."""
+        """Trains the autoencoder, or loads the trained one; returns whether it is done.
+
+        Once the network has begun, there is no new one: its latents would be others than the network's.
+        """
         done = True
         path = self.folder / "autoencoder.safetensors"
         if self.processes.first and not path.exists():
             given = None if self.plan.initial is None else self.plan.initial.autoencoder
             if given is not None and not self.plan.recipe.autoencoder_steps:
                 save_autoencoder(given, path)
+            elif (self.folder / "snapshot.pt").exists():
+                save_autoencoder(self._autoencoder_of_checkpoint(path), path)
             else:
                 done = self._train_autoencoder(path, given)
         self.processes.wait()
@@ -219,6 +228,19 @@ class Run:
         self.autoencoder = load_autoencoder(path, self.plan.video.autoencoder).to(self.device)
         self.codec = LatentCodec(self.autoencoder, self.plan.edm.sigma_data)
         return True
+
+    def _autoencoder_of_checkpoint(self, path: Path) -> Autoencoder:
+        """The autoencoder of the last snapshot's checkpoint, in float16, in the place of one that is gone."""
+        assert self.plan.video.autoencoder is not None
+        checkpoint = self.folder / "model.safetensors"
+        if not checkpoint.exists():
+            raise CheckpointError(
+                f"{printable(path)} is gone, and so is {checkpoint.name}, which has the autoencoder, too; the network "
+                "cannot go on with another one",
+                hint="Put a copy of either in its place, or train in another folder.",
+            )
+        self.watcher.say(f"{path.name} is gone: taken from {checkpoint.name}")
+        return own_autoencoder(checkpoint, self.plan.video.autoencoder)
 
     def _train_autoencoder(self, path: Path, initial: Autoencoder | None) -> bool:
         plan, recipe = self.plan, self.plan.recipe
@@ -273,7 +295,8 @@ class Run:
             codec = LatentCodec(autoencoder, codec.sigma_data)
         if not (isinstance(data, FolderData) and isinstance(codec, LatentCodec)):
             return encoded_batches(data, codec, device)
-        path = self.folder / f"latents-{data.arrangement}.npy"
+        autoencoder_hash = hash_tensors(read_header(self.folder / "autoencoder.safetensors"))
+        path = self.folder / f"latents-{data.arrangement}-{autoencoder_hash[:16]}.npy"
         done = True
         if self.processes.first:
             done = cache_latents(data, codec, path, device, say=self.watcher.say, stopping=self._told_to_stop)

@@ -5,16 +5,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
+from safetensors.torch import load_file
 from torch import Tensor
 
 from mpvideo.checkpoint.save import save_checkpoint
 from mpvideo.config import CheckpointConfig
-from mpvideo.errors import UsageError
+from mpvideo.errors import CheckpointError, UsageError
+from mpvideo.training.autoencoder import load_autoencoder, save_autoencoder
+from mpvideo.training.folder import ClipFormat, open_folder
 from mpvideo.training.initial import InitialWeights
 from mpvideo.training.recipe import Recipe
 from mpvideo.training.run import Plan, Rhythm, Run
+from mpvideo.training.snapshot import load_snapshot
 from tests.checkpoints import random_tensors, save_tiny, tiny_config
 
 RECIPE = Recipe(batch_size=2, micro_batch=2, autoencoder_steps=0)
@@ -162,3 +168,64 @@ def test_images_of_the_autoencoder_have_numbers_of_their_own(tmp_path: Path) -> 
         assert images == list(range(images[0], images[0] + len(images)))
         assert images[0] == first + 2**40
         assert sorted(set(asked) - set(images)) == list(range(first, first + 8))
+
+
+# The autoencoder once the network has begun
+
+
+def codec(run: Path) -> dict[str, Tensor]:
+    return {name: tensor for name, tensor in load_file(run / "model.safetensors").items() if name.startswith("codec.")}
+
+
+@pytest.mark.parametrize("initial", [True, False])
+def test_an_autoencoder_that_is_gone_is_no_new_one(tmp_path: Path, initial: bool) -> None:
+    """It is that of --init, or what the run's checkpoint has of it, whoever trained it."""
+    init = save_tiny(tmp_path / "init.safetensors", config("latent")) if initial else None
+    begun = plan("latent", init=init, recipe=replace(RECIPE, autoencoder_steps=0 if initial else 1))
+    run = tmp_path / "run"
+    train(begun, run, stop_after=1)
+    before = codec(run)
+    (run / "autoencoder.safetensors").write_bytes(b"damaged")
+    with pytest.raises(CheckpointError, match="is not the autoencoder of a run"):
+        train(begun, run)
+    (run / "autoencoder.safetensors").unlink()
+    watcher = train(begun, run)
+    gone = "autoencoder.safetensors is gone: taken from model.safetensors"
+    assert (gone in watcher.said) is not initial
+    after = codec(run)
+    assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
+    assert load_snapshot(run / "snapshot.pt")["step"] == 4
+
+
+def test_an_autoencoder_that_is_nowhere(tmp_path: Path) -> None:
+    begun = plan("latent", recipe=replace(RECIPE, autoencoder_steps=1))
+    run = tmp_path / "run"
+    train(begun, run, stop_after=1)
+    (run / "autoencoder.safetensors").unlink()
+    (run / "model.safetensors").unlink()
+    save_tiny(run / "model.safetensors", config())
+    with pytest.raises(CheckpointError, match=r"has another autoencoder than this run, or none$"):
+        train(begun, run)
+    (run / "model.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=r"autoencoder\.safetensors is gone, and so is model\.safetensors, "):
+        train(begun, run)
+    assert not (run / "autoencoder.safetensors").exists()
+
+
+def test_latents_are_those_of_the_autoencoder(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    frames = [Image.fromarray(np.full((16, 16, 3), 40 * level, np.uint8)) for level in range(6)]
+    frames[0].save(tmp_path / "data" / "a.gif", save_all=True, append_images=frames[1:], duration=100)
+    data = open_folder(tmp_path / "data", tmp_path / "cache", ClipFormat(size=16, frames=4), seed=0, say=[].append)
+    begun = plan("latent", data=data, init=save_tiny(tmp_path / "init.safetensors", config("latent")))
+    run = tmp_path / "run"
+    assert "encoding 6 frames" in train(begun, run, stop_after=1).said
+    [before] = run.glob("latents-*.npy")
+    assert "encoding 6 frames" not in train(begun, run, stop_after=1).said
+    assert begun.video.autoencoder is not None
+    other = load_autoencoder(run / "autoencoder.safetensors", begun.video.autoencoder)
+    other.mean.add_(1.0)
+    save_autoencoder(other, run / "autoencoder.safetensors")
+    assert "encoding 6 frames" in train(begun, run).said
+    [after] = run.glob("latents-*.npy")
+    assert after != before
