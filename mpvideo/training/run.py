@@ -326,7 +326,8 @@ class Run:
             if now - pictured > rhythm.sheet:
                 self._picture(trainer)
                 pictured = time.monotonic()
-        if first and (trainer.step > begun_at or not (self.folder / "model.safetensors").exists()):
+        # Without a step there is nothing to show; a checkpoint that was taken away is written again.
+        if first and trainer.step and (trainer.step > begun_at or not (self.folder / "model.safetensors").exists()):
             self._log(meter, trainer)
             self._save(trainer)
             self._picture(trainer)

@@ -99,14 +99,38 @@ def test_a_run_and_its_checkpoint(data: Path, whole: Path):
             assert image.width > 200
 
 
-def test_two_calls_give_what_one_gives(data: Path, whole: Path, tmp_path: Path):
-    """A call that is cut off by its minutes, and one that goes on."""
-    options = (data, "--out", tmp_path / "run", *SMALL, "--steps", 24, "--cache", data.parent / "cache")
-    first = train(tmp_path, *options, "--minutes", 1e-6)
-    assert "the same command goes on" in first.stderr
-    second = train(tmp_path, *options)
-    assert second.stdout == f"{tmp_path / 'run' / 'model.safetensors'}\n"
-    assert same(tmp_path / "run", whole)
+def test_calls_give_what_one_gives(data: Path, whole: Path, tmp_path: Path):
+    """Two that their minutes cut off, before the first step and halfway, and one that goes on."""
+    run = tmp_path / "run"
+    options = (data, "--out", run, *SMALL, "--steps", 24, "--cache", data.parent / "cache")
+    none = train(tmp_path, *options, "--minutes", 1e-6)
+    assert f"{run} has no checkpoint yet; the same command goes on\n" in none.stderr
+    assert none.stdout == ""
+    assert not (run / "model.safetensors").exists()
+    assert not list((run / "sheets").iterdir())
+    # By a clock on which a second passes whenever it is looked at, twice in every step.
+    code = (
+        "import itertools, sys, types; from mpvideo.training import run; "
+        "run.time = types.SimpleNamespace(monotonic=itertools.count().__next__); "
+        f"sys.argv = ['mpvideo', 'train', *{list(map(str, options))!r}, '--minutes', '0.5']; "
+        "from mpvideo.__main__ import run; run()"
+    )
+    some = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+        env=environment(tmp_path),
+    )
+    assert some.returncode == 0, some.stderr
+    taken = steps_taken(run)
+    assert 10 < taken < 20
+    assert "not all 24 steps yet; the same command goes on\n" in some.stderr
+    last = train(tmp_path, *options)
+    assert f"going on from step {taken} of 24\n" in last.stderr
+    assert last.stdout == some.stdout == f"{run / 'model.safetensors'}\n"
+    assert same(run, whole)
 
 
 def test_killed_at_any_moment(data: Path, whole: Path, tmp_path: Path):

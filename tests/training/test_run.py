@@ -229,3 +229,16 @@ def test_latents_are_those_of_the_autoencoder(tmp_path: Path) -> None:
     assert "encoding 6 frames" in train(begun, run).said
     [after] = run.glob("latents-*.npy")
     assert after != before
+
+
+# Being stopped
+
+
+def test_before_the_first_step_there_is_no_checkpoint(tmp_path: Path) -> None:
+    train(plan(), tmp_path / "run", stop_after=0)
+    assert {path.name for path in (tmp_path / "run").rglob("*")} == {"run.json", ".lock", "sheets", "ema"}
+    train(plan(), tmp_path / "run", stop_after=1)
+    assert (tmp_path / "run" / "sheets" / "step-00000001.png").exists()
+    (tmp_path / "run" / "model.safetensors").unlink()
+    train(plan(), tmp_path / "run", stop_after=0)  # what was taken away is written again
+    assert (tmp_path / "run" / "model.safetensors").exists()
