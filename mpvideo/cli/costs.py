@@ -1,9 +1,20 @@
-"""What a training costs in time, as `mpvideo train` tells it before it begins."""
+"""What a training costs in time, as `mpvideo train` tells it before it begins.
+
+The object that `measure_costs` returns, as `mpvideo train --dry-run --json` prints it:
+
+    data, codec, device, dtype
+                    what would be trained on what, and where
+    autoencoder     parameters, seconds_per_step, batch_size (in images) and steps; null if none is to be trained
+    networks        a list of each preset's: preset, frames and size of the videos, parameters, flops_per_step,
+                    seconds_per_step, batch_size and steps; first that of the training, whose seconds are measured
+"""
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from mpvideo.config import ModelConfig, VideoConfig
 from mpvideo.training.recipe import PRESETS, PresetName, Recipe
 
 if TYPE_CHECKING:
@@ -13,51 +24,106 @@ if TYPE_CHECKING:
     from mpvideo.training.run import Plan
 
 
-def tell_costs(
-    plan: "Plan", preset: PresetName, place: "torch.device", say: "Say", *, processes: int, others: bool
-) -> float:
-    """Says what the training costs, measured here; for the other presets too, on request.
+def measure_costs(
+    plan: "Plan",
+    preset: PresetName,
+    place: "torch.device",
+    *,
+    processes: int,
+    others: bool,
+    size: int | None,
+    frames: int | None,
+) -> dict[str, Any]:
+    """Measures what the training costs here, and estimates from it what the other presets would cost, on request.
+
+    Args:
+        plan: the training.
+        preset: its own.
+        place: the device.
+        processes: how many share the work.
+        others: whether the other presets are asked for, too.
+        size, frames: of all videos; None for those of each preset.
 
     Returns:
-        Seconds that a step of the autoencoder takes; 0 if none is to be trained.
+        The object described above.
     """
     from mpvideo.training.autoencoder import IMAGES_PER_STEP
     from mpvideo.training.cost import (
         autoencoder_seconds_per_step,
         num_autoencoder_parameters,
-        num_parameters,
         seconds_per_step,
         step_flops,
     )
 
-    model, recipe = plan.model, plan.recipe
+    model, recipe, video = plan.model, plan.recipe, plan.video
     seconds = seconds_per_step(model, recipe, place) / processes
-    flops, each = step_flops(model, recipe), 0.0
-    say(f"{plan.description}; {model.frames} frames, {plan.video.codec}, on {place.type} in {recipe.dtype}")
-    if (shape := plan.video.autoencoder) is not None and recipe.autoencoder_steps:
-        each = autoencoder_seconds_per_step(shape, plan.video.pixel_size(model.image_size), recipe.dtype, place)
-        say(
-            f"autoencoder: {num_autoencoder_parameters(shape) / 1e6:.1f} M parameters, about {_duration(each)} a step "
-            f"of {IMAGES_PER_STEP} images, {recipe.autoencoder_steps:,} steps in about "
-            f"{_duration(each * recipe.autoencoder_steps)}"
-        )
-    say(_cost_line(preset, num_parameters(model), flops, seconds, recipe.batch_size, plan.steps))
+    autoencoder = None
+    if (shape := video.autoencoder) is not None and recipe.autoencoder_steps:
+        each = autoencoder_seconds_per_step(shape, video.pixel_size(model.image_size), recipe.dtype, place)
+        autoencoder = {
+            "parameters": num_autoencoder_parameters(shape),
+            "seconds_per_step": each,
+            "batch_size": IMAGES_PER_STEP,
+            "steps": recipe.autoencoder_steps,
+        }
+    networks = [_network_costs(preset, video, model, recipe, seconds, plan.steps)]
     for name, other in PRESETS.items() if others else ():
         if name == preset:
             continue
         sized = other.model(
-            plan.video,
-            size=plan.video.pixel_size(model.image_size),
-            frames=model.frames,
+            video,
+            size=size or other.size,
+            frames=frames or other.frames,
             num_classes=model.num_classes,
             self_condition=model.self_condition,
         )
         other_recipe = Recipe(**other.recipe)
-        operations = step_flops(sized, other_recipe)
         # Not measured: a step of base can take a minute on a CPU.
-        guess = seconds * operations / flops
-        say(_cost_line(name, num_parameters(sized), operations, guess, other_recipe.batch_size, other.steps))
-    return each
+        guess = seconds * step_flops(sized, other_recipe) / step_flops(model, recipe)
+        networks.append(_network_costs(name, video, sized, other_recipe, guess, other.steps))
+    return {
+        "data": plan.description,
+        "codec": video.codec,
+        "device": place.type,
+        "dtype": recipe.dtype,
+        "autoencoder": autoencoder,
+        "networks": networks,
+    }
+
+
+def _network_costs(
+    preset: PresetName, video: VideoConfig, model: ModelConfig, recipe: Recipe, seconds: float, steps: int
+) -> dict[str, Any]:
+    from mpvideo.training.cost import num_parameters, step_flops
+
+    return {
+        "preset": preset,
+        "frames": model.frames,
+        "size": video.pixel_size(model.image_size),
+        "parameters": num_parameters(model),
+        "flops_per_step": step_flops(model, recipe),
+        "seconds_per_step": seconds,
+        "batch_size": recipe.batch_size,
+        "steps": steps,
+    }
+
+
+def tell_costs(costs: Mapping[str, Any], say: "Say") -> None:
+    """Says what `measure_costs` returned."""
+    say(f"{costs['data']}; {costs['codec']}, on {costs['device']} in {costs['dtype']}")
+    if (part := costs["autoencoder"]) is not None:
+        say(
+            f"autoencoder: {part['parameters'] / 1e6:.1f} M parameters, about {_duration(part['seconds_per_step'])} a "
+            f"step of {part['batch_size']} images, {part['steps']:,} steps in about "
+            f"{_duration(part['seconds_per_step'] * part['steps'])}"
+        )
+    for part in costs["networks"]:
+        say(
+            f"{part['preset']}: {part['frames']} frames of {part['size']}x{part['size']}, "
+            f"{part['parameters'] / 1e6:.1f} M parameters, {part['flops_per_step'] / 1e9:,.0f} GFLOP and about "
+            f"{_duration(part['seconds_per_step'])} a step of {part['batch_size']} samples, {part['steps']:,} steps in "
+            f"about {_duration(part['seconds_per_step'] * part['steps'])}"
+        )
 
 
 def warn_of_minutes(minutes: float, each: float, left: int, recipe: Recipe, say: "Say") -> None:
@@ -87,13 +153,6 @@ def autoencoder_steps_left(out: Path, recipe: Recipe) -> int:
     snapshot = out / "autoencoder.pt"
     done = load_snapshot(snapshot).get("step") if snapshot.exists() else 0
     return recipe.autoencoder_steps - (done if isinstance(done, int) else 0)
-
-
-def _cost_line(name: str, parameters: int, flops: int, seconds: float, batch: int, steps: int) -> str:
-    return (
-        f"{name}: {parameters / 1e6:.1f} M parameters, {flops / 1e9:,.0f} GFLOP and about {_duration(seconds)} a step "
-        f"of {batch} samples, {steps:,} steps in about {_duration(seconds * steps)}"
-    )
 
 
 def _duration(seconds: float) -> str:

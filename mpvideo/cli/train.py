@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from mpvideo.checks import check_float, check_int
-from mpvideo.cli.costs import autoencoder_steps_left, tell_costs, warn_of_minutes
+from mpvideo.cli.costs import autoencoder_steps_left, measure_costs, tell_costs, warn_of_minutes
 from mpvideo.cli.options import AsJson, Quiet, usage_errors
 from mpvideo.cli.streams import tell, write_result
 from mpvideo.cli.training_plan import MENAGERIE, check_data, plan_of, recipe_of
@@ -128,7 +128,11 @@ def train(
     ] = 10.0,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Show what would be trained and what it costs.", rich_help_panel=LENGTH_PANEL),
+        typer.Option(
+            "--dry-run",
+            help="Show what would be trained and what it costs; with --json as one object on standard output.",
+            rich_help_panel=LENGTH_PANEL,
+        ),
     ] = False,
     batch_size: Annotated[
         int | None,
@@ -269,6 +273,7 @@ def train(
             tell(f"warning: {option} has no effect {reason}", quiet=quiet)
 
     # The options are known to be right before torch, which takes a second, is imported.
+    from mpvideo import menagerie
     from mpvideo.device import choose_placement, memory_errors
     from mpvideo.processes import join_processes
     from mpvideo.training.cost import faster_dtype
@@ -291,21 +296,29 @@ def train(
 
         for warning in placement.warnings:
             say(f"warning: {warning}")
+        if data == MENAGERIE:  # whatever the preset's are: its videos are what they are
+            size, frames = menagerie.SIZE, menagerie.FRAMES
         plan = plan_of(
             data, PRESETS[preset_name], recipe, processes,
             codec=codec, size=size, frames=frames, stride=stride,
             cache=cache, init=init, steps=steps, self_condition=bool(self_condition),
-            clips_given=clip_frames is not None, say=say,
+            say=say,
         )  # fmt: skip
         if dtype == "auto":  # measured once, and kept for the run's other calls
             known = recorded_dtype(out) or (faster_dtype(plan.model, plan.recipe, place) if processes.first else "")
             dtype = "bfloat16" if processes.agree(processes.first and known == "bfloat16") else "float32"
         plan = dataclasses.replace(plan, recipe=dataclasses.replace(plan.recipe, dtype=dtype))
         if dry_run or (told and not (out / "snapshot.pt").exists()):
-            before = tell_costs(plan, preset_name, place, say, processes=processes.count, others=dry_run)
-            if minutes is not None and told:
-                warn_of_minutes(minutes, before, autoencoder_steps_left(out, plan.recipe), plan.recipe, say)
+            costs = measure_costs(
+                plan, preset_name, place, processes=processes.count, others=dry_run, size=size, frames=frames
+            )
+            tell_costs(costs, say)
+            if minutes is not None and told and costs["autoencoder"] is not None:
+                each = costs["autoencoder"]["seconds_per_step"]
+                warn_of_minutes(minutes, each, autoencoder_steps_left(out, plan.recipe), plan.recipe, say)
         if dry_run:
+            if as_json and processes.first:
+                write_result(json.dumps(costs) + "\n")
             return
         rhythm = Rhythm(
             snapshot=60 * snapshot_minutes, sheet=60 * sheet_minutes, limit=None if minutes is None else 60 * minutes

@@ -90,7 +90,6 @@ def plan_of(
     init: Path | None,
     steps: int | None,
     self_condition: bool,
-    clips_given: bool,
     say: "Say",
 ) -> "Plan":
     """What to train on what.
@@ -100,12 +99,11 @@ def plan_of(
     Args:
         data: a folder, or the menagerie.
         preset: of the network.
-        recipe: how to train it; short clips that do not fit the network are left out, unless `clips_given`.
+        recipe: how to train it.
         processes: those that train together.
-        codec, size, frames, stride, cache, init, steps: of the options; size, frames and steps are the preset's where
-            they are None, size and frames the menagerie's for that.
+        codec, stride, cache, init: of the options.
+        size, frames, steps: of the options, or the menagerie's; the preset's where they are None.
         self_condition: whether the network is given its previous estimate.
-        clips_given: whether the recipe's clips are the command line's, and not the preset's.
         say: told how decoding goes.
 
     Raises:
@@ -113,15 +111,12 @@ def plan_of(
         CheckpointError: `init` cannot be read.
         OutputError: the cache cannot be written.
     """
-    from mpvideo import menagerie
     from mpvideo.training.folder import ClipFormat
     from mpvideo.training.initial import InitialWeights
     from mpvideo.training.run import Plan
     from mpvideo.training.sources import open_source
     from mpvideo.training.trainer import check_shares, clips_per_sample
 
-    if data == MENAGERIE:  # whatever the preset's are: its videos are what they are
-        size, frames = menagerie.SIZE, menagerie.FRAMES
     size, frames = size or preset.size, frames or preset.frames
 
     def network(fps: float, num_classes: int | None) -> "tuple[VideoConfig, ModelConfig]":
@@ -134,8 +129,6 @@ def plan_of(
         check_shares(recipe, processes)
         clip = ClipFormat(size=size, frames=frames, stride=stride, channels=1 if codec == "gray" else 3)
         _, model = network(MIN_FPS, None)
-        if not clips_given and not _clips_fit(recipe, model):  # the preset's are for its own length
-            recipe = dataclasses.replace(recipe, clip_frames=None)
         clips_per_sample(recipe, model)
     with processes.one_after_another():  # the first decodes, the others find it done
         source = open_source(data, clip, cache=cache, seed=recipe.seed, say=say)
@@ -156,12 +149,3 @@ def plan_of(
         # Read in every call: a run that goes on is to be given the weights that it began with.
         initial=None if init is None else InitialWeights(init, model, video),
     )
-
-
-def _clips_fit(recipe: Recipe, model: ModelConfig) -> bool:
-    from mpvideo.training.trainer import clips_per_sample
-
-    try:
-        return clips_per_sample(recipe, model) > 0
-    except ValueError:
-        return False

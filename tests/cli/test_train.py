@@ -257,13 +257,16 @@ def test_a_second_call_at_the_same_time_is_refused(data: Path, tmp_path: Path):
 
 
 def test_dry_run_writes_nothing(data: Path, tmp_path: Path):
-    done = train(tmp_path, data, "--out", tmp_path / "run", "--frames", 4, "--dry-run")
+    done = train(tmp_path, data, "--out", tmp_path / "run", "--frames", 4, "--dry-run", "--json")
     assert "autoencoder: 1.4 M parameters, about " in done.stderr
     assert not (tmp_path / "run").exists()
     for name in ("tiny", "small", "base"):
-        assert f"{name}: " in done.stderr
-    assert "M parameters" in done.stderr
-    assert done.stdout == ""
+        assert f"{name}: 4 frames of 64x64, " in done.stderr
+    costs = json.loads(done.stdout)
+    assert costs["data"] == "data0: 8 videos in 2 classes"
+    assert costs["autoencoder"]["steps"] == 400
+    assert [network["preset"] for network in costs["networks"]] == ["tiny", "small", "base"]
+    assert costs["networks"][0]["seconds_per_step"] > 0
 
 
 def test_the_menagerie_in_latents(tmp_path: Path):
