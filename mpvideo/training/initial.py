@@ -17,6 +17,9 @@ from mpvideo.video.autoencoder import Autoencoder
 
 _CODEC_PREFIX = "codec."
 
+_FREE = ("dropout", "attn_flash", "resnet_mp_add_t")
+"""Fields of a network that change nothing of what its weights mean; the last two change nothing at all."""
+
 
 class InitialWeights:
     """What a checkpoint has to begin with.
@@ -43,16 +46,22 @@ class InitialWeights:
             checkpoint = open_checkpoint(path)
         config = checkpoint.config
         for name, own in vars(model).items():
-            if name != "dropout" and (theirs := getattr(config.model, name)) != own:
+            if name not in _FREE and (theirs := getattr(config.model, name)) != own:
                 raise UsageError(
                     f"--init must be a checkpoint of the network to train, with {name} {printable(own)}, but "
                     f"{printable(path)} has {printable(theirs)}"
                 )
-        if (config.video.codec, config.video.autoencoder) != (video.codec, video.autoencoder):
+        if config.video.codec != video.codec:
             raise UsageError(
                 f"--init must be a checkpoint of the codec {video.codec}, but {printable(path)} is one of "
                 f"{config.video.codec}"
             )
+        for name, own in {} if video.autoencoder is None else vars(video.autoencoder).items():
+            if (theirs := getattr(config.video.autoencoder, name)) != own:
+                raise UsageError(
+                    f"--init must be a checkpoint with an autoencoder of {name} {own}, "
+                    f"but that of {printable(path)} has {theirs}"
+                )
         for name, own in {"sigma_data": sigma_data, "legacy_fan_in": False}.items():
             if (theirs := getattr(config.edm, name)) != own:
                 raise UsageError(
@@ -99,7 +108,7 @@ def _autoencoder_in(tensors: Mapping[str, Tensor], config: AutoencoderConfig) ->
 
 def _factors_of(table: Tensor, embedding: FactoredClassEmbedding) -> Tensor:
     """The factors whose sums come nearest to a full table: exact for a table that was made of such sums."""
-    design = embedding.design.double().cpu()
+    design = embedding.design.cpu().double()  # on the CPU, as MPS has no float64
     # The sums do not change when a constant moves from one factor to another: take the smallest factors.
     solution: Tensor = torch.linalg.lstsq(design.T, table.double().T, driver="gelsd").solution
     return solution.T.float()

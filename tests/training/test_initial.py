@@ -114,10 +114,18 @@ def test_another_network_is_refused(tmp_path: Path, name: str, value: Any, their
     )
 
 
-def test_dropout_may_be_another(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "value"), [("dropout", 0.3), ("attn_flash", True), ("resnet_mp_add_t", 0.5)])
+def test_what_weights_do_not_depend_on_may_be_another(tmp_path: Path, name: str, value: Any) -> None:
     config = tiny_config()
     path = save_tiny(tmp_path / "model.safetensors", config)
-    InitialWeights(path, replace(config.model, dropout=0.3), config.video).load_into(network(config))
+    other = replace(config, model=replace(config.model, **{name: value}))
+    net, same = network(other), network(config)
+    InitialWeights(path, other.model, config.video).load_into(net)
+    same.load_state_dict(net.state_dict())
+    x, labels = randn(2, 3, 4, 8, 8), torch.tensor([0, 2])
+    with torch.no_grad():
+        given = net(x, torch.zeros(2), class_labels=labels)
+        assert torch.equal(given, same(x, torch.zeros(2), class_labels=labels))
 
 
 def test_another_codec_is_refused(tmp_path: Path) -> None:
@@ -133,8 +141,11 @@ def test_another_autoencoder_is_refused(tmp_path: Path) -> None:
     config = tiny_config("latent")
     path = save_tiny(tmp_path / "model.safetensors", config)
     wider = replace(config.video, autoencoder=AutoencoderConfig(width=8, latent_channels=2, num_downsamples=1))
-    with pytest.raises(UsageError, match=r"^--init must be a checkpoint of the codec latent, but"):
+    with pytest.raises(UsageError) as caught:
         InitialWeights(path, config.model, wider)
+    assert caught.value.message == (
+        f"--init must be a checkpoint with an autoencoder of width 8, but that of {path} has 4"
+    )
 
 
 @pytest.mark.parametrize(("name", "value"), [("sigma_data", 1.0), ("legacy_fan_in", True)])
