@@ -9,7 +9,7 @@ import pytest
 
 from mpvideo.errors import UsageError
 from mpvideo.training.recipe import PRESETS, PresetName, Recipe, TrainedCodec, codec_config
-from mpvideo.training.record import check_record
+from mpvideo.training.record import alone_in, check_record, writing_to
 
 
 def begun(
@@ -69,3 +69,14 @@ def test_what_no_option_names_is_told_all_the_same(tmp_path: Path) -> None:
     other["model"]["channels"] = 5
     with pytest.raises(UsageError, match=r"settings: model\.channels is 5, was 16"):
         check_record(tmp_path, other)
+
+
+def test_what_is_left_is_cleared_away_unless_someone_writes(tmp_path: Path) -> None:
+    left = [tmp_path / ".mpvideo-1.part", tmp_path / "ema" / ".mpvideo-2.part"]
+    (tmp_path / "ema").mkdir()
+    for path in left:
+        path.touch()
+    with writing_to(tmp_path), writing_to(tmp_path), alone_in(tmp_path, "ema"):
+        assert [path.exists() for path in left] == [True, False]
+    with alone_in(tmp_path, "ema"), writing_to(tmp_path):  # while a training is at work
+        assert not any(path.exists() for path in left)
