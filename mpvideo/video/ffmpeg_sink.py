@@ -67,7 +67,8 @@ class FfmpegSink:
         aside = self._pictures.aside
         if self._complete is not None:
             self._complete(frames)
-        written = READERS[aside.suffix.lower()](aside)
+        # By the format: the file aside ends like the one that a symbolic link leads to, in whatever that may be.
+        written = READERS[self._pictures.format.suffixes[0]](aside)
         if written.frames != frames:
             raise ValueError(f"it has {written.frames} frames of {frames}")
 

@@ -275,6 +275,15 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
     assert len(read_frames(real)[0]) == 3
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".webm", ".gif", ".apng", ".mkv", ".npy", ".safetensors"])
+def test_what_a_link_leads_to_may_be_called_anything(tmp_path: Path, suffix: str) -> None:
+    link = tmp_path / f"link{suffix}"
+    link.symlink_to(tmp_path / "store.bin")
+    save(link, colourful(3))
+    assert link.is_symlink()
+    assert len(read_frames(link)[0]) == 3
+
+
 def test_the_mode_follows_the_umask(tmp_path: Path) -> None:
     before = os.umask(0o077)
     try:
