@@ -51,6 +51,8 @@ def walk_gif(data: bytes) -> Gif:
                 label = data[offset + 1]
                 offset, content = _sub_blocks(data, offset + 2)
                 if label == _CONTROL:
+                    if len(content) < 4:
+                        raise ValueError(f"the control block at byte {start} is too short")
                     controls.append(start)
                 if label == _COMMENT and comment is None:
                     comment = content

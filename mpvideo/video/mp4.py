@@ -36,7 +36,7 @@ def read_mp4(path: Path) -> VideoIndex:
 
 def _read_moov(file: BinaryIO) -> memoryview:
     """The payload of the `moov` box; the frames, which may be gigabytes, are skipped over, but have to be there."""
-    end, moov = file.seek(0, os.SEEK_END), None
+    end, moov, has_frames = file.seek(0, os.SEEK_END), None, False
     file.seek(0)
     while len(head := file.read(8)) == 8:
         size, kind = struct.unpack(">I4s", head)
@@ -49,13 +49,17 @@ def _read_moov(file: BinaryIO) -> memoryview:
                 raise ValueError("its index is cut short")
             moov = memoryview(data)
             continue
-        if kind == b"mdat" and file.tell() + payload > end:
-            raise ValueError("it is cut short")
+        if kind == b"mdat":
+            if file.tell() + payload > end:
+                raise ValueError("it is cut short")
+            has_frames = True
         if not 0 <= payload < _MAX_FILE:  # damaged, or size 0: a box that lasts to the end of the file
             break
         file.seek(payload, 1)
     if moov is None:
         raise ValueError("it has no index (moov box): no MP4 file, or cut short")
+    if not has_frames:
+        raise ValueError("it has no frames (mdat box): cut short")
     return moov
 
 

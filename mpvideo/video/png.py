@@ -31,14 +31,14 @@ def read_png(path: Path) -> VideoIndex:
     with path.open("rb") as file:
         for kind, length in _chunks(file):
             if kind == b"IHDR" and length == 13:
-                size = struct.unpack(">II", file.read(8))
+                size = struct.unpack(">II", _read(file, 8))
             elif kind == b"acTL" and length == 8:
-                (frames,), animated = struct.unpack(">I", file.read(4)), True
+                (frames,), animated = struct.unpack(">I", _read(file, 4)), True
             elif kind == b"fcTL" and length == 26:
-                numerator, denominator = struct.unpack(">HH", file.read(26)[20:24])
+                numerator, denominator = struct.unpack(">HH", _read(file, 24)[20:])
                 seconds += Fraction(numerator, denominator or 100)
             elif kind == b"tEXt" and comment is None and length < _MAX_TEXT:
-                keyword, _, text = file.read(length).partition(b"\0")
+                keyword, _, text = _read(file, length).partition(b"\0")
                 comment = text.decode("latin-1") if keyword == COMMENT.encode() else None
     if 0 in size:
         raise ValueError("it has no header")
@@ -65,12 +65,15 @@ def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
         raise ValueError("it does not begin like a PNG file")
     kind = b""
     while kind != b"IEND":
-        head = file.read(8)
-        if len(head) < 8:
-            raise ValueError("it is cut short")
-        length, kind = struct.unpack(">I4s", head)
+        length, kind = struct.unpack(">I4s", _read(file, 8))
         payload = file.tell()
         yield kind, length
         file.seek(payload + length)
-        if len(file.read(4)) < 4:  # the checksum
-            raise ValueError("it is cut short")
+        _read(file, 4)  # the checksum
+
+
+def _read(file: BinaryIO, length: int) -> bytes:
+    data = file.read(length)
+    if len(data) < length:
+        raise ValueError("it is cut short")
+    return data

@@ -119,13 +119,34 @@ def test_mp4_index(tmp_path: Path) -> None:
 
 @SUFFIXES
 def test_files_cut_anywhere_are_named(tmp_path: Path, suffix: str) -> None:
-    whole = save(tmp_path / f"a{suffix}", colourful(), record={"a": 1}).read_bytes()
-    path = tmp_path / f"cut{suffix}"
-    for end in {0, 1, 7, 12, 40, 200, len(whole) // 2, len(whole) - 1}:
-        path.write_bytes(whole[:end])
-        for read in (read_record, read_frames):
+    path = save(tmp_path / f"a{suffix}", colourful(2, 8), record={"a": 1})
+    # The frames of a .npy are a whole file by themselves, one without a record.
+    whole = 128 + 2 * 8 * 8 * 3 if suffix == ".npy" else None
+    for end in reversed(range(path.stat().st_size)):
+        os.truncate(path, end)
+        if end == whole:
+            assert read_record(path) is None
+            continue
+        with pytest.raises(MPVideoError) as caught:
+            read_record(path)
+        assert caught.value.message.startswith(f"{path} cannot be read as a video: ")
+
+
+def test_a_gif_without_room_for_its_delay_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.gif"
+    path.write_bytes(b"GIF89a\1\0\1\0\0\0\0\x21\xf9\0\x3b")
+    for read in (read_record, read_frames):
+        with pytest.raises(MPVideoError, match="cannot be read as a video: the control block at byte 13 is too short"):
+            read(path)
+
+
+def test_frames_are_not_made_up_for_a_file_that_is_cut_short(tmp_path: Path) -> None:
+    for suffix in (".mp4", ".webm", ".gif", ".apng", ".npy", ".safetensors"):
+        path = save(tmp_path / f"a{suffix}", colourful(), record={"a": 1})
+        for end in (path.stat().st_size - 1, path.stat().st_size // 2):
+            os.truncate(path, end)
             with pytest.raises(MPVideoError, match=rf"{path} cannot be read as a video: "):
-                read(path)
+                read_frames(path)
 
 
 @pytest.mark.timeout(60)
