@@ -38,6 +38,10 @@ _WRAPPERS = frozenset(("module", "_orig_mod", "_checkpoint_wrapped_module"))
 _TORCH_WEIGHTS, _TORCH_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
 
 
+class SeveralNetworks(UsageError):
+    """A file holds several of the networks that were asked for, and one must be chosen."""
+
+
 @dataclass(frozen=True)
 class Network:
     """One network in a file.
@@ -181,7 +185,8 @@ def choose_network(contents: Contents, *, ema: bool | None = None, prefix: str |
 
     Raises:
         CheckpointError: there is no network in it.
-        UsageError: there is not the one that was asked for, or there are several.
+        SeveralNetworks: there are several that were asked for.
+        UsageError: there is none.
     """
     networks, shown = contents.networks, printable(contents.path)
     if not networks:
@@ -202,7 +207,7 @@ def choose_network(contents: Contents, *, ema: bool | None = None, prefix: str |
         _demand(averages if ema else raw, f"{shown} holds no {kind}", contents)
     chosen = averages or raw if ema is None else averages if ema else raw
     if len(chosen) > 1:
-        raise UsageError(
+        raise SeveralNetworks(
             f"{shown} holds {len(chosen)} networks, --prefix must choose one",
             hint=f"Give --prefix with one of {_prefixes(chosen)}.",
         )

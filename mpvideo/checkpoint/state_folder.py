@@ -7,7 +7,7 @@ and keeps other objects, an average of the weights perhaps, in custom_checkpoint
 import re
 from pathlib import Path
 
-from mpvideo.checkpoint.contents import Contents, Network, choose_network, read_contents
+from mpvideo.checkpoint.contents import Contents, Network, SeveralNetworks, choose_network, read_contents
 from mpvideo.errors import CheckpointError, UsageError
 from mpvideo.files import reason
 from mpvideo.text import first_ten, printable
@@ -96,6 +96,8 @@ def _fitting(holding: list[Contents], *, ema: bool | None, prefix: str | None) -
         for contents in holding:
             try:
                 found.append((contents, choose_network(contents, ema=wanted, prefix=prefix)))
+            except SeveralNetworks:  # it has what is wanted: raw weights of another file are no answer
+                raise
             except UsageError as error:
                 refusals.append(error)
         if found:

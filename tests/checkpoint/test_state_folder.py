@@ -52,6 +52,18 @@ def test_an_average_beside_the_model_is_taken(tmp_path: Path) -> None:
         find_source(tmp_path, prefix="x")
 
 
+def test_several_averages_want_a_choice(tmp_path: Path) -> None:
+    """And are not passed over for raw weights."""
+    torch.save(WEIGHTS, tmp_path / "pytorch_model.bin")
+    averages = {f"{name}.ema_model.{key}": tensor for name in ("short", "long") for key, tensor in WEIGHTS.items()}
+    torch.save(averages, tmp_path / "custom_checkpoint_0.pkl")
+    for ema in (None, True):
+        with pytest.raises(UsageError, match=r"custom_checkpoint_0\.pkl holds 2 networks, --prefix must choose"):
+            find_source(tmp_path, ema=ema)
+    assert find_source(tmp_path, ema=False).contents.path.name == "pytorch_model.bin"
+    assert find_source(tmp_path, prefix="long.ema_model").network.is_average
+
+
 def test_several_models_want_a_choice(tmp_path: Path) -> None:
     for name in ("model", "model_1"):
         save_file(WEIGHTS, tmp_path / f"{name}.safetensors")
