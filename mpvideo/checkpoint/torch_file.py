@@ -30,6 +30,7 @@ _ZIP_TAIL = 22 + 65_535 + 76  # the last record, the longest comment after it, a
 _MAX_ENTRIES = 500_000
 _MAX_DEPTH = 64
 _MAX_NAME = 1000
+_MAX_CHARACTERS = _MAX_PICKLE  # of a listing: what a pickle holds in many places, it has in its bytes only once
 _MAX_AXES = 64  # as many as torch allows
 _ITEM_BYTES = {
     **dict.fromkeys(("float64", "int64", "complex64"), 8),
@@ -238,12 +239,10 @@ def _is_size(value: object) -> bool:
 def _flat(content: Any) -> Iterator[tuple[str, TorchTensor | Plain]]:
     """Tensors and plain values by their names, in the order of the file; what is held in two places counts twice."""
     waiting: list[tuple[str, Any, int]] = [("", content, 0)]
-    seen = 0
+    seen = characters = 0
     while waiting:
         name, value, depth = waiting.pop()
         seen += 1
-        if isinstance(value, TorchTensor | Plain):
-            yield name, value
         inner: list[tuple[Any, Any]] = []  # sets, bytes, and names such as a dtype have no place in a listing
         if isinstance(value, dict):
             inner = list(value.items())
@@ -252,4 +251,16 @@ def _flat(content: Any) -> Iterator[tuple[str, TorchTensor | Plain]]:
         # A few bytes of pickle can hold one list in itself, or a long one in a long one a thousand times.
         if seen + len(waiting) + len(inner) > _MAX_ENTRIES or depth > _MAX_DEPTH or len(name) > _MAX_NAME:
             raise ValueError("it holds too many values, too deep inside each other, or under too long names")
+        characters += sum(len(name) + len(str(key)) for key, _ in inner) + _characters(value)
+        if characters > _MAX_CHARACTERS:
+            raise ValueError(f"a listing of its names and values must have at most {_MAX_CHARACTERS:,} characters")
+        if isinstance(value, TorchTensor | Plain):
+            yield name, value
         waiting += [(f"{name}.{key}" if name else str(key), item, depth + 1) for key, item in reversed(inner)]
+
+
+def _characters(value: Any) -> int:
+    """Characters of a value in a listing, as far as a stranger decides how many."""
+    if isinstance(value, TorchTensor):
+        return len(str(value.shape))
+    return len(value) if isinstance(value, str) else 0

@@ -140,6 +140,22 @@ def test_hostile_pickles(tmp_path: Path, data: bytes, words: str | None, monkeyp
         read_torch_file(path)
 
 
+@pytest.mark.parametrize(
+    "content",
+    [["x" * 2_000] * 1_000, [torch.zeros([1] * 64)] * 10_000, {"x" * 980: [None] * 2_000}],
+    ids=["one text", "one tensor", "one long name"],
+)
+def test_a_listing_much_longer_than_its_file_is_refused(
+    tmp_path: Path, content: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What stands in many places has few bytes in a pickle."""
+    monkeypatch.setattr("mpvideo.checkpoint.torch_file._MAX_CHARACTERS", 1_000_000)
+    torch.save(content, tmp_path / "a.pt")
+    assert (tmp_path / "a.pt").stat().st_size < 30_000
+    with pytest.raises(CheckpointError, match="a listing of its names and values must have at most 1,000,000 char"):
+        read_torch_file(tmp_path / "a.pt")
+
+
 def test_storages_must_be_there_whole(tmp_path: Path) -> None:
     torch.save({"a": torch.zeros(4)}, tmp_path / "good.pt")
     with zipfile.ZipFile(tmp_path / "good.pt") as source:
