@@ -26,7 +26,8 @@ LEGACY_START = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 
 _MAX_PICKLE = 16_000_000
 _MAX_DIRECTORY = 8_000_000  # a tensor takes about a hundred bytes of it
-_ZIP_TAIL = 22 + 65_535 + 76  # the last record, the longest comment after it, and zip64's records before it
+_ZIP_RECORD = 22  # bytes of its last record
+_ZIP_TAIL = _ZIP_RECORD + (1 << 16) + 76  # with room for a comment after it, as zipfile looks, and zip64's before it
 _MAX_ENTRIES = 500_000
 _MAX_DEPTH = 64
 _MAX_NAME = 1000
@@ -156,20 +157,26 @@ def _read_zip(file: FileIO, storages: dict[str, int]) -> tuple[Any, str | None]:
 
 
 def _directory_size(file: FileIO) -> int:
-    """Bytes of a zip archive's directory, which `zipfile` would read whole: its last record says so, or 0 if it is bad.
+    """Bytes of a zip archive's directory, which `zipfile` would read whole: its last record says so.
 
-    Where that record has no room for the number, one of 56 bytes stands before the 20 that stand before it (zip64).
+    The record is looked for as `zipfile` does: at the very end, or, where a comment follows it, by its last signature
+    (in a record without a comment, that may be part of a number). Where it has no room for the number, one of 56 bytes
+    stands before the 20 that stand before it (zip64).
+
+    Raises:
+        ValueError: there is no such record.
     """
     length = file.seek(0, os.SEEK_END)
-    start = max(length - _ZIP_TAIL, 0)
-    file.seek(start)
+    file.seek(max(length - _ZIP_TAIL, 0))
     tail = file.read(_ZIP_TAIL) or b""
-    end = tail.rfind(b"PK\x05\x06")
-    if end < 0 or end + 16 > len(tail):
-        return 0
+    end = len(tail) - _ZIP_RECORD
+    if not (tail[max(end, 0) :].startswith(b"PK\x05\x06") and tail.endswith(b"\0\0")):
+        end = tail.rfind(b"PK\x05\x06")
+    if end < 0 or end + _ZIP_RECORD > len(tail):
+        raise ValueError("it begins like a zip archive and does not end like one: cut short")
     size = int.from_bytes(tail[end + 12 : end + 16], "little")
-    if end >= 76 and tail[end - 76 : end - 72] == b"PK\x06\x06":
-        size = max(0 if size == 0xFFFFFFFF else size, int.from_bytes(tail[end - 36 : end - 28], "little"))
+    if end >= 76 and tail[end - 20 : end - 16] == b"PK\x06\x07" and tail[end - 76 : end - 72] == b"PK\x06\x06":
+        size = int.from_bytes(tail[end - 36 : end - 28], "little")
     return min(size, length)
 
 

@@ -226,7 +226,9 @@ def test_a_directory_of_a_million_files_is_not_read(tmp_path: Path) -> None:
     short = struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, 0xFFFE, 0xFFFE, len(directory), start, 0)
     long = struct.pack("<4sQ2H2L4Q", b"PK\x06\x06", 44, 45, 45, 0, 0, 150_000, 150_000, len(directory), start)
     long += struct.pack("<4sLQL", b"PK\x06\x07", 0, start + len(directory), 1)
-    for last in (short, long + struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, *(0xFFFF,) * 2, *(0xFFFFFFFF,) * 2, 0)):
+    long += struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, *(0xFFFF,) * 2, *(0xFFFFFFFF,) * 2, 0)
+    signed = short[:16] + b"PK\x05\x06\0\0"  # as an offset, which zipfile corrects
+    for last in (short, long, signed, short[:-2] + b"\x03\0..."):
         path.write_bytes(data[:start] + directory + last)
         tracemalloc.start()
         try:
@@ -235,3 +237,10 @@ def test_a_directory_of_a_million_files_is_not_read(tmp_path: Path) -> None:
             assert tracemalloc.get_traced_memory()[1] < 1_000_000
         finally:
             tracemalloc.stop()
+
+
+def test_an_archive_without_its_end_is_refused(tmp_path: Path) -> None:
+    torch.save({"a": torch.zeros(2)}, tmp_path / "a.pt")
+    os.truncate(tmp_path / "a.pt", (tmp_path / "a.pt").stat().st_size - 1)
+    with pytest.raises(CheckpointError, match="begins like a zip archive and does not end like one: cut short"):
+        read_torch_file(tmp_path / "a.pt")
