@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn
 
-from mpvideo.checkpoint.header import CONFIG_FILE, INDEX_FILE, WEIGHTS_FILE
+from mpvideo.checkpoint.header import CONFIG_FILE, INDEX_FILE, WEIGHTS_FILE, is_bare_name
 from mpvideo.checkpoint.reading import read_json
 from mpvideo.errors import CheckpointError, MPVideoError, UsageError
 from mpvideo.files import reason
@@ -89,7 +89,10 @@ def _fetch(reference: HubReference) -> Path:
 def _take(reference: HubReference, *, offline: bool) -> Path:
     if reference.file is None:
         return _checkpoint(reference, offline=offline)
-    return _download(reference, reference.file, offline=offline)
+    weights = _download(reference, reference.file, offline=offline)
+    if PurePosixPath(reference.file).name in (WEIGHTS_FILE, INDEX_FILE):  # which are read with what lies beside them
+        _download_config(reference, reference.file, offline=offline)
+    return weights
 
 
 def _cached(reference: HubReference, file: str) -> object:
@@ -150,10 +153,9 @@ def _tls_error(error: BaseException | None) -> ssl.SSLError | None:
 def _checkpoint(reference: HubReference, *, offline: bool) -> Path:
     """The checkpoint that a repository is: model.safetensors, or the index with all shards; and its config.json.
 
-    Offline, it is what the cache has of it. That its config.json is not there means nothing if it was never asked for:
-    then the header alone may make other videos, and only who sets HF_HUB_OFFLINE has asked for what there is.
+    Offline, it is what the cache has of it.
     """
-    from huggingface_hub import constants, errors
+    from huggingface_hub import errors
 
     try:
         weights = _download(reference, WEIGHTS_FILE, offline=offline)
@@ -169,14 +171,26 @@ def _checkpoint(reference: HubReference, *, offline: bool) -> Path:
                 f"{printable(reference)} must hold {WEIGHTS_FILE} or {INDEX_FILE}, it has neither",
                 hint=f"Name one of its files: {PREFIX}{reference.repo}/FILE.",
             ) from error
+    _download_config(reference, WEIGHTS_FILE, offline=offline)
+    return weights
+
+
+def _download_config(reference: HubReference, weights: str, *, offline: bool) -> None:
+    """The config.json beside a repository's weights, if there is one.
+
+    Offline, that the cache has none means nothing if it was never asked for: then the header alone may make other
+    videos, and only who sets HF_HUB_OFFLINE has asked for what there is.
+    """
+    from huggingface_hub import constants, errors
+
+    file = str(PurePosixPath(weights).with_name(CONFIG_FILE))
     try:
-        _download(reference, CONFIG_FILE, offline=offline)
+        _download(reference, file, offline=offline)
     except errors.LocalEntryNotFoundError as error:
-        if not constants.HF_HUB_OFFLINE and _cached(reference, CONFIG_FILE) is None:
-            raise _out_of_reach(replace(reference, file=CONFIG_FILE)) from error
+        if not constants.HF_HUB_OFFLINE and _cached(reference, file) is None:
+            raise _out_of_reach(replace(reference, file=file)) from error
     except errors.EntryNotFoundError:
         pass  # the header says everything
-    return weights
 
 
 def _download(reference: HubReference, file: str, *, offline: bool) -> Path:
@@ -186,8 +200,7 @@ def _download(reference: HubReference, file: str, *, offline: bool) -> Path:
         weight_map: Any = read_json(path).get("weight_map")
         values = weight_map.values() if isinstance(weight_map, dict) else ()
         # Those that would leave the folder are not even asked for; reading the checkpoint refuses them.
-        names = {name for name in values if isinstance(name, str) and PurePosixPath(name).name == name != ".."}
-        for name in sorted(names):
+        for name in sorted(set(filter(is_bare_name, values))):
             _file(reference, str(PurePosixPath(file).with_name(name)), offline=offline)
     return path
 

@@ -16,11 +16,11 @@ from typing import Any
 import pytest
 
 from mpvideo.architecture import checkpoint_shapes
-from mpvideo.checkpoint.header import INDEX_FILE
+from mpvideo.checkpoint.header import INDEX_FILE, read_header
 from mpvideo.checkpoint.save import save_checkpoint
 from mpvideo.cli import hub as hub_module
 from mpvideo.cli.hub import is_on_hub, located
-from mpvideo.errors import MPVideoError, UsageError
+from mpvideo.errors import CheckpointError, MPVideoError, UsageError
 from mpvideo.hub import HubReference
 from mpvideo.record import Weights
 from tests.checkpoint.files import CONFIG, random_tensors
@@ -225,6 +225,31 @@ def test_shards_come_with_their_index(tmp_path: Path, hub: Hub) -> None:
 
 
 @needs_library
+def test_a_named_file_comes_with_the_config_beside_it(tmp_path: Path, hub: Hub) -> None:
+    """Whether or not the cache has that for another reason; beside other names it means nothing."""
+    hub.files |= {"sub/model.safetensors": hub.files["model.safetensors"], "sub/config.json": b'{"format": 1}'}
+    beside, none, other = outcomes(
+        tmp_path,
+        hub,
+        "hf:me/dog/sub/model.safetensors",
+        "hf:me/dog/model.safetensors",
+        "hf:me/dog/sub/other.safetensors",
+    )
+    assert beside[0] == none[0] == other[0] == 0
+    assert (beside[2], none[2], other[2]) == (True, False, False)
+
+
+@needs_library
+@pytest.mark.parametrize("shard", ["", ".", "..", "a\0b", "a/b", 5])
+def test_shards_of_no_name_are_not_asked_for(waits: list[float], hub: Hub, shard: Any, monkeypatch: Any) -> None:
+    hub.files[f"bad/{INDEX_FILE}"] = json.dumps({"weight_map": {"a": shard}}).encode()
+    with in_reach(hub, monkeypatch):
+        path = located(Path(f"hf:me/dog/bad/{INDEX_FILE}"))
+    with pytest.raises(CheckpointError, match="shards must be names of files in the same folder"):
+        read_header(path)
+
+
+@needs_library
 def test_a_repository_of_something_else(tmp_path: Path, hub: Hub) -> None:
     hub.files.clear()
     hub.files["page.safetensors"] = b"<!doctype html>"
@@ -393,7 +418,7 @@ def test_a_config_never_asked_for(waits: list[float], hub: Hub, monkeypatch: pyt
 
     hub.files["config.json"] = b'{"format": 1}'
     with in_reach(hub, monkeypatch):
-        weights = located(Path("hf:me/dog/model.safetensors"))
+        weights = hub_module._file(HubReference("me/dog", None, None), "model.safetensors", offline=False)
     with pytest.raises(MPVideoError, match=r"^hf:me/dog/config\.json is not in the cache, and the hub cannot"):
         located(Path("hf:me/dog"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
@@ -413,7 +438,7 @@ def test_a_commit_in_the_cache_is_not_asked_for(
         hub.asked.clear()
         assert located(Path(f"hf:me/dog{file}@{COMMIT}")) == path and hub.asked == []
         located(Path(f"hf:me/dog@{COMMIT}"))
-    assert (f"HEAD /me/dog/resolve/{COMMIT}/config.json" in hub.asked) == bool(file)
+    assert f"HEAD /me/dog/resolve/{COMMIT}/config.json" not in hub.asked
     assert located(Path(f"hf:me/dog{file}@{COMMIT}")) == path and waits == []
 
 
