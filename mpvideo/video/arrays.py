@@ -18,14 +18,13 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from mpvideo.files import write_all
-from mpvideo.video.index import VideoIndex
+from mpvideo.video.index import MAX_TEXT, MAX_VALUES, VideoIndex, holds_too_many
 from mpvideo.video.pixels import Frame
 from mpvideo.video.sink import Pictures
 
 _MAGIC = b"\x93NUMPY\x01\x00"
 _NPY_HEADER = 128  # bytes: enough for any shape, and a multiple of 64 as the format wants
 _NPY_FIELDS = re.compile(rb"\{'descr': '([^']*)', 'fortran_order': False, 'shape': \(([0-9, ]*)\), \} *\n")
-_MAX_HEADER = 1 << 27  # bytes: far above any real one, far below memory
 _MANY = 10**15  # more frames than ever will be
 
 
@@ -123,10 +122,10 @@ def read_safetensors(path: Path) -> VideoIndex:
         tensor, metadata = header.get("frames"), header.get("__metadata__", {})
         if not isinstance(tensor, dict) or tensor.get("dtype") != "U8" or len(header.keys() - {"__metadata__"}) != 1:
             raise ValueError("it must have one tensor, frames, of the dtype U8")
-        shape = tuple(tensor.get("shape") or ())
-        if not all(isinstance(side, int) for side in shape):
+        shape = tensor.get("shape")
+        if not isinstance(shape, list) or not all(type(side) is int for side in shape):
             raise ValueError("its header is damaged")
-        frames, height, width = _checked(shape, path.stat().st_size - file.tell())
+        frames, height, width = _checked(tuple(shape), path.stat().st_size - file.tell())
     rate = metadata.get("fps", "") if isinstance(metadata, dict) else ""
     known = re.fullmatch(r"[1-9][0-9]{0,9}(/[1-9][0-9]{0,9})?", rate) if isinstance(rate, str) else None
     comment = metadata.get("comment") if isinstance(metadata, dict) else None
@@ -165,10 +164,16 @@ def _read_npy_header(file: BinaryIO) -> tuple[str, tuple[int, ...]]:
 
 def _read_safetensors_header(file: BinaryIO) -> dict[str, Any]:
     (length,) = struct.unpack("<Q", _read(file, 8))
-    if length > _MAX_HEADER:
+    if length > MAX_TEXT:
         raise ValueError("its header is damaged")
     try:
-        header = json.loads(_read(file, length))
+        text = _read(file, length).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError("its header is damaged") from error
+    if holds_too_many(text):
+        raise ValueError(f"its header must hold at most {MAX_VALUES:,} values")
+    try:
+        header = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ValueError("its header is damaged") from error
     if not isinstance(header, dict):

@@ -8,7 +8,7 @@ from pathlib import Path
 from mpvideo.formats import SUFFIXES, format_of
 from mpvideo.video.arrays import read_npy, read_safetensors
 from mpvideo.video.folder import read_folder
-from mpvideo.video.gif import walk_gif
+from mpvideo.video.gif import gif_bytes, walk_gif
 from mpvideo.video.index import VideoIndex, unreadable
 from mpvideo.video.matroska import read_matroska
 from mpvideo.video.mp4 import read_mp4
@@ -17,7 +17,7 @@ from mpvideo.video.png import read_png
 
 def read_gif(path: Path) -> VideoIndex:
     """Reads a GIF file; its rate is the mean."""
-    data = path.read_bytes()
+    data = gif_bytes(path)
     found = walk_gif(data)
     width, height = struct.unpack_from("<HH", data, 6)
     centiseconds = sum(struct.unpack_from("<H", data, at + 4)[0] for at in found.controls)

@@ -19,7 +19,7 @@ from mpvideo.files import disk_full, reason
 from mpvideo.text import printable
 from mpvideo.video.ffmpeg import OWN_GROUP, QUIET, ffmpeg_program, how_it_ended
 from mpvideo.video.folder import png_frames
-from mpvideo.video.gif import walk_gif
+from mpvideo.video.gif import gif_bytes, walk_gif
 
 Frames = npt.NDArray[np.uint8]
 
@@ -38,7 +38,7 @@ def gif_pictures(path: Path) -> Iterator[tuple[Image.Image, int]]:
     Raises:
         OSError, EOFError, SyntaxError, ValueError: it cannot be read, or is damaged.
     """
-    data = path.read_bytes()
+    data = gif_bytes(path)
     expected = walk_gif(data).images  # Pillow plays a file that is cut short as far as it goes
     count = 0
     with Image.open(io.BytesIO(data), formats=("GIF",)) as image:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
+from pathlib import Path
 
 _TRAILER, _EXTENSION, _IMAGE = 0x3B, 0x21, 0x2C
 _CONTROL, _COMMENT = 0xF9, 0xFE
@@ -34,14 +35,26 @@ class Gif:
     comment: bytes | None
 
 
+def gif_bytes(path: Path) -> bytes:
+    """All bytes of a GIF file; of any other, which may be longer than memory, only the first are read.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is no GIF file.
+    """
+    with path.open("rb") as file:
+        _check_signature(file.read(6))
+        file.seek(0)
+        return file.read()
+
+
 def walk_gif(data: bytes) -> Gif:
     """Finds the blocks of a GIF file.
 
     Raises:
         ValueError: it is no GIF file or is cut short.
     """
-    if data[:6] not in (b"GIF87a", b"GIF89a"):
-        raise ValueError("it does not begin like a GIF file")
+    _check_signature(data)
     images, controls, body, comment = 0, [], 0, None
     try:
         offset = 13 + _table_size(data[10])
@@ -66,6 +79,11 @@ def walk_gif(data: bytes) -> Gif:
     except IndexError:
         raise ValueError("it is cut short") from None
     return Gif(images, tuple(controls), body, comment)
+
+
+def _check_signature(start: bytes) -> None:
+    if not start.startswith((b"GIF87a", b"GIF89a")):
+        raise ValueError("it does not begin like a GIF file")
 
 
 def delays(frames: int, rate: Fraction) -> list[int]:

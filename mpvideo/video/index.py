@@ -8,6 +8,12 @@ from mpvideo.errors import MPVideoError
 from mpvideo.files import reason
 from mpvideo.text import printable
 
+MAX_TEXT = 16_000_000
+"""Longest comment or header that is read, in bytes: far above any real one."""
+
+MAX_VALUES = 250_000
+"""Most values in JSON from a file: a few bytes can make an object that takes many to hold."""
+
 
 @dataclass(frozen=True)
 class VideoIndex:
@@ -25,6 +31,11 @@ class VideoIndex:
     frames: int
     rate: Fraction | None
     comment: str | None
+
+
+def holds_too_many(text: str) -> bool:
+    """Whether JSON may have more than `MAX_VALUES` values; what is inside strings counts, on the safe side."""
+    return sum(map(text.count, "{[,")) > MAX_VALUES
 
 
 def unreadable(path: Path, error: OSError | ValueError) -> MPVideoError:

@@ -11,14 +11,15 @@ from fractions import Fraction
 from pathlib import Path
 from typing import BinaryIO
 
-from mpvideo.video.index import VideoIndex
+from mpvideo.video.index import MAX_TEXT, VideoIndex
 
 _EBML, _SEGMENT, _TRACKS, _TAGS, _CLUSTER = 0x1A45DFA3, 0x18538067, 0x1654AE6B, 0x1254C367, 0x1F43B675
 _TRACK, _TRACK_NUMBER, _TRACK_TYPE, _CODEC, _FRAME_NANOSECONDS = 0xAE, 0xD7, 0x83, 0x86, 0x23E383
 _VIDEO, _WIDTH, _HEIGHT = 0xE0, 0xB0, 0xBA
 _TAG, _TARGETS, _SIMPLE_TAG, _TAG_NAME, _TAG_STRING, _TAG_TRACK = 0x7373, 0x63C0, 0x67C8, 0x45A3, 0x4487, 0x63C5
 _BLOCK_GROUP, _BLOCK, _SIMPLE_BLOCK = 0xA0, 0xA1, 0xA3
-_MAX_HEADER = 1 << 27  # bytes of tracks or tags: far above any real ones, far below memory
+_MAX_ELEMENTS = 100_000  # in one: a few bytes can make one that takes a hundred to hold
+_MAX_INTEGER = 8  # bytes
 _IS_VIDEO = 1
 
 
@@ -95,14 +96,16 @@ def _number(file: BinaryIO, *, marked: bool) -> int | None:
 
 def _payload(file: BinaryIO, end: int) -> bytes:
     size = end - file.tell()
-    if size > _MAX_HEADER:
+    if size > MAX_TEXT:
         raise ValueError("its index is damaged")
     return file.read(size)
 
 
 def _children(data: bytes) -> Iterator[tuple[int, bytes]]:
     file = io.BytesIO(data)
-    for kind, end in _elements(file, len(data)):
+    for count, (kind, end) in enumerate(_elements(file, len(data))):
+        if count == _MAX_ELEMENTS:
+            raise ValueError(f"it has an element with more than {_MAX_ELEMENTS:,} elements")
         yield kind, data[file.tell() : end]
 
 
@@ -110,17 +113,25 @@ def _video_track(tracks: bytes) -> tuple[int, int, int, Fraction | None, str] | 
     """Number, width, height, rate and codec of the first video track."""
     for kind, track in _children(tracks):
         about = dict(_children(track)) if kind == _TRACK else {}
-        if int.from_bytes(about.get(_TRACK_TYPE, b"")) == _IS_VIDEO and _VIDEO in about:
+        if _integer(about, _TRACK_TYPE) == _IS_VIDEO and _VIDEO in about:
             video = dict(_children(about[_VIDEO]))
-            duration = int.from_bytes(about.get(_FRAME_NANOSECONDS, b""))
+            duration = _integer(about, _FRAME_NANOSECONDS)
             return (
-                int.from_bytes(about.get(_TRACK_NUMBER, b"")),
-                int.from_bytes(video.get(_WIDTH, b"")),
-                int.from_bytes(video.get(_HEIGHT, b"")),
+                _integer(about, _TRACK_NUMBER),
+                _integer(video, _WIDTH),
+                _integer(video, _HEIGHT),
                 _rate(duration) if duration else None,
                 about.get(_CODEC, b"").decode("ascii", "replace"),
             )
     return None
+
+
+def _integer(elements: dict[int, bytes], kind: int) -> int:
+    """The number in an element, 0 where there is none."""
+    data = elements.get(kind, b"")
+    if len(data) > _MAX_INTEGER:
+        raise ValueError(f"it has a number of {len(data):,} bytes, of which there must be at most {_MAX_INTEGER}")
+    return int.from_bytes(data)
 
 
 def _rate(nanoseconds: int) -> Fraction:

@@ -8,10 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mpvideo.video.containers import read_index
-from mpvideo.video.index import unreadable
-
-MAX_VALUES = 250_000
-"""Most values in a record: a few bytes can make an object that takes many to hold, and a comment may be any length."""
+from mpvideo.video.index import MAX_VALUES, holds_too_many, unreadable
 
 
 def record_text(record: Mapping[str, Any]) -> str:
@@ -49,7 +46,7 @@ def read_record(path: str | Path) -> dict[str, Any] | None:
     """
     path = Path(path)
     comment = read_index(path).comment or ""
-    if sum(map(comment.count, "{[,")) > MAX_VALUES:
+    if holds_too_many(comment):
         raise unreadable(path, ValueError(f"its record must hold at most {MAX_VALUES:,} values"))
     try:
         record = json.loads(comment, parse_constant=_finite, parse_float=_finite)

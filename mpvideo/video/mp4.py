@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from mpvideo.video.index import VideoIndex
 
-_MAX_INDEX = 1 << 30  # bytes of a `moov` box: far above any real one, far below memory
+_MAX_INDEX = 1 << 26  # bytes of a `moov` box: several of them hold two hours at 60 frames a second
 _MAX_FILE = 1 << 60  # bytes: no box is longer, and seeking behind one cannot overflow
 
 
@@ -44,7 +44,9 @@ def _read_moov(file: BinaryIO) -> memoryview:
         if size == 1:  # the real size follows in 64 bits
             payload = int.from_bytes(file.read(8), "big") - 16
         if kind == b"moov":
-            data = file.read(payload) if 0 <= payload <= _MAX_INDEX else b""
+            if payload > _MAX_INDEX:
+                raise ValueError(f"its index must have at most {_MAX_INDEX:,} bytes, it has {payload:,}")
+            data = file.read(payload) if payload > 0 else b""
             if not data or len(data) < payload:
                 raise ValueError("its index is cut short")
             moov = memoryview(data)
@@ -93,8 +95,10 @@ def _video_track(trak: memoryview, comment: str | None) -> VideoIndex:
     (ticks_per_second,) = struct.unpack_from(">I", header, 20 if header[0] == 1 else 12)
     times = _find(table, b"stts")
     (runs,) = struct.unpack_from(">I", times, 4)
-    durations = struct.unpack_from(f">{2 * runs}I", times, 8)
-    ticks = sum(count * delta for count, delta in zip(durations[::2], durations[1::2], strict=True))
+    durations = times[8 : 8 + 8 * runs]
+    if len(durations) < 8 * runs:
+        raise ValueError("its times are cut short")
+    ticks = sum(count * delta for count, delta in struct.iter_unpack(">II", durations))
     return VideoIndex(width, height, frames, Fraction(frames * ticks_per_second, ticks), comment)
 
 

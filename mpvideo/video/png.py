@@ -10,14 +10,13 @@ from fractions import Fraction
 from pathlib import Path
 from typing import BinaryIO
 
-from mpvideo.video.index import VideoIndex
+from mpvideo.video.index import MAX_TEXT, VideoIndex
 
 COMMENT = "Comment"
 """The keyword that PNG has for such a text."""
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _AFTER_HEADER = len(_SIGNATURE) + 25  # where IHDR, 13 bytes and 12 around them, ends
-_MAX_TEXT = 1 << 27  # bytes: far above any real one, far below memory
 
 
 def read_png(path: Path) -> VideoIndex:
@@ -37,7 +36,7 @@ def read_png(path: Path) -> VideoIndex:
             elif kind == b"fcTL" and length == 26:
                 numerator, denominator = struct.unpack(">HH", _read(file, 24)[20:])
                 seconds += Fraction(numerator, denominator or 100)
-            elif kind == b"tEXt" and comment is None and length < _MAX_TEXT:
+            elif kind == b"tEXt" and comment is None and length <= MAX_TEXT:
                 keyword, _, text = _read(file, length).partition(b"\0")
                 comment = text.decode("latin-1") if keyword == COMMENT.encode() else None
     if 0 in size:

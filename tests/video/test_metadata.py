@@ -3,6 +3,7 @@
 import os
 import struct
 import tempfile
+import tracemalloc
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -89,6 +90,77 @@ def test_a_comment_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None
     Image.new("P", (8, 8)).save(path, comment=b'{"mpvideo": [' + b"{}," * 300_000 + b"0]}")
     with pytest.raises(MPVideoError, match="its record must hold at most 250,000 values"):
         read_record(path)
+
+
+def pack(header: bytes) -> bytes:
+    """A .safetensors file with this header and no data."""
+    return struct.pack("<Q", len(header)) + header
+
+
+def test_a_header_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(pack(b'{"a": [' + b"{}," * 300_000 + b"0]}"))
+    with pytest.raises(MPVideoError, match="its header must hold at most 250,000 values"):
+        read_record(path)
+    path.write_bytes(struct.pack("<Q", 1 << 26))
+    os.truncate(path, 1 << 27)
+    with pytest.raises(MPVideoError, match="its header is damaged"):
+        read_record(path)
+
+
+@pytest.mark.parametrize("shape", ["5", '"abcd"', "null", "true", "[1, 2, 2, true]", "[1, 2, 2, 3.0]", "{}"])
+def test_a_shape_that_is_none_is_named(tmp_path: Path, shape: str) -> None:
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(pack(b'{"frames": {"dtype": "U8", "shape": %s}}' % shape.encode()) + bytes(99))
+    with pytest.raises(MPVideoError, match="its header is damaged"):
+        read_record(path)
+
+
+def element(kind: int, payload: bytes) -> bytes:
+    """An element of a Matroska file, its size in eight bytes."""
+    return kind.to_bytes((kind.bit_length() + 7) // 8) + (1 << 56 | len(payload)).to_bytes(8) + payload
+
+
+def matroska(width: bytes, *, others: bytes = b"") -> bytes:
+    track = element(0xAE, element(0x83, b"\1") + element(0xE0, element(0xB0, width) + element(0xBA, b"\x08")) + others)
+    return element(0x1A45DFA3, b"") + element(0x18538067, element(0x1654AE6B, track))
+
+
+def test_numbers_of_a_webm_have_eight_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "a.webm"
+    path.write_bytes(matroska(b"\x08".rjust(8, b"\0")))
+    assert read_record(path) is None
+    path.write_bytes(matroska(b"\xff" * 2_500))
+    with pytest.raises(MPVideoError, match="it has a number of 2,500 bytes, of which there must be at most 8"):
+        read_record(path)
+
+
+def test_a_webm_of_very_many_elements_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.webm"
+    path.write_bytes(matroska(b"\x08", others=b"\xec\x80" * 100_001))
+    with pytest.raises(MPVideoError, match="it has an element with more than 100,000 elements"):
+        read_record(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "start", "words"),
+    [
+        ("a.gif", b"MZ", "it does not begin like a GIF file"),
+        ("a.mp4", struct.pack(">I4s", 1 << 28, b"moov"), "its index must have at most 67,108,864 bytes"),
+        ("a.webm", b"\x1a\x45\xdf\xa3\x80\x18\x53\x80\x67\xff\x16\x54\xae\x6b\x14\0\0\0", "its index is damaged"),
+    ],
+)
+def test_a_long_file_is_not_read_whole(tmp_path: Path, name: str, start: bytes, words: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(start)
+    os.truncate(path, 1 << 30)  # without taking room on the disk
+    tracemalloc.start()
+    try:
+        with pytest.raises(MPVideoError, match=words):
+            read_record(path)
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("fps", [8, Fraction(25, 2), Fraction(24000, 1001), 60, 240, Fraction(1, 100)])
