@@ -29,7 +29,8 @@ VIDEO_SUFFIXES = (".avi", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".webm")
 _MAX_SIDE = 1 << 15  # pixels: above any video, and far below what would fill the memory
 _CUT_SHORT = "File ended prematurely"  # so ffmpeg says of a WebM or MKV file, and calls it a success
 _SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I")  # what Pillow calls gray PNG of that depth; it cuts colours to 8 itself
-_PILLOWS = (OSError, EOFError, SyntaxError, Image.DecompressionBombError)  # so it says that a file is damaged
+PILLOWS = (OSError, EOFError, SyntaxError, Image.DecompressionBombError)
+"""So Pillow says that a file is damaged; but an OSError with a number is the system's, not the file's."""
 
 
 def gif_pictures(path: Path) -> Iterator[tuple[Image.Image, int]]:
@@ -90,7 +91,7 @@ class FrameStream:
         read = self._folder if self.path.is_dir() else self._gif if self.path.suffix.lower() == ".gif" else self._file
         try:
             yield from read()
-        except _PILLOWS as error:
+        except PILLOWS as error:
             if isinstance(error, OSError) and error.errno is not None:  # the system's error, not the file's
                 raise UnreadableVideo(self.path, reason(error), lasting=False) from error
             raise UnreadableVideo(self.path, "it is damaged") from error
@@ -203,7 +204,7 @@ def _read_png(path: Path) -> Frames:
     try:
         with Image.open(path, formats=("PNG",)) as image:
             return _over_black(image)
-    except _PILLOWS as error:
+    except PILLOWS as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise ValueError(f"its frame {printable(path.name)} is damaged") from error

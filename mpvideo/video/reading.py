@@ -5,13 +5,13 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageSequence, UnidentifiedImageError
+from PIL import Image, ImageSequence
 
 from mpvideo.errors import MPVideoError
 from mpvideo.text import printable
 from mpvideo.video.arrays import read_array
 from mpvideo.video.containers import is_frames_folder, read_index
-from mpvideo.video.decode import Frames, gif_pictures
+from mpvideo.video.decode import PILLOWS, Frames, gif_pictures
 from mpvideo.video.ffmpeg import OWN_GROUP, QUIET, ffmpeg_program, how_it_ended
 from mpvideo.video.folder import png_frames
 from mpvideo.video.index import VideoIndex, unreadable
@@ -38,10 +38,12 @@ def read_frames(path: str | Path) -> tuple[Frames, Fraction]:
     index = read_index(path)
     try:
         frames = _decoded(path, index)
-    except (UnidentifiedImageError, EOFError, SyntaxError) as error:  # so Pillow says that a file is damaged
-        raise unreadable(path, ValueError("it is damaged")) from error
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         raise unreadable(path, error) from error
+    except PILLOWS as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise unreadable(path, error) from error
+        raise unreadable(path, ValueError("it is damaged")) from error
     return frames, index.rate or Fraction(0)
 
 

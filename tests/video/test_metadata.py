@@ -235,6 +235,14 @@ def test_damaged_bytes_never_escape_as_other_errors(tmp_path: Path) -> None:
             assert record is None or isinstance(record, dict)
 
 
+def test_pictures_beyond_what_pillow_opens_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = [save(tmp_path / f"a{suffix}", colourful()) for suffix in (".gif", ".apng")]
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    for path in paths:
+        with pytest.raises(MPVideoError, match="cannot be read as a video: it is damaged"):
+            read_frames(path)
+
+
 _CONTAINERS = (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"udta", b"ilst", b"\xa9cmt")
 
 
