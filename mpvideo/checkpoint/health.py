@@ -5,7 +5,8 @@ The object that `check_weights` returns, as `mpvideo inspect --check --json` pri
     nonfinite       names of tensors with NaN or infinity: they keep the checkpoint from loading
     zero            names of tensors that are all zero
     zero_gains      names of those that are gains, which training moves away from 0
-    unnormalized    [{name, low, high}], weights whose root mean square in some output unit is far from 1
+    unnormalized    [{name, low, high}], weights whose root mean square in some output unit is far from 1; null where
+                    that is beyond the range of float64
 """
 
 import dataclasses
@@ -47,14 +48,15 @@ def check_weights(header: Header) -> dict[str, Any]:
         elif _is_normalized(info.name, tensor):
             low, high = value_range(unit_rms(tensor))
             if low < RMS_LOW or high > RMS_HIGH:
-                check["unnormalized"].append({"name": info.name, "low": low, "high": high})
+                entry = {"low": low if isfinite(low) else None, "high": high if isfinite(high) else None}
+                check["unnormalized"].append({"name": info.name, **entry})
     return check
 
 
 def unit_rms(weight: Tensor) -> Tensor:
-    """Root mean square of each output unit's weights (axis 0)."""
+    """Root mean square of each output unit's weights (axis 0), in float64: squares of large float32 are beyond it."""
     rows = weight.reshape(len(weight), -1)
-    norms: Tensor = torch.linalg.vector_norm(rows, dim=1, dtype=torch.promote_types(weight.dtype, torch.float32))
+    norms: Tensor = torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64)
     return norms / sqrt(rows.shape[1])
 
 
@@ -80,7 +82,7 @@ def warnings_of(check: dict[str, Any]) -> list[CheckpointError]:
             hint = f"Gains begin at zero and training moves them; {counted(len(gains), 'of these')} still there."
         warnings.append(CheckpointError(f"{counted(len(names), 'tensor')} all zero: {first_ten(names)}", hint=hint))
     if found := check["unnormalized"]:
-        words = [f"{entry['name']} ({entry['low']:.2g} to {entry['high']:.2g})" for entry in found]
+        words = [f"{entry['name']} ({_shown(entry['low'])} to {_shown(entry['high'])})" for entry in found]
         warnings.append(
             CheckpointError(
                 f"{counted(len(found), 'weight')} far from the root mean square of 1 per output unit that training "
@@ -116,6 +118,10 @@ def relative_differences(a: Header, b: Header) -> tuple[dict[str, float | None],
         difference = (first - second).norm().item() / scale if scale else 0.0
         apart[name] = difference if isfinite(difference) else None
     return apart, passed_over
+
+
+def _shown(rms: float | None) -> str:
+    return "beyond float64" if rms is None else f"{rms:.2g}"
 
 
 def _is_normalized(name: str, tensor: Tensor) -> bool:

@@ -1,3 +1,4 @@
+import json
 import math
 from pathlib import Path
 
@@ -34,7 +35,17 @@ def test_nothing_is_said_of_trained_weights(tmp_path: Path, dtype: torch.dtype) 
 
 def test_unit_rms() -> None:
     weight = torch.tensor([[[3.0, 4.0]], [[0.0, 0.0]]])
-    assert torch.allclose(unit_rms(weight), torch.tensor([math.sqrt(12.5), 0.0]))
+    assert torch.allclose(unit_rms(weight), torch.tensor([math.sqrt(12.5), 0.0], dtype=torch.float64))
+
+
+@pytest.mark.parametrize(("scale", "shown"), [(1e25, "1e+25 to 1e+25"), (1e300, "beyond float64 to beyond float64")])
+def test_weights_whose_squares_are_beyond_their_dtype(tmp_path: Path, scale: float, shown: str) -> None:
+    dtype = torch.float32 if scale < 1e30 else torch.float64
+    tensors = {name: tensor.to(dtype) for name, tensor in trained().items()}
+    tensors["input_block.weight"] *= scale
+    check, words = checked(tmp_path / "a", tensors)
+    assert json.loads(json.dumps(check, allow_nan=False)) == check
+    assert f"input_block.weight ({shown})" in words
 
 
 @pytest.mark.parametrize("scale", [0.0, 0.1, 30.0])
