@@ -30,6 +30,9 @@ from mpvideo.text import first_ten, printable
 MAX_DIFFERENCE = 1e-5
 """Relative difference of two forward passes of the same weights beyond which something is wrong."""
 
+MAX_ROUNDING = 0.1
+"""The same where a narrower dtype rounds the weights: to bfloat16 it is some 0.005 for sound ones, to float16 0.0005."""
+
 _FLOAT8 = frozenset(getattr(torch, name) for name in FLOAT8_DTYPES.values())
 
 
@@ -60,8 +63,8 @@ def convert(plan: Plan, out: Path, *, dtype: torch.dtype | None = None, overwrit
         overwrite: whether an existing file may be replaced.
 
     Raises:
-        CheckpointError: the source cannot be read, or changed, or its weights are not finite.
-        UsageError: its weights are beyond what `dtype` holds.
+        CheckpointError: the source cannot be read, or changed, or its weights or what they compute are not finite.
+        UsageError: its weights are beyond what `dtype` holds, or too small for it.
         MPVideoError: what was written is not what was read.
         OutputError: the file exists or cannot be written.
     """
@@ -125,7 +128,7 @@ def _read(plan: Plan) -> tuple[dict[str, Tensor], int | None]:
 def _load(file: Path) -> Any:
     try:
         return torch.load(file, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError, OSError, KeyError) as error:
+    except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError, OSError, KeyError, TypeError) as error:
         first_line = printable(reason(error).split("\\n")[0], 300)
         raise CheckpointError(
             f"{printable(file)} cannot be read as weights alone: {first_line}", hint="Nothing of it was run."
@@ -164,11 +167,23 @@ def _compare(
     if different or checkpoint.config.to_dict() != config.to_dict():
         raise MPVideoError(f"the checkpoint read again is not what was written: {first_ten(different) or 'its config'}")
     before, after = _forward(config, source), _forward(config, again)
+    if not is_finite(before):
+        raise CheckpointError(
+            "one forward pass of the source's weights must be finite, it gives NaN or infinity",
+            hint="The training diverged or the file is damaged; take an earlier one.",
+        )
     difference = ((after - before).norm() / before.norm().clamp_min(1e-12)).item()
     if exact and not difference <= MAX_DIFFERENCE:
         raise MPVideoError(
             f"one forward pass of the checkpoint must equal the source's, it differs by {difference:.1e}",
             hint="The disk or the memory may be faulty: run it again.",
+        )
+    if not difference <= MAX_ROUNDING:  # NaN, too
+        words = sorted({str(tensor.dtype).removeprefix("torch.") for tensor in tensors.values()})
+        raise UsageError(
+            f"--dtype {', '.join(words)} rounds these weights too coarsely: one forward pass must be within "
+            f"{MAX_ROUNDING:g} of the source's, it is {difference:.2g} away",
+            hint="Leave --dtype out, or take a wider one; bfloat16 has the range of float32, float16 has not.",
         )
     return float(difference)
 

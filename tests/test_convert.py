@@ -5,6 +5,7 @@ import os
 import pickle
 import subprocess
 import sys
+import zipfile
 from collections import OrderedDict
 from dataclasses import replace
 from pathlib import Path
@@ -152,6 +153,52 @@ def test_a_dtype_that_is_too_narrow(tmp_path: Path) -> None:
     run(tmp_path / "in.pt", tmp_path / "out.safetensors", *SIZES, "--dtype", "bfloat16")
 
 
+@pytest.mark.parametrize("container", ["torch", "safetensors"])
+def test_weights_that_a_dtype_flushes_to_zero(tmp_path: Path, container: str) -> None:
+    small = {name: tensor * 1e-9 if name.endswith(".weight") else tensor for name, tensor in WEIGHTS.items()}
+    torch.save(small, tmp_path / "in") if container == "torch" else save_file(small, tmp_path / "in")
+    words = r"--dtype float16 rounds these weights too coarsely: one forward pass must be within 0\.1 of .* it is 0\.\d+ away"
+    with pytest.raises(UsageError, match=words) as caught:
+        run(tmp_path / "in", tmp_path / "out.safetensors", *SIZES, "--dtype", "float16")
+    assert "bfloat16 has the range of float32" in (caught.value.hint or "")
+    assert not (tmp_path / "out.safetensors").exists()
+    about, _ = run(tmp_path / "in", tmp_path / "out.safetensors", *SIZES, "--dtype", "bfloat16")
+    assert about["difference"] < 0.05
+
+
+@pytest.mark.parametrize("options", [[], ["--dtype", "bfloat16"]])
+def test_weights_that_compute_nothing_finite(tmp_path: Path, options: list[str]) -> None:
+    gains = {name: torch.full_like(tensor, 3e38) for name, tensor in WEIGHTS.items() if name.endswith(".gain")}
+    torch.save({**WEIGHTS, **gains}, tmp_path / "in.pt")
+    with pytest.raises(CheckpointError, match="one forward pass of the source's weights must be finite"):
+        run(tmp_path / "in.pt", tmp_path / "out.safetensors", *SIZES, *options)
+    assert not (tmp_path / "out.safetensors").exists()
+
+
+def test_what_is_read_is_not_replaced(tmp_path: Path) -> None:
+    both = {**under("model."), **under("ema_model.")}
+    source, link, folder = tmp_path / "both.safetensors", tmp_path / "link.safetensors", tmp_path / "state"
+    save_file(both, source)
+    link.symlink_to(source)
+    before = source.read_bytes()
+    for out in (source, link):
+        with pytest.raises(UsageError, match="OUT must not be a file that IN is read from, got ") as caught:
+            run(source, out, *SIZES, "-y")
+        assert source.read_bytes() == before and "never replaced" in (caught.value.hint or "")
+    folder.mkdir()
+    save_file(WEIGHTS, folder / "model.safetensors")
+    torch.save(under("ema_model."), folder / "custom_checkpoint_0.pkl")
+    with pytest.raises(UsageError, match="OUT must not be a file that IN is read from"):
+        run(folder, folder / "model.safetensors", *SIZES, "-y")
+
+
+@pytest.mark.parametrize(("out", "example"), [(".", "model.safetensors"), ("/", "/model.safetensors")])
+def test_a_folder_is_no_name_for_a_checkpoint(tmp_path: Path, out: str, example: str) -> None:
+    with pytest.raises(UsageError, match=r"OUT must end in \.safetensors, got ") as caught:
+        run(tmp_path / "in.pt", out)
+    assert caught.value.hint == f"For example {example}."
+
+
 def test_folders(tmp_path: Path) -> None:
     names = sorted(WEIGHTS)
     halves = {
@@ -235,6 +282,16 @@ def test_nothing_of_a_pickle_is_run(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="which is refused"):
         run(tmp_path / "bare.pt", tmp_path / "out.safetensors", *SIZES)
     assert not (tmp_path / "ran").exists()
+
+
+def test_a_storage_without_an_offset(tmp_path: Path) -> None:
+    torch.save(WEIGHTS, tmp_path / "good.pt")
+    with zipfile.ZipFile(tmp_path / "good.pt") as good, zipfile.ZipFile(tmp_path / "in.pt", "w") as bad:
+        for name in good.namelist():
+            # The offset is the first argument after the storage, which BINPERSID makes.
+            bad.writestr(name, good.read(name).replace(b"QK\0", b"QN", 1))
+    with pytest.raises(CheckpointError, match="a tensor without a storage, an offset or a shape"):
+        run(tmp_path / "in.pt", tmp_path / "out.safetensors", *SIZES)
 
 
 def test_weights_that_are_no_weights(tmp_path: Path) -> None:

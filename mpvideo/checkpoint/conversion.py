@@ -29,12 +29,14 @@ class Source:
         network: the network that is taken.
         found: what the shapes of its tensors tell.
         passed_over: other files of a folder, and why, in words.
+        files: what was read to find it, those passed over included.
     """
 
     contents: Contents
     network: Network
     found: Inference
     passed_over: tuple[str, ...] = ()
+    files: tuple[Path, ...] = ()
 
     @property
     def step(self) -> int | None:
@@ -111,7 +113,7 @@ def find_source(path: Path, *, ema: bool | None = None, prefix: str | None = Non
     """
     if is_folder(path) and not has_one_model(files := state_files(path)):
         contents, network, passed_over = contents_of_state(path, files, ema=ema, prefix=prefix)
-        return replace(_source(contents, network), passed_over=tuple(passed_over))
+        return replace(_source(contents, network), passed_over=tuple(passed_over), files=tuple(files))
     return source_in(read_contents(path), ema=ema, prefix=prefix)
 
 
@@ -141,7 +143,8 @@ def _source(contents: Contents, network: Network) -> Source:
         found = infer_network(shapes)
     except CheckpointError as error:
         raise CheckpointError(f"{printable(path)}: {error.message}", hint=error.hint) from None
-    return Source(contents, network, found)
+    files = contents.files if contents.header is None else contents.header.files
+    return Source(contents, network, found, files=files)
 
 
 def _bytes(file: Path) -> int:

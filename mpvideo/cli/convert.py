@@ -1,11 +1,13 @@
 """`mpvideo convert`: a checkpoint out of what a training left."""
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
+from mpvideo.checkpoint.header import WEIGHTS_FILE, is_folder
 from mpvideo.cli.hub import located
 from mpvideo.cli.options import AsJson, ConfigFile, Quiet, Settings, check_config_file, parse_settings
 from mpvideo.cli.streams import tell, write_result
@@ -15,8 +17,6 @@ from mpvideo.text import printable
 
 WEIGHTS_PANEL = "Which weights"
 FILE_PANEL = "The file"
-
-_ROUNDED = 0.05  # relative difference of one forward pass from which on rounding deserves a warning
 
 WeightDtype = Literal["float16", "bfloat16", "float32", "float64"]
 
@@ -82,16 +82,16 @@ def convert(
     For networks that were trained with denoising-diffusion-pytorch. The architecture is inferred from the shapes of
     the tensors. What they do not tell has to be given with --set or --config; the command says what, and which values
     fit, and so does `mpvideo inspect IN`. Nothing in the file is run. The checkpoint takes its name only after it has
-    been read again and one forward pass found equal to the source's.
+    been read again and one forward pass found equal to the source's, or nearly so with a narrower --dtype.
 
     \b
     mpvideo convert model-10.pt model.safetensors
     mpvideo convert model-10.pt raw.safetensors --no-ema --dtype bfloat16 --config config.json
     """
     if out.suffix.lower() != ".safetensors":
+        example = out / WEIGHTS_FILE if is_folder(out) else out.with_suffix(".safetensors").name
         raise UsageError(
-            f"OUT must end in .safetensors, got {printable(out)}",
-            hint=f"For example {printable(out.with_suffix('.safetensors').name)}.",
+            f"OUT must end in .safetensors, got {printable(out)}", hint=f"For example {printable(example)}."
         )
     overrides = parse_settings(settings)
     if legacy_fan_in:
@@ -106,6 +106,11 @@ def convert(
     from mpvideo.checkpoint.conversion import find_source, plan_conversion
 
     found = find_source(located(source), ema=ema, prefix=prefix)
+    if os.path.realpath(out) in map(os.path.realpath, found.files):
+        raise UsageError(
+            f"OUT must not be a file that IN is read from, got {printable(out)}",
+            hint="Choose another name: that file is never replaced.",
+        )
     for line in found.lines():
         tell(line, quiet=quiet)
     plan = plan_conversion(found, config_file=config, overrides=overrides)
@@ -119,8 +124,6 @@ def convert(
     done = write(plan, out, dtype=getattr(torch, dtype) if dtype else None, overwrite=overwrite)
     equal = "the same to the bit" if done.difference == 0 else f"{done.difference:.1e} away"
     tell(f"saved as {', '.join(done.dtypes)}, read again: one forward pass is {equal}", quiet=quiet)
-    if done.difference > _ROUNDED:
-        tell("warning: the narrower dtype changes what the network computes; take a wider --dtype", quiet=quiet)
     about: dict[str, Any] = {
         "path": str(out),
         "prefix": found.network.prefix,
