@@ -1,7 +1,8 @@
 """Where each field of a checkpoint's config comes from: declared by whom, inferred, or left at its default."""
 
+from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, fields
-from typing import Literal
+from typing import Any, Literal
 
 from mpvideo.checkpoint.merging import inside
 from mpvideo.checkpoint.resolving import Resolution
@@ -35,8 +36,17 @@ def field_sources(resolution: Resolution) -> dict[str, Source]:
             as_default = entry.default is not MISSING and values[entry.name] == entry.default
             undeclared: Source = "default" if as_default and path not in resolution.inferred else "inferred"
             # The uppermost word counts; if it is a null, it took the words below away and gave none.
-            words_for = ((source, inside(layer, group)) for source, layer in layers)
-            told = ((source, part[entry.name]) for source, part in words_for if part and entry.name in part)
-            source, value = next(told, (undeclared, None))
+            source, value = next(_words(layers, group, entry.name), (undeclared, None))
             found[path] = undeclared if value is None else source
     return found
+
+
+def _words(layers: list[tuple[Source, Mapping[str, Any]]], group: str, name: str) -> Iterator[tuple[Source, Any]]:
+    """Who says what of a field, from the uppermost on: a null where something else than a group is in its place."""
+    for source, layer in layers:
+        part = inside(layer, group)
+        if isinstance(part, Mapping):
+            if name in part:
+                yield source, part[name]
+        elif part is not None:
+            yield source, None

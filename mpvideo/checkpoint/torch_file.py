@@ -202,9 +202,9 @@ def _read(file: io.BytesIO, storages: dict[str, int]) -> Any:
 
 def _tensor(arguments: tuple[Any, ...]) -> TorchTensor:
     """torch._utils._rebuild_tensor, _v2 and _v3: a storage, an offset, sizes, strides, and in _v3 later on a dtype."""
-    storage, _, shape = arguments[:3]
-    if not isinstance(storage, _Storage) or not isinstance(shape, tuple) or not all(map(_is_size, shape)):
-        raise ValueError("it describes a tensor without a storage or a shape")
+    storage, offset, shape = arguments[:3]
+    if not isinstance(storage, _Storage) or not isinstance(shape, tuple) or not all(map(_is_size, (offset, *shape))):
+        raise ValueError("it describes a tensor without a storage, an offset or a shape")
     if len(shape) > _MAX_AXES or prod(shape) >= 2**63:
         raise ValueError(f"it describes a tensor of {len(shape):,} axes, or of more values than there can be")
     named = [str(item) for item in arguments[4:] if isinstance(item, Name) and str(item) in _DTYPES]

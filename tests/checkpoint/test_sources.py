@@ -26,6 +26,18 @@ def test_every_field_has_its_source(tmp_path: Path) -> None:
     assert not any(path.startswith("video.autoencoder") for path in sources)
 
 
+def test_something_else_in_the_place_of_a_group(tmp_path: Path) -> None:
+    """It takes the words below away as a null does, and what stands over it counts."""
+    config = {"format": 1, "model": {"image_size": 8, "frames": 8, "channels": 3}, "edm": {"sigma_data": 1}}
+    put(tmp_path / WEIGHTS_FILE, pack({"__metadata__": {"mpvideo": json.dumps({**config, "sampling": 5})}}))
+    put(tmp_path / CONFIG_FILE, b'{"format": 1, "edm": "x"}')
+    overrides = {"sampling": {"steps": 9}, "edm": {"clamp": True}}
+    header = read_header(tmp_path)
+    sources = field_sources(resolve(header, config_layers(header, overrides=overrides)))
+    assert sources["sampling.steps"] == sources["edm.clamp"] == "flag"
+    assert sources["sampling.guidance"] == sources["edm.sigma_data"] == "default"
+
+
 def test_a_config_file_takes_the_place_of_the_one_beside_the_weights(tmp_path: Path) -> None:
     put(tmp_path / WEIGHTS_FILE, pack({}))
     put(tmp_path / CONFIG_FILE, b"not even JSON")
