@@ -5,7 +5,8 @@ The keys, which stay:
     kind            "diff"
     a, b            the two, as given
     same            whether config and tensors are the same, as far as was looked
-    config          [{field, a, b}], fields that differ, null where one side has none
+    config          [{field, a, b}], fields that differ, null where one side has none; of a config that is not known as
+                    a whole, those that are declared
     tensors         {missing, added, reshaped, retyped, shared}: names that only A has, that only B has,
                     [{name, a, b}] of shapes and of dtypes, and how many names have the same shape in both
     values          {name: relative difference} of shared tensors, the greatest first, if the weights were read; see
@@ -19,14 +20,15 @@ from typing import Any
 
 from mpvideo.checkpoint.header import Header
 from mpvideo.checkpoint.report import Report, dtype_word
-from mpvideo.checkpoint.resolving import resolve_config
+from mpvideo.checkpoint.resolving import config_layers, resolve_config, together
 from mpvideo.errors import CheckpointError
 
 
 def compare(a: Header, b: Header) -> Report:
     """Compares what two checkpoints say of themselves: configs and tensors, without the weights."""
     problems: list[CheckpointError] = []
-    before, after = (_config(header, problems) for header in (a, b))
+    configs = [_config(header, problems) for header in (a, b)]
+    before, after = (config or {} for config in configs)
     fields = [
         {"field": field, "a": before.get(field), "b": after.get(field)}
         for field in {**before, **after}
@@ -37,7 +39,8 @@ def compare(a: Header, b: Header) -> Report:
         "kind": "diff",
         "a": str(a.path),
         "b": str(b.path),
-        "same": not problems
+        # The rest of a config follows from what is declared and from the tensors.
+        "same": None not in configs
         and not fields
         and not any(tensors[kind] for kind in ("missing", "added", "reshaped", "retyped")),
         "config": fields,
@@ -55,12 +58,16 @@ def with_values(report: Report, differences: Mapping[str, float | None], uncompa
     return {**report, "values": dict(ordered), "uncompared": list(uncompared), "same": report["same"] and equal}
 
 
-def _config(header: Header, problems: list[CheckpointError]) -> dict[str, Any]:
+def _config(header: Header, problems: list[CheckpointError]) -> dict[str, Any] | None:
+    """A config's fields; of one that does not resolve, those that are declared; None if these cannot be read."""
     try:
         return dict(_leaves("", resolve_config(header).to_dict()))
     except CheckpointError as error:
         problems.append(error)
-        return {}
+    try:
+        return dict(_leaves("", together(config_layers(header))))
+    except CheckpointError:
+        return None
 
 
 def _leaves(path: str, value: Any) -> Iterator[tuple[str, Any]]:

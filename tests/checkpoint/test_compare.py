@@ -1,10 +1,11 @@
 from dataclasses import replace
 from pathlib import Path
 
+from mpvideo.architecture import checkpoint_shapes
 from mpvideo.checkpoint import read_header
 from mpvideo.checkpoint.compare import compare, with_values
 from mpvideo.checkpoint.save import save_checkpoint
-from tests.checkpoint.files import CONFIG, latent_config, pack, put, random_tensors
+from tests.checkpoint.files import CONFIG, latent_config, pack, put, random_tensors, with_shapes
 
 
 def test_a_checkpoint_and_itself(tmp_path: Path) -> None:
@@ -44,6 +45,20 @@ def test_other_tensors_and_no_config(tmp_path: Path) -> None:
     assert tensors["added"] == ["new"] and "output_block.1.gain" in tensors["missing"] and tensors["shared"] == 0
     assert [(entry["name"], entry["b"]) for entry in tensors["reshaped"]] == [("input_block.weight", [2])]
     assert "does not say which architecture" in report["problems"][0]["message"]
+
+
+def test_what_does_not_resolve_is_compared_as_far_as_it_is_declared(tmp_path: Path) -> None:
+    shapes = checkpoint_shapes(CONFIG)
+    bare, same, other, broken = (
+        read_header(with_shapes(tmp_path / name, shapes, config))
+        for name, config in (("a", None), ("b", None), ("c", {"format": 1, "title": "dogs"}), ("d", "no JSON"))
+    )
+    report = compare(bare, same)
+    assert report["same"] and len(report["problems"]) == 2, "both lack what the tensors do not tell"
+    assert with_values(report, {"x": 0.0})["same"] and not with_values(report, {"x": 0.5})["same"]
+    report = compare(bare, other)
+    assert not report["same"] and report["config"] == [{"field": "title", "a": None, "b": "dogs"}]
+    assert not compare(broken, broken)["same"], "nobody knows"
 
 
 def test_values_come_greatest_first() -> None:
