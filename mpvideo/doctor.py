@@ -14,6 +14,7 @@ from mpvideo import __version__
 from mpvideo.config import DeviceName
 from mpvideo.device import Placement, available_devices, choose_placement, cudnn_version
 from mpvideo.errors import ExitCode, MPVideoError
+from mpvideo.files import reason
 from mpvideo.probe import ERROR_LIMITS, check_block, measure_speedup
 from mpvideo.text import first_ten, printable
 from mpvideo.video.ffmpeg import ffmpeg_abilities
@@ -55,6 +56,7 @@ def examine() -> Report:
     """
     available = available_devices()
     ffmpeg, encoders, problems = _ffmpeg()
+    temporary = _temporary_folder(problems)
     placement = choose_placement()
     # Metal ends the whole process over some operations that it lacks in a dtype: nothing but the default is tried.
     tried = [(name, ["float32"] if name == "mps" else list(ERROR_LIMITS)) for name in reversed(available)]
@@ -75,7 +77,7 @@ def examine() -> Report:
         "checks": checks,
         "speedups": {device: measure_speedup(device) for device, dtypes in tried if "bfloat16" in dtypes},
         "encoders": encoders,
-        "free_bytes": {"current folder": _free(Path()), "temporary folder": _free(Path(tempfile.gettempdir()))},
+        "free_bytes": {"current folder": _free(Path()), "temporary folder": _free(temporary)},
         "sample": _choice(placement),
     }
 
@@ -92,6 +94,16 @@ def _ffmpeg() -> tuple[str | None, dict[str, bool], list[dict[str, str | None]]]
         return version, encoders, []
     hint = "Set IMAGEIO_FFMPEG_EXE to another ffmpeg, or unset it."
     return version, encoders, [{"message": f"ffmpeg lacks encoders: {first_ten(lacking)}", "hint": hint}]
+
+
+def _temporary_folder(problems: list[dict[str, str | None]]) -> Path | None:
+    """Where ffmpeg's notes and videos for standard output go; without one, that is a problem."""
+    try:
+        return Path(tempfile.gettempdir())
+    except OSError as error:
+        message = f"no temporary folder for ffmpeg: {reason(error)}"
+        problems.append({"message": message, "hint": "Set TMPDIR to a folder you may write to."})
+        return None
 
 
 def _versions(ffmpeg: str | None) -> dict[str, str | None]:
@@ -143,9 +155,9 @@ def _check(device: DeviceName, dtype: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _free(folder: Path) -> int | None:
+def _free(folder: Path | None) -> int | None:
     try:
-        return shutil.disk_usage(folder).free
+        return None if folder is None else shutil.disk_usage(folder).free
     except OSError:
         return None
 

@@ -157,6 +157,22 @@ def test_no_ffmpeg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str 
     assert problem["hint"]
 
 
+def test_no_temporary_folder(wrong: dict[tuple[str, str], Check], monkeypatch: pytest.MonkeyPatch) -> None:
+    def none() -> str:
+        raise FileNotFoundError(2, "No usable temporary directory found in ['/tmp']")
+
+    monkeypatch.setattr("tempfile.gettempdir", none)
+    report = as_json(ExitCode.OUTPUT)
+    assert report["problems"] == [
+        {
+            "message": "no temporary folder for ffmpeg: no usable temporary directory found in ['/tmp']",
+            "hint": "Set TMPDIR to a folder you may write to.",
+        }
+    ]
+    assert report["free_bytes"]["temporary folder"] is None
+    assert "  disk        unknown free for the temporary folder" in run(code=ExitCode.OUTPUT).splitlines()
+
+
 def test_a_torch_that_does_not_load(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "mpvideo.doctor", None)
     with pytest.raises(DeviceError, match=r"^torch cannot be loaded: ") as caught:
