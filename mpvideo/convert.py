@@ -31,7 +31,7 @@ MAX_DIFFERENCE = 1e-5
 """Relative difference of two forward passes of the same weights beyond which something is wrong."""
 
 MAX_ROUNDING = 0.1
-"""The same where a narrower dtype rounds the weights: to bfloat16 it is some 0.005 for sound ones, to float16 0.0005."""
+"""The same where a narrower dtype rounds the weights: for sound ones some 0.005 to bfloat16, 0.0005 to float16."""
 
 _FLOAT8 = frozenset(getattr(torch, name) for name in FLOAT8_DTYPES.values())
 

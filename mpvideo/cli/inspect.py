@@ -11,7 +11,8 @@ import typer
 from mpvideo.checkpoint import Header, bundled_checkpoint, open_checkpoint, read_header
 from mpvideo.checkpoint.compare import compare, with_values
 from mpvideo.checkpoint.foreign import SNIFFED
-from mpvideo.checkpoint.reading import open_regular, read_start
+from mpvideo.checkpoint.header import is_folder
+from mpvideo.checkpoint.reading import exists, open_regular, read_start
 from mpvideo.checkpoint.report import Report, describe, unreadable, with_problems, with_warnings
 from mpvideo.checkpoint.torch_file import is_torch_file, read_torch_file
 from mpvideo.checkpoint.torch_report import describe_torch_file
@@ -90,7 +91,7 @@ def inspect(
         return
     given = path
     path = bundled_checkpoint() if given is None else located(given)
-    start = b"" if path.is_dir() else _start(path)
+    start = b"" if is_folder(path) else _start(path)
     if _is_video(path, start):
         _warn_of_skipped(tensors=tensors, classes=classes, check=check, time=timed, config=config, settings=settings)
         _write_video(path, given, as_json=as_json)
@@ -124,7 +125,7 @@ def _is_video(path: Path, start: bytes) -> bool:
         with suppress(CheckpointError):  # what is wrong with it is told by what reads it as a checkpoint
             tensors = read_header(path, strict=False).tensors
             return list(tensors) == ["frames"] and tensors["frames"].dtype == "U8"
-    return (suffix in _VIDEO_SUFFIXES and not path.is_dir()) or (path / FIRST_FRAME).is_file()
+    return exists(path / FIRST_FRAME) if is_folder(path) else suffix in _VIDEO_SUFFIXES
 
 
 def _start(path: Path) -> bytes:
@@ -159,7 +160,7 @@ def _checkpoint_report(
     """What can be said of a checkpoint, and of the run that made it if its folder was given."""
     from mpvideo.training.summary import is_run, summarize_run
 
-    run = summarize_run(path) if is_run(path) else None
+    run = summarize_run(path) if is_folder(path) and is_run(path) else None
     try:
         header = read_header(path, strict=False)
     except CheckpointError as error:

@@ -228,13 +228,8 @@ def test_shards_come_with_their_index(tmp_path: Path, hub: Hub) -> None:
 def test_a_named_file_comes_with_the_config_beside_it(tmp_path: Path, hub: Hub) -> None:
     """Whether or not the cache has that for another reason; beside other names it means nothing."""
     hub.files |= {"sub/model.safetensors": hub.files["model.safetensors"], "sub/config.json": b'{"format": 1}'}
-    beside, none, other = outcomes(
-        tmp_path,
-        hub,
-        "hf:me/dog/sub/model.safetensors",
-        "hf:me/dog/model.safetensors",
-        "hf:me/dog/sub/other.safetensors",
-    )
+    paths = ("sub/model.safetensors", "model.safetensors", "sub/other.safetensors")
+    beside, none, other = outcomes(tmp_path, hub, *(f"hf:me/dog/{path}" for path in paths))
     assert beside[0] == none[0] == other[0] == 0
     assert (beside[2], none[2], other[2]) == (True, False, False)
 

@@ -198,6 +198,14 @@ def test_unreadable_file(tmp_path: Path) -> None:
         CliRunner().invoke(app, [str(path)], catch_exceptions=False)
 
 
+@pytest.mark.parametrize("suffix", ["", ".safetensors", ".json"])
+def test_a_name_that_no_file_can_have(suffix: str) -> None:
+    problem = as_json("x" * 300 + suffix, code=3)["problems"][0]
+    assert problem["message"].endswith("cannot be read: file name too long")
+    with pytest.raises(MPVideoError, match="cannot be read as a video: file name too long"):
+        CliRunner().invoke(app, ["x" * 300 + ".mp4"], catch_exceptions=False)
+
+
 def test_settings_come_before_the_header(good: Path) -> None:
     assert as_json(good, "--set", "video.fps=2", "--set", "title=new")["video"]["seconds"] == 2
     assert "video: codec must be one of" in run(good, "--set", "video.codec=yuv", code=3)

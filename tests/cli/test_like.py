@@ -225,6 +225,13 @@ def test_nothing_is_fetched_for_a_video_of_somebody_else(program: Program, name:
     assert f"hint: Give it with --ckpt {words}." in refused.stderr
 
 
+def test_a_record_may_name_what_no_file_can_be_called(program: Program) -> None:
+    weights = dataclasses.replace(a_record().checkpoint, name="x" * 300)
+    save(Path("a.gif"), colourful(1, 8), record=a_record(checkpoint=weights).to_dict())
+    refused = program("sample", "--like", "a.gif", "--out", "b.gif")
+    assert refused.code == 2 and "which is neither here nor beside it" in refused.stderr
+
+
 def test_other_weights_are_refused_with_the_reason(program: Program, ckpt: Path) -> None:
     from safetensors.torch import load_file, save_file
 
