@@ -19,6 +19,7 @@ from mpvideo.checkpoint.contents import Contents
 from mpvideo.checkpoint.conversion import open_questions, source_in
 from mpvideo.checkpoint.infer import described, infer_network
 from mpvideo.errors import MPVideoError
+from mpvideo.text import printable
 
 _OUT = "model.safetensors"
 _MOST = 100
@@ -48,7 +49,7 @@ def conversion_hint(found: dict[str, Any]) -> str | None:
     if convert["command"] is None:
         return None
     trained = ", with what it was trained with in place of these values" if convert["open"] else ""
-    return f"`{convert['command']}` makes a checkpoint of it{trained}."
+    return f"`{printable(convert['command'], 10_000)}` makes a checkpoint of it{trained}."
 
 
 def _conversion(contents: Contents, path: Path) -> dict[str, Any]:

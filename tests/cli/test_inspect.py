@@ -256,6 +256,13 @@ def test_a_torch_file(tmp_path: Path) -> None:
     assert report["kind"] == "torch" and report["parameters"]["total"] == 6 and report["tensors"] is None
 
 
+def test_the_name_of_a_torch_file_does_nothing_to_the_terminal(tmp_path: Path) -> None:
+    torch.save(random_tensors(CONFIG), path := tmp_path / "a\x1b[2J.pt")
+    assert "mpvideo convert" in run(path, code=3)  # which looks for escapes
+    report = json.loads(run(path, "--json", code=3))
+    assert report["convert"]["command"].startswith(f"mpvideo convert '{path}' "), "for programs, as it is"
+
+
 def test_a_trainers_file_says_what_convert_would_want(tmp_path: Path) -> None:
     path = tmp_path / "a b.pt"
     ema = {f"ema_model.{name}": tensor for name, tensor in random_tensors(CONFIG).items()}
