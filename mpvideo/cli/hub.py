@@ -34,7 +34,7 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 def is_on_hub(path: Path) -> bool:
-    """Whether a path stands for something on the hub. A file of such a name is `./hf:...`."""
+    """Whether a path stands for something on the hub. A file of such a name goes by its whole path."""
     return str(path).startswith(PREFIX)
 
 
@@ -52,7 +52,7 @@ def located(path: Path) -> Path:
     if reference is None:
         raise UsageError(
             f"a checkpoint on the hub must be hf:owner/repo[/file][@revision], got {printable(str(path))!r}",
-            hint="For example hf:owner/repo/model.safetensors@main. A file of such a name is ./hf:...",
+            hint="For example hf:owner/repo/model.safetensors@main. Of a file of such a name give the whole path.",
         )
     return _fetch(reference)
 
