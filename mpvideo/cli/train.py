@@ -302,7 +302,7 @@ def train(
             data, PRESETS[preset_name], recipe, processes,
             codec=codec, size=size, frames=frames, stride=stride,
             cache=cache, init=init, steps=steps, self_condition=bool(self_condition),
-            say=say,
+            begun=(out / "snapshot.pt").exists(), say=say,
         )  # fmt: skip
         if dtype == "auto":  # measured once, and kept for the run's other calls
             known = recorded_dtype(out) or (faster_dtype(plan.model, plan.recipe, place) if processes.first else "")

@@ -1,6 +1,7 @@
 """What the options of `train` ask for: a recipe, and what to train by it on what."""
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,6 +91,7 @@ def plan_of(
     init: Path | None,
     steps: int | None,
     self_condition: bool,
+    begun: bool,
     say: "Say",
 ) -> "Plan":
     """What to train on what.
@@ -104,6 +106,7 @@ def plan_of(
         codec, stride, cache, init: of the options.
         size, frames, steps: of the options, or the menagerie's; the preset's where they are None.
         self_condition: whether the network is given its previous estimate.
+        begun: whether the network has a snapshot, so that nothing of `init` is wanted any more but its name.
         say: told how decoding goes.
 
     Raises:
@@ -132,6 +135,8 @@ def plan_of(
         clips_per_sample(recipe, model)
     with processes.one_after_another():  # the first decodes, the others find it done
         source = open_source(data, clip, cache=cache, seed=recipe.seed, say=say)
+    if init is not None:
+        source.record["init"] = Path(os.path.abspath(init)).name  # noqa: PTH100 - resolve() follows links
     classes = source.data.classes
     with usage_errors("size", "frames"):
         video, model = network(source.data.fps, None if classes is None else len(classes))
@@ -146,6 +151,5 @@ def plan_of(
         title=source.title,
         license=source.license,
         description=source.description,
-        # Read in every call: a run that goes on is to be given the weights that it began with.
-        initial=None if init is None else InitialWeights(init, model, video),
+        initial=None if init is None or begun else InitialWeights(init, model, video),
     )

@@ -163,8 +163,11 @@ def load_autoencoder(path: Path, config: AutoencoderConfig) -> Autoencoder:
     """
     autoencoder = Autoencoder(config)
     try:
-        autoencoder.load_state_dict(load(path.read_bytes()))
-    except (OSError, SafetensorError, RuntimeError) as error:
+        tensors = load(path.read_bytes())
+        autoencoder.load_state_dict(tensors)
+        if not all(tensor.isfinite().all() for tensor in tensors.values()):
+            raise ValueError("it has NaN or infinity in it")
+    except (OSError, SafetensorError, RuntimeError, ValueError) as error:
         # What torch says of tensors that do not fit fills a screen.
         why = "its tensors are not the ones" if isinstance(error, RuntimeError) else reason(error)
         raise CheckpointError(

@@ -30,7 +30,6 @@ class InitialWeights:
         sigma_data: of the training, and of the checkpoint; weights learned under another one are of no use.
 
     Attributes:
-        name: of the checkpoint.
         sha256: of its tensors; see `mpvideo.checkpoint.load.load_tensors`.
         autoencoder: its autoencoder, or None.
 
@@ -68,7 +67,6 @@ class InitialWeights:
                     f"--init must be a checkpoint with {name} {printable(own)}, as it is trained here, but "
                     f"{printable(path)} has {printable(theirs)}"
                 )
-        self.name = checkpoint.name
         tensors, self.sha256 = load_tensors(checkpoint.header)
         floats = {name: tensor.float() for name, tensor in tensors.items()}
         self.autoencoder: Autoencoder | None = None

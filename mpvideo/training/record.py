@@ -125,14 +125,15 @@ def check_record(folder: Path, now: dict[str, Any]) -> None:
         return
     try:
         before = json.loads(text)
-        changed = _in_options(
-            {
-                f"{group}.{name}": (before[group].get(name), now[group].get(name))
-                for group in now
-                for name in {**before[group], **now[group]}
-                if before[group].get(name) != now[group].get(name)
-            }
-        )
+        different = {
+            f"{group}.{name}": (before[group].get(name), now[group].get(name))
+            for group in now
+            for name in {**before[group], **now[group]}
+            if before[group].get(name) != now[group].get(name)
+        }
+        if None in different.get("source.init_sha256", ()):  # not read, or by an older version not recorded
+            del different["source.init_sha256"]
+        changed = _in_options(different)
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise UsageError(
             f"{printable(path)} is not the record of a run", hint="Give --out a new folder, or put the file back."

@@ -115,7 +115,7 @@ class Plan:
         """What must stay the same in all calls, as JSON."""
         source = dict(self.source)
         if self.initial is not None:
-            source |= {"init": self.initial.name, "init_sha256": self.initial.sha256}
+            source["init_sha256"] = self.initial.sha256
         record = {"source": source, "video": asdict(self.video), "model": asdict(self.model)}
         return json.loads(json.dumps({**record, "recipe": asdict(self.recipe)}))  # type: ignore[no-any-return]
 

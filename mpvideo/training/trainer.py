@@ -164,6 +164,7 @@ class Trainer:
         return {
             "step": self.step,
             "samples": self.samples,
+            "first_sample": self.first_sample,
             "settings": self._settings(),
             "objective": self.objective.state_dict(),
             "averages": {f"{std:.3f}": average.average.state_dict() for std, average in self.averages.items()},
@@ -191,6 +192,7 @@ class Trainer:
                 hint="Train in another folder, or give the settings that the run was begun with.",
             )
         self.step, self.samples = state["step"], state["samples"]
+        self.first_sample = state.get("first_sample", 0)  # the first snapshots did not say: all runs began there
         self.objective.load_state_dict(state["objective"])
         for std, average in self.averages.items():
             average.average.load_state_dict(state["averages"][f"{std:.3f}"])

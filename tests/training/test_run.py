@@ -1,5 +1,6 @@
 """A run in this process, of a network that trains in a blink."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -72,7 +73,7 @@ def plan(codec: str = "rgb", *, init: Path | None = None, **settings: Any) -> Pl
     return Plan(
         **{
             "data": Colours(about.pixel_size),
-            "source": {"data": "colours"},
+            "source": {"data": "colours"} | ({} if init is None else {"init": init.name}),
             "video": about.video,
             "model": about.model,
             "recipe": RECIPE,
@@ -156,6 +157,30 @@ def test_a_run_that_goes_on_takes_the_samples_after(tmp_path: Path) -> None:
     begun = plan(init=save_tiny(tmp_path / "model.safetensors", config()))
     whole = numbers(begun, tmp_path / "whole")
     assert numbers(begun, tmp_path / "parts", (1, 2, None)) == whole
+
+
+def test_a_run_goes_on_without_the_weights_that_it_began_with(tmp_path: Path) -> None:
+    """They may have been trained on, or be gone."""
+    begun = plan(init=save_tiny(tmp_path / "model.safetensors", config()))
+    whole = numbers(begun, tmp_path / "whole")
+    run = tmp_path / "run"
+    assert numbers(begun, run, (1,)) == whole[:2]
+    assert numbers(replace(begun, initial=None), run) == whole[2:]
+    with pytest.raises(UsageError, match="--init is not given, was model"):
+        train(plan(), run)
+
+
+def test_a_run_that_an_older_version_began(tmp_path: Path) -> None:
+    """It knew no hash of --init, and had all runs begin with sample 0."""
+    begun = plan(init=save_tiny(tmp_path / "model.safetensors", config()))
+    train(begun, run := tmp_path / "run", stop_after=1)
+    record = json.loads((run / "run.json").read_text())
+    assert len(record["source"].pop("init_sha256")) == 64
+    (run / "run.json").write_text(json.dumps(record))
+    state = torch.load(run / "snapshot.pt", weights_only=True)
+    assert state.pop("first_sample") == begun.first_sample
+    torch.save(state, run / "snapshot.pt")
+    assert numbers(begun, run) == list(range(2, 8))
 
 
 def test_images_of_the_autoencoder_have_numbers_of_their_own(tmp_path: Path) -> None:
