@@ -263,7 +263,7 @@ def test_dry_run_writes_nothing(data: Path, tmp_path: Path):
     for name in ("tiny", "small", "base"):
         assert f"{name}: 4 frames of 64x64, " in done.stderr
     costs = json.loads(done.stdout)
-    assert costs["data"] == "data0: 8 videos in 2 classes"
+    assert costs["data"] == f"{data.name}: 8 videos in 2 classes"
     assert costs["autoencoder"]["steps"] == 400
     assert [network["preset"] for network in costs["networks"]] == ["tiny", "small", "base"]
     assert costs["networks"][0]["seconds_per_step"] > 0
