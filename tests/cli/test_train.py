@@ -52,6 +52,18 @@ def environment(cache: Path) -> dict[str, str]:
     return {**os.environ, "XDG_CACHE_HOME": str(cache), "OMP_NUM_THREADS": "1"}
 
 
+def run_code(tmp_path: Path, code: str) -> "subprocess.CompletedProcess[str]":
+    """The program in a process that is made something special by some code."""
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+        env=environment(tmp_path),
+    )
+
+
 def train(cache: Path, *arguments: object, code: int = 0) -> "subprocess.CompletedProcess[str]":
     done = subprocess.run(
         command(*arguments), capture_output=True, text=True, timeout=200, check=False, env=environment(cache)
@@ -115,14 +127,7 @@ def test_calls_give_what_one_gives(data: Path, whole: Path, tmp_path: Path):
         f"sys.argv = ['mpvideo', 'train', *{list(map(str, options))!r}, '--minutes', '0.5']; "
         "from mpvideo.__main__ import run; run()"
     )
-    some = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-        env=environment(tmp_path),
-    )
+    some = run_code(tmp_path, code)
     assert some.returncode == 0, some.stderr
     taken = steps_taken(run)
     assert 10 < taken < 20
@@ -197,14 +202,7 @@ def test_the_disk_is_full(data: Path, whole: Path, tmp_path: Path):
         f"resource.setrlimit(resource.RLIMIT_FSIZE, ({len(before) // 2}, {len(before) // 2})); "
         f"sys.argv = ['mpvideo', 'train', *{list(map(str, options))!r}]; from mpvideo.__main__ import run; run()"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-        env=environment(tmp_path),
-    )
+    done = run_code(tmp_path, code)
     assert done.returncode == ExitCode.OUTPUT, done.stderr
     assert "error: " in done.stderr
     assert "Traceback" not in done.stderr
