@@ -17,7 +17,7 @@ from PIL import Image, ImageSequence
 from mpvideo.errors import MPVideoError, OutputError
 from mpvideo.files import disk_full, reason
 from mpvideo.text import printable
-from mpvideo.video.ffmpeg import OWN_GROUP, QUIET, ffmpeg_program, how_it_ended
+from mpvideo.video.ffmpeg import QUIET, ffmpeg_program, how_it_ended, start_ffmpeg
 from mpvideo.video.folder import png_frames
 from mpvideo.video.gif import gif_bytes, walk_gif
 
@@ -129,9 +129,7 @@ class FrameStream:
                     f"no temporary folder for ffmpeg: {reason(error)}", hint="Set TMPDIR to a folder you may write to."
                 ) from error
             command = [program, *QUIET, *_stream_options(self.path, scratch / "times")]
-            process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, **OWN_GROUP
-            )
+            process = start_ffmpeg(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log)
             assert process.stdout is not None
             try:
                 count = 0

@@ -19,11 +19,10 @@ from mpvideo.errors import MPVideoError, OutputError
 from mpvideo.files import disk_full, reason, write_all, write_error
 from mpvideo.text import printable
 
-# In a process group of its own ffmpeg does not get the terminal's Ctrl-C: we hear it and decide.
-OWN_GROUP: dict[str, Any] = (
-    {"process_group": 0} if os.name == "posix" else {"creationflags": 0x200}  # CREATE_NEW_PROCESS_GROUP
-)
 QUIET = ("-hide_banner", "-nostats", "-nostdin", "-loglevel", "error")
+
+_OURS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+"""The signals that are for us to hear, and ffmpeg to end when we say so."""
 
 _DISK_FULL = ("No space left on device", "Disk quota exceeded")
 _SIGNAL_HINTS = {
@@ -57,6 +56,27 @@ def ffmpeg_program() -> str:
             hint="Set it to an ffmpeg, or unset it.",
         )
     return program
+
+
+def start_ffmpeg(command: Sequence[str], **streams: Any) -> "subprocess.Popen[bytes]":
+    """Starts it so that a signal to end, which a terminal or torchrun sends to all of our group, does not end it.
+
+    Args:
+        command: the program and its arguments.
+        **streams: what subprocess.Popen takes.
+
+    Raises:
+        OSError: it cannot be started.
+    """
+    if os.name != "posix":
+        return subprocess.Popen(command, creationflags=0x200, **streams)  # CREATE_NEW_PROCESS_GROUP
+    # It keeps them blocked from its first moment on, while a process group of its own it would only enter a little
+    # later. For us they come after the start.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _OURS)
+    try:
+        return subprocess.Popen(command, **streams)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def ffmpeg_abilities() -> tuple[str, frozenset[str]]:
@@ -181,14 +201,7 @@ class EncoderProcess:
     def _start(self, command: list[str]) -> "subprocess.Popen[bytes]":
         try:
             # bufsize=0: a write that fails is seen at once, and nothing is left to flush into a broken pipe.
-            return subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                stderr=self._log,
-                bufsize=0,
-                **OWN_GROUP,
-            )
+            return start_ffmpeg(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=self._log, bufsize=0)
         except OSError as error:
             raise OutputError(
                 f"ffmpeg could not be started: {printable(command[0])}: {reason(error)}",

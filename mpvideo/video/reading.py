@@ -12,7 +12,7 @@ from mpvideo.text import printable
 from mpvideo.video.arrays import read_array
 from mpvideo.video.containers import is_frames_folder, read_index
 from mpvideo.video.decode import PILLOWS, Frames, gif_pictures
-from mpvideo.video.ffmpeg import OWN_GROUP, QUIET, ffmpeg_program, how_it_ended
+from mpvideo.video.ffmpeg import QUIET, ffmpeg_program, how_it_ended, start_ffmpeg
 from mpvideo.video.folder import png_frames
 from mpvideo.video.index import VideoIndex, unreadable
 from mpvideo.video.matroska import Matroska
@@ -76,23 +76,28 @@ def _opaque_as_rgb(frames: Frames) -> Frames:
 
 def _ffmpeg_frames(path: Path, index: VideoIndex) -> Frames:
     """Frames of an MP4 as RGB, of a WebM or MKV as RGBA, (T, H, W, C)."""
-    channels, pixels, options = 3, "rgb24", ["-ignore_editlist", "1"]
+    channels, layout, options = 3, "rgb24", ["-ignore_editlist", "1"]
     if isinstance(index, Matroska):
         # ffmpeg's own decoder of VP9 passes over the alpha, libvpx does not.
-        channels, pixels, options = 4, "rgba", ["-c:v", "libvpx-vp9"] if index.codec == "V_VP9" else []
+        channels, layout, options = 4, "rgba", ["-c:v", "libvpx-vp9"] if index.codec == "V_VP9" else []
     command = [
         *(ffmpeg_program(), *QUIET, "-xerror", "-noautorotate"),
         *(*options, "-i", f"file:{path.absolute()}", "-map", "0:v:0"),
-        *("-vf", f"scale=flags=accurate_rnd+full_chroma_int,format={pixels}"),
+        *("-vf", f"scale=flags=accurate_rnd+full_chroma_int,format={layout}"),
         *("-fps_mode", "passthrough", "-f", "rawvideo", "pipe:1"),
     ]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False, **OWN_GROUP)
-    if done.returncode != 0:
-        clause, hint = how_it_ended(done.returncode, done.stderr.decode("utf-8", "replace"))
+    with start_ffmpeg(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        try:
+            pixels, log = process.communicate()
+        except BaseException:
+            process.kill()
+            raise
+    if process.returncode != 0:
+        clause, hint = how_it_ended(process.returncode, log.decode("utf-8", "replace"))
         raise MPVideoError(f"{printable(path)} cannot be read as a video: {clause}", hint=hint)
     wanted = index.frames * index.height * index.width * channels
-    if len(done.stdout) != wanted:
-        raise ValueError(f"it should have {wanted} bytes of pixels, got {len(done.stdout)}")
+    if len(pixels) != wanted:
+        raise ValueError(f"it should have {wanted} bytes of pixels, got {len(pixels)}")
     # A bytearray, as an array over immutable bytes could not be written to.
-    frames = np.frombuffer(bytearray(done.stdout), np.uint8)
+    frames = np.frombuffer(bytearray(pixels), np.uint8)
     return frames.reshape(index.frames, index.height, index.width, channels)

@@ -1,6 +1,7 @@
 """What is written is what was given: frames, count, rate, size, colours, transparency, times."""
 
 import os
+import signal
 import subprocess
 from fractions import Fraction
 from pathlib import Path
@@ -237,10 +238,13 @@ def test_warnings_say_what_will_not_show() -> None:
 
 
 def test_ffmpeg_is_out_of_reach_of_the_terminal(tmp_path: Path) -> None:
-    with VideoWriter(tmp_path / "a.mp4", width=32, height=32, channels=3, encoding=Encoding(8)) as writer:
+    path = tmp_path / "a.mp4"
+    with VideoWriter(path, width=32, height=32, channels=3, encoding=Encoding(8, scale=1)) as writer:
         assert isinstance(writer._sink, FfmpegSink)
-        assert os.getpgid(writer._sink._encoder._process.pid) != os.getpgid(0)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            os.kill(writer._sink._encoder._process.pid, number)
         writer.write(colourful())
+    assert len(read_frames(path)[0]) == len(colourful())
 
 
 def test_unknown_suffix(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from mpvideo.errors import ExitCode, MPVideoError, OutputError
 from mpvideo.video import Encoding, VideoWriter, check_destination, read_frames, read_record
+from mpvideo.video.ffmpeg import start_ffmpeg
 from mpvideo.video.ffmpeg_sink import FfmpegSink
 from tests.video.conftest import Frames, colourful, save
 
@@ -211,6 +212,19 @@ def test_ctrl_c_for_real(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(ProcessLookupError):
         os.kill(encoder, 0)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals to a whole group are POSIX")
+def test_a_signal_to_the_whole_group_is_ours(tmp_path: Path) -> None:
+    """From the first moment of ffmpeg on, as a busy machine may let that moment last."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    script = "kill -TERM $$; kill -INT $$; kill -HUP $$; echo alive"
+    with start_ffmpeg(["sh", "-c", script], stdout=subprocess.PIPE) as process:
+        assert process.communicate(timeout=30)[0] == b"alive\n"
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
+    with pytest.raises(FileNotFoundError):
+        start_ffmpeg([str(tmp_path / "none")])
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
 
 
 # --- where the file goes ---------------------------------------------------------------------------------------------
