@@ -11,6 +11,9 @@ from mpvideo.kernel_form import kernel_form, values_per_tap
         ((64, 64), (32, 4, 4), "points"),
         ((128, 64), (32, 4, 4), "points"),
         ((48, 48), (4, 16, 16), "points"),
+        ((64, 64), (127, 4, 4), "points"),
+        ((64, 64), (128, 4, 4), "taps"),
+        ((64, 64), (8, 16, 16), "taps"),
         ((64, 64), (3, 32, 32), "direct"),
         ((64, 64), (31, 4, 4), "direct"),
         ((129, 64), (32, 4, 4), "direct"),
@@ -33,6 +36,7 @@ def test_other_dtypes_have_no_points():
 
 def test_values():
     assert values_per_tap(64, 64, (32, 4, 4), float32=True) == 4
+    assert values_per_tap(64, 64, (8, 16, 16), float32=True) == 1
     assert values_per_tap(64, 64, (32, 4, 4), float32=False) == 1
     assert values_per_tap(64, 64, (32, 2, 2), float32=False) == 48 / 27
     assert values_per_tap(64, 64, (32, 1, 1), float32=False) == 3 / 27

@@ -154,7 +154,7 @@ def _library_gradients(
 
 def _convolve(x: Tensor, weight: Tensor) -> Tensor:
     """By Winograd's method, channels last in memory."""
-    return _channels_second(winograd.convolve(_places_first(x), winograd.kernel_points(weight)))
+    return _channels_second(winograd.convolve(_places_first(x), winograd.kernel_points(winograd.kernel_taps(weight))))
 
 
 def weight_gradient(x: Tensor, gradient: Tensor, kernel_size: int) -> Tensor:

@@ -142,15 +142,18 @@ class WinogradConvolution:
     """3x3x3 convolution with zero padding of planes of tiles of 4x4 places, see `mpvideo.nn.winograd`.
 
     Args:
-        kernel: (O, C, 3, 3, 3). What is made of it is four times as large.
+        kernel: (O, C, 3, 3, 3).
+        keep_points: whether to keep what is made of it, four times as large; else each call makes it.
     """
 
-    def __init__(self, kernel: Tensor) -> None:
-        self._points = winograd.kernel_points(kernel)
+    def __init__(self, kernel: Tensor, *, keep_points: bool) -> None:
+        taps = winograd.kernel_taps(kernel)
+        self._keeps_points = keep_points
+        self._kept = winograd.kernel_points(taps) if keep_points else taps
 
     def __call__(self, x: Tensor, *, times: Tensor | None = None, plus: Tensor | None = None) -> Tensor:
         """As `Convolution`."""
-        y = winograd.convolve(x, self._points)
+        y = winograd.convolve(x, self._kept if self._keeps_points else winograd.kernel_points(self._kept))
         if times is not None:
             return y.mul_(times)
         return y if plus is None else y.add_(plus)
@@ -166,7 +169,7 @@ def convolution(kernel: Tensor, shape: tuple[int, ...], *, reorder: bool = True)
         return SmallPlaneConvolution(kernel, shape[1], reorder=reorder)
     # What may not be reordered is for torch.compile, which makes nothing of this form.
     if reorder and winograd.suits(kernel, shape):
-        return WinogradConvolution(kernel)
+        return WinogradConvolution(kernel, keep_points=winograd.keeps_points(kernel, shape))
     return Convolution(kernel, shape, reorder=reorder)
 
 

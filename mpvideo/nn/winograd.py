@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mpvideo.kernel_form import TILE, kernel_form
+from mpvideo.kernel_form import TILE, KernelForm, kernel_form
 
 _TILES = 128
 """How many tiles are convolved at once, or else a row of them in all frames: few, so that they stay in a cache."""
@@ -38,19 +38,33 @@ def suits(kernel: Tensor, shape: tuple[int, ...]) -> bool:
 
     Not with AVX-512, where oneDNN's direct convolutions are faster than matrix products of that many operations.
     """
+    return _form(kernel, shape) in ("points", "taps")
+
+
+def keeps_points(kernel: Tensor, shape: tuple[int, ...]) -> bool:
+    """Whether a kernel that suits is worth keeping as `kernel_points`, four times as large, for call after call."""
+    return _form(kernel, shape) == "points"
+
+
+def _form(kernel: Tensor, shape: tuple[int, ...]) -> KernelForm:
     float32 = kernel.dtype == torch.float32 and kernel.device.type == "cpu" and not _avx512()
-    return kernel_form(kernel.shape[1], kernel.shape[0], shape, float32=float32) == "points"
+    return kernel_form(kernel.shape[1], kernel.shape[0], shape, float32=float32)
 
 
 def _avx512() -> bool:
     return torch.backends.cpu.get_cpu_capability().startswith("AVX512")
 
 
-def kernel_points(kernel: Tensor) -> Tensor:
-    """A kernel (D, C, 3, 3, 3) at the points: (3, P, C, D), the first axis along time."""
+def kernel_taps(kernel: Tensor) -> Tensor:
+    """A kernel (D, C, 3, 3, 3), ordered as `kernel_points` takes it: (3, 9, C, D), the first axis along time."""
     D, C = kernel.shape[:2]
-    taps = kernel.permute(2, 3, 4, 1, 0).reshape(3, 9, -1)
-    return (_matrix(_KERNEL, kernel.dtype) @ taps).view(3, -1, C, D)
+    return kernel.permute(2, 3, 4, 1, 0).reshape(3, 9, C, D)
+
+
+def kernel_points(taps: Tensor) -> Tensor:
+    """A kernel, from `kernel_taps`, at the points: (3, P, C, D)."""
+    _, _, C, D = taps.shape
+    return (_matrix(_KERNEL, taps.dtype) @ taps.flatten(2)).view(3, -1, C, D)
 
 
 def convolve(x: Tensor, points: Tensor) -> Tensor:
