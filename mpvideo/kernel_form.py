@@ -7,7 +7,7 @@ from typing import Literal
 
 KernelForm = Literal["direct", "planes", "points", "taps"]
 
-SMALL_PLANE = 2
+_SMALL_PLANE = 2
 """Height and width up to which a plane is multiplied as a whole."""
 
 TILE = 4
@@ -35,7 +35,7 @@ def kernel_form(dim_in: int, dim_out: int, shape: tuple[int, ...], *, float32: b
         or made in each call.
     """
     frames, height, width = shape
-    if max(height, width) <= SMALL_PLANE:
+    if max(height, width) <= _SMALL_PLANE:
         return "planes"
     tiles = frames * (height // TILE) * (width // TILE)
     covered = height % TILE == width % TILE == 0

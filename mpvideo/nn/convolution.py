@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mpvideo.kernel_form import SMALL_PLANE
 from mpvideo.nn import planes, winograd
 
 _WIDEST_ROW = 4
@@ -36,15 +35,11 @@ def _library(x: Tensor, weight: Tensor) -> Tensor:
 def _in_float32(x: Tensor, weight: Tensor, learning: bool) -> Tensor:
     if not learning or torch.compiler.is_compiling():  # it makes code for the library's alone
         return _library(x, weight)
-    result: Tensor
-    if weight.shape[-1] == 1:
-        result = _ByProducts.apply(_channels_last(x), weight)  # type: ignore[no-untyped-call]
-    elif max(x.shape[-2:]) <= SMALL_PLANE:
-        result = _ByPlanes.apply(_channels_last(x), weight)  # type: ignore[no-untyped-call]
-    elif winograd.suits(weight, x.shape[2:]):
-        result = _ByPoints.apply(_channels_last(x), weight)  # type: ignore[no-untyped-call]
-    else:
-        result = _library(x, weight)
+    ways = {"direct": None, "planes": _ByPlanes, "points": _ByPoints, "taps": _ByPoints}
+    way = _ByProducts if weight.shape[-1] == 1 else ways[winograd.form(weight, x.shape[2:])]
+    if way is None:
+        return _library(x, weight)
+    result: Tensor = way.apply(_channels_last(x), weight)  # type: ignore[no-untyped-call]
     return result
 
 

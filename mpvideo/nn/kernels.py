@@ -14,7 +14,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mpvideo.kernel_form import SMALL_PLANE
 from mpvideo.nn import planes, winograd
 
 _ONEDNN = torch.ops.mkldnn
@@ -165,11 +164,12 @@ SameConvolution = Convolution | SmallPlaneConvolution | WinogradConvolution
 
 def convolution(kernel: Tensor, shape: tuple[int, ...], *, reorder: bool = True) -> SameConvolution:
     """3x3x3 convolution with zero padding by the form that suits T, H and W."""
-    if max(shape[1:]) <= SMALL_PLANE:
+    form = winograd.form(kernel, shape)
+    if form == "planes":
         return SmallPlaneConvolution(kernel, shape[1], reorder=reorder)
-    # What may not be reordered is for torch.compile, which makes nothing of this form.
-    if reorder and winograd.suits(kernel, shape):
-        return WinogradConvolution(kernel, keep_points=winograd.keeps_points(kernel, shape))
+    # What may not be reordered is for torch.compile, which makes nothing of Winograd's method.
+    if reorder and form != "direct":
+        return WinogradConvolution(kernel, keep_points=form == "points")
     return Convolution(kernel, shape, reorder=reorder)
 
 

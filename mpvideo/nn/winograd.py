@@ -33,20 +33,12 @@ _KERNEL = (
 _OUTPUT = ((1, 1, 1, 1, 1, 0), (0, 1, -1, 2, -2, 0), (0, 1, 1, 4, 4, 0), (0, 1, -1, 8, -8, 1))
 
 
-def suits(kernel: Tensor, shape: tuple[int, ...]) -> bool:
-    """Whether a kernel (D, C, 3, 3, 3) convolves clips of T, H and W faster by this: in float32, on some CPUs.
+def form(kernel: Tensor, shape: tuple[int, ...]) -> KernelForm:
+    """The form in which a kernel (D, C, 3, 3, 3) convolves clips of T, H and W fastest here.
 
-    Not with AVX-512, where oneDNN's direct convolutions are faster than matrix products of that many operations.
+    With AVX-512 never by this method: oneDNN's direct convolutions are faster than matrix products of that many
+    operations.
     """
-    return _form(kernel, shape) in ("points", "taps")
-
-
-def keeps_points(kernel: Tensor, shape: tuple[int, ...]) -> bool:
-    """Whether a kernel that suits is worth keeping as `kernel_points`, four times as large, for call after call."""
-    return _form(kernel, shape) == "points"
-
-
-def _form(kernel: Tensor, shape: tuple[int, ...]) -> KernelForm:
     float32 = kernel.dtype == torch.float32 and kernel.device.type == "cpu" and not _avx512()
     return kernel_form(kernel.shape[1], kernel.shape[0], shape, float32=float32)
 
