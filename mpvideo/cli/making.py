@@ -12,12 +12,12 @@ from mpvideo.batch.request import Request
 from mpvideo.batch.share import Share, parse_share
 from mpvideo.cli.overviews import Overviews
 from mpvideo.cli.rehearsal import Expected, Rehearsal, tell_expected
-from mpvideo.cli.reporting import Reporter
+from mpvideo.cli.reporting import Reporter, not_made
 from mpvideo.cli.run import Options, Run
 from mpvideo.cli.streams import tell
 from mpvideo.cli.survey import Survey
 from mpvideo.errors import MPVideoError, UsageError
-from mpvideo.text import counted, printable
+from mpvideo.text import printable
 
 if TYPE_CHECKING:
     from mpvideo.device import Placement
@@ -128,12 +128,12 @@ def _rehearse(plan: Plan, survey: Survey, options: Options, processes: int) -> N
                 pace = measure_pace(first, placement, at_once)
             except MPVideoError as error:
                 tell(f"error: {printable(sources.checkpoint.name)} could not be measured: {error.message}")
-                rehearsal.refusals += videos
+                rehearsal.fail(error, videos)
                 continue
             expected.append(Expected(pace=pace, videos=videos, evaluations=evaluations, at_once=at_once))
     tell_expected(expected, placement, processes=processes, as_json=options.as_json, quiet=options.quiet)
-    if rehearsal.refusals:
-        raise MPVideoError(f"{counted(rehearsal.refusals, 'video')} of {plan.mine:,} could not be made")
+    if rehearsal.failed:
+        raise not_made(rehearsal.failed, plan.mine, rehearsal.codes)
 
 
 def make_stream(source: Callable[[Callable[[], bool]], Iterator[Planned | None]], options: Options) -> None:

@@ -9,7 +9,7 @@ from mpvideo.batch.plan import Planned, Unusable
 from mpvideo.batch.request import Request
 from mpvideo.blend import to_json
 from mpvideo.cli.streams import tell, write_result
-from mpvideo.errors import MPVideoError
+from mpvideo.errors import ExitCode, MPVideoError
 from mpvideo.text import counted, printable
 
 if TYPE_CHECKING:
@@ -22,11 +22,16 @@ class Rehearsal:
 
     Args:
         as_json: one object a line.
+
+    Attributes:
+        failed: how many videos could not be made.
+        codes: exit codes of what is in their way.
     """
 
     def __init__(self, *, as_json: bool) -> None:
         self._as_json = as_json
-        self.refusals = 0
+        self.failed = 0
+        self.codes: set[ExitCode] = set()
 
     def to_make(self, request: Request) -> None:
         """It would be made."""
@@ -38,8 +43,13 @@ class Rehearsal:
 
     def refused(self, planned: Planned, error: MPVideoError) -> None:
         """It cannot be made."""
-        self.refusals += 1
+        self.fail(error, 1)
         self._line(planned, "cannot be made", error=error.message)
+
+    def fail(self, error: MPVideoError, videos: int) -> None:
+        """So many cannot be made, and why."""
+        self.failed += videos
+        self.codes.add(error.exit_code)
 
     def _line(self, planned: Planned, state: str, **more: str) -> None:
         if isinstance(planned, Unusable):

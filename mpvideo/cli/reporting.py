@@ -4,7 +4,7 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
@@ -210,7 +210,18 @@ class Reporter:
             return OutputError("what another process had to write lacks lines")
         if planned == 1 and self._first is not None:
             return self._first
-        of = "" if planned is None else f" of {planned:,}"
-        error = MPVideoError(f"{counted(self.counts['failed'], 'video')}{of} could not be made")
-        error.exit_code = next(iter(self.codes)) if len(self.codes) == 1 else ExitCode.FAILED
-        return error
+        return not_made(self.counts["failed"], planned, self.codes)
+
+
+def not_made(failed: int, planned: int | None, codes: Collection[ExitCode]) -> MPVideoError:
+    """What a run ends with that could not make all videos, or would not: the exit code that all share, or else 1.
+
+    Args:
+        failed: how many could not be made.
+        planned: how many there are, all in all; None if that is not known.
+        codes: the exit codes of the failures.
+    """
+    of = "" if planned is None else f" of {planned:,}"
+    error = MPVideoError(f"{counted(failed, 'video')}{of} could not be made")
+    error.exit_code = next(iter(codes)) if len(codes) == 1 else ExitCode.FAILED
+    return error

@@ -167,9 +167,21 @@ def test_a_dry_run_of_what_cannot_be_measured(program: Program, ckpt: Path) -> N
         {**job, "ckpt": str(ckpt), "seed": 2, "out": "2.gif"},
     )
     done = program("batch", "jobs.jsonl", "--dry-run", "--dtype", "float32")
-    assert done.code == 1
+    assert done.code == 3
     assert "error: broken.safetensors could not be measured: " in done.stderr and "expected: " in done.stderr
     assert "error: 2 videos of 3 could not be made" in done.stderr
+    assert program("batch", "jobs.jsonl", "--dtype", "float32").code == 3
+
+
+def test_a_dry_run_ends_as_the_run_would(program: Program, ckpt: Path) -> None:
+    """With the code that all failures share, or else 1."""
+    good = {"ckpt": str(ckpt), "steps": 1, "out": "{seed}.gif"}
+    bad = ({**good, "class": "zebra"}, {**good, "ckpt": "missing.safetensors"}, {**good, "out": "missing/1.gif"})
+    for failing, code in ((bad[:1], 2), (bad[1:2], 3), (bad[2:], 5), ((bad[1], bad[1]), 3), (bad[:2], 1)):
+        for others in ((), (good,)):
+            jobs(*others, *failing)
+            run = ("batch", "jobs.jsonl", "--dtype", "float32")
+            assert (program(*run, "--dry-run").code, program(*run).code) == (code, code), failing
 
 
 def test_levels_that_collide_cost_their_own_job(program: Program, ckpt: Path) -> None:
@@ -178,7 +190,7 @@ def test_levels_that_collide_cost_their_own_job(program: Program, ckpt: Path) ->
     bad = [near, {"rho": 1e-300}, {"steps": None, "sigmas": "80,79.99999999999999,1"}]
     jobs(*({**job, **more, "out": "bad.gif"} for more in bad), {**job, "out": "a.gif"})
     rehearsed = program("batch", "jobs.jsonl", "--dry-run", "--dtype", "float32")
-    assert (rehearsed.code, "error: 3 videos of 4 could not be made" in rehearsed.stderr) == (1, True)
+    assert (rehearsed.code, "error: 3 videos of 4 could not be made" in rehearsed.stderr) == (2, True)
     done = program("batch", "jobs.jsonl", "--dtype", "float32")
     assert (done.code, files(), done.stderr.count("1e-06")) == (2, ["a.gif"], 3), done.stderr
     alone = program("sample", "--ckpt", ckpt, "--sigma-min", near["sigma-min"], "--out", "b.gif")
