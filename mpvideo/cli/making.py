@@ -128,12 +128,12 @@ def _rehearse(plan: Plan, survey: Survey, options: Options, processes: int) -> N
                 pace = measure_pace(first, placement, at_once)
             except MPVideoError as error:
                 tell(f"error: {printable(sources.checkpoint.name)} could not be measured: {error.message}")
-                rehearsal.fail(error, videos)
+                rehearsal.fail(error, first, videos)
                 continue
             expected.append(Expected(pace=pace, videos=videos, evaluations=evaluations, at_once=at_once))
     tell_expected(expected, placement, processes=processes, as_json=options.as_json, quiet=options.quiet)
     if rehearsal.failed:
-        raise not_made(rehearsal.failed, plan.mine, rehearsal.codes)
+        raise not_made(rehearsal.failed, plan.mine, rehearsal.codes, rehearsal.what)
 
 
 def make_stream(source: Callable[[Callable[[], bool]], Iterator[Planned | None]], options: Options) -> None:

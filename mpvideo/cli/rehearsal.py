@@ -26,12 +26,14 @@ class Rehearsal:
     Attributes:
         failed: how many videos could not be made.
         codes: exit codes of what is in their way.
+        what: the last of them.
     """
 
     def __init__(self, *, as_json: bool) -> None:
         self._as_json = as_json
         self.failed = 0
         self.codes: set[ExitCode] = set()
+        self.what: object | None = None
 
     def to_make(self, request: Request) -> None:
         """It would be made."""
@@ -43,13 +45,14 @@ class Rehearsal:
 
     def refused(self, planned: Planned, error: MPVideoError) -> None:
         """It cannot be made."""
-        self.fail(error, 1)
+        self.fail(error, planned, 1)
         self._line(planned, "cannot be made", error=error.message)
 
-    def fail(self, error: MPVideoError, videos: int) -> None:
-        """So many cannot be made, and why."""
+    def fail(self, error: MPVideoError, planned: Planned, videos: int) -> None:
+        """So many cannot be made, of which this is one, and why."""
         self.failed += videos
         self.codes.add(error.exit_code)
+        self.what = planned.where if isinstance(planned, Unusable) else planned.path
 
     def _line(self, planned: Planned, state: str, **more: str) -> None:
         if isinstance(planned, Unusable):

@@ -70,6 +70,7 @@ class Reporter:
         self.counts: Counter[str] = Counter()
         self.codes: set[ExitCode] = set()
         self._first: MPVideoError | None = None
+        self._what: object | None = None
         self._hints: set[str] = set()
         self._warned: set[str] = set()
         self._unwritten: dict[str, OutputError] = {}
@@ -149,7 +150,7 @@ class Reporter:
     def _failed(self, what: object | None, error: MPVideoError, **where: str) -> None:
         self.counts["failed"] += 1
         self.codes.add(error.exit_code)
-        self._first = self._first or error
+        self._first, self._what = self._first or error, what
         self.note("failed", **where, error=error.message, code=int(error.exit_code))
         named = what is None or printable(what) in error.message
         words = error.message if named else f"{printable(what)}: {error.message}"
@@ -210,18 +211,20 @@ class Reporter:
             return OutputError("what another process had to write lacks lines")
         if planned == 1 and self._first is not None:
             return self._first
-        return not_made(self.counts["failed"], planned, self.codes)
+        return not_made(self.counts["failed"], planned, self.codes, self._what)
 
 
-def not_made(failed: int, planned: int | None, codes: Collection[ExitCode]) -> MPVideoError:
+def not_made(failed: int, planned: int | None, codes: Collection[ExitCode], what: object | None) -> MPVideoError:
     """What a run ends with that could not make all videos, or would not: the exit code that all share, or else 1.
 
     Args:
         failed: how many could not be made.
         planned: how many there are, all in all; None if that is not known.
         codes: the exit codes of the failures.
+        what: what failed last, which is named if it is all that failed; None where another process knows it.
     """
     of = "" if planned is None else f" of {planned:,}"
-    error = MPVideoError(f"{counted(failed, 'video')}{of} could not be made")
+    name = f": {printable(what)}" if failed == 1 and what is not None else ""
+    error = MPVideoError(f"{counted(failed, 'video')}{of} could not be made{name}")
     error.exit_code = next(iter(codes)) if len(codes) == 1 else ExitCode.FAILED
     return error

@@ -184,6 +184,21 @@ def test_a_dry_run_ends_as_the_run_would(program: Program, ckpt: Path) -> None:
             assert (program(*run, "--dry-run").code, program(*run).code) == (code, code), failing
 
 
+def test_the_last_line_names_the_only_failure(program: Program, ckpt: Path) -> None:
+    """Its error may be far above. Of several, the lines above name each."""
+    good = {"ckpt": str(ckpt), "steps": 1, "seed": "0-1", "out": "{seed}.gif"}
+    bad, worse = {**good, "seed": 3, "out": "missing/3.gif"}, {**good, "class": "zebra", "out": "4.gif"}
+    for failing, words in (
+        ((bad,), "1 video of 3 could not be made: missing/3.gif"),
+        ((worse,), "1 video of 3 could not be made: jobs.jsonl, line 2"),
+        ((bad, worse), "2 videos of 4 could not be made"),
+    ):
+        jobs(good, *failing)
+        run = ("batch", "jobs.jsonl", "--dtype", "float32")
+        for done in (program(*run, "--dry-run"), program(*run)):
+            assert done.stderr.endswith(f"\nerror: {words}\n"), done.stderr
+
+
 def test_levels_that_collide_cost_their_own_job(program: Program, ckpt: Path) -> None:
     job = {"ckpt": str(ckpt), "sampler": "unipc", "steps": 3}
     near = {"sigma-min": 79.99999999999999}
