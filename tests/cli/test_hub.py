@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -26,6 +27,7 @@ from mpvideo.record import Weights
 from tests.checkpoint.files import CONFIG, random_tensors
 from tests.checkpoints import save_tiny, tiny_config
 from tests.evaluation.networks import Means, save_network
+from tests.test_readme import README
 
 PLACE = "{repo_id}/resolve/{revision}/{filename}"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -349,9 +351,11 @@ def in_reach(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.parametrize("name", ["hf:me/dog", "hf:me/dog/a.safetensors@v1"])
 def test_out_of_reach(waits: list[float], name: str) -> None:
     """It is tried again within ten seconds, and then said."""
-    with pytest.raises(MPVideoError, match=f"{name} is not in the cache, and the hub cannot be reached"):
+    with pytest.raises(MPVideoError, match=f"{name} is not in the cache, and the hub cannot be reached") as caught:
         located(Path(name))
     assert waits == [1, 2, 4]
+    (row,) = re.findall(rf"^\| {caught.value.exit_code:d} \|.*", README, flags=re.MULTILINE)
+    assert "the hub is out of reach" in row
 
 
 @needs_library
