@@ -111,7 +111,8 @@ def find_preset(name: str) -> Preset:
         return PRESETS[name]
     path = Path(name)
     with naming("--preset", path):
-        if not name or not exists(path):  # Path("") is the current folder
+        is_path = path.name != name or path.suffix  # meant as one, whether or not there is a file
+        if not name or not (is_path or exists(path)):  # Path("") is the current folder
             raise UsageError(
                 f"--preset must be one of {', '.join(PRESETS)} or a JSON file, got {printable(name)!r}",
                 hint="Such a file holds settings of the sampler, as `mpvideo tune` writes them: "

@@ -106,6 +106,14 @@ def test_an_unknown_name(name: str) -> None:
     assert caught.value.hint.startswith("Such a file holds settings of the sampler, as `mpvideo tune` writes them: {")
 
 
+@pytest.mark.parametrize("name", ["nope.json", "./nope", "mine/nope.json"])
+def test_a_file_that_is_not_there(name: str) -> None:
+    """What can be a file's name alone is told of as such."""
+    with pytest.raises(CheckpointError) as caught:
+        find_preset(name)
+    assert caught.value.message == f"--preset {Path(name)} does not exist"
+
+
 def test_a_name_that_no_file_can_have() -> None:
     with pytest.raises(CheckpointError, match=r"^--preset a\\x00b cannot be read: embedded null"):
         find_preset("a\0b")
