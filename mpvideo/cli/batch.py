@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from mpvideo.batch.journal import PastRun, journals_of, read_journal
-from mpvideo.cli.options import OUTPUT_PANEL, AsJson, Quiet
+from mpvideo.cli.options import OUTPUT_PANEL, AsJson, Quiet, given_options
 from mpvideo.cli.sampling_options import VIDEO_PANEL, BatchSize, Compile, Device, Dtype, Exact
 from mpvideo.cli.streams import tell, write_result
 from mpvideo.cli.writing import DryRun, JournalPath, Overwrite, Shard
@@ -21,6 +21,9 @@ from mpvideo.text import printable
 
 PIPE = Path("-")
 """Stands for standard input."""
+
+_OF_STATUS = {"jobs", "journal", "status", "quiet", "as_json"}
+"""Parameters that matter with --status."""
 
 
 def batch(
@@ -70,6 +73,9 @@ def batch(
     producer | mpvideo batch -
     """
     if status:
+        for parameter in context.command.params:
+            if parameter.name in given_options(context) - _OF_STATUS:
+                tell(f"warning: {parameter.opts[0]} has no effect with --status", quiet=quiet)
         tell_status(jobs, journal, as_json=as_json)
         return
     from mpvideo.cli.jobs import JobFile, JobReader, requests_from

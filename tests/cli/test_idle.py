@@ -100,6 +100,19 @@ def test_what_is_given_is_warned_of_once_and_what_is_not_never(program: Program,
     assert (again.code, "no effect" in again.stderr) == (0, False)
 
 
+def test_the_status_of_a_batch_makes_nothing(program: Program, ckpt: Path) -> None:
+    path = jobs({"ckpt": str(ckpt), "steps": 1, "out": "a.gif"})
+    assert program("batch", path, "--dtype", "float32", "--journal", "j").code == 0
+    status = ("batch", path, "--journal", "j", "--status")
+    idle = ("--dry-run", "--shard", "1/2", "-o", "b.gif", "--compile")
+    plain, warned, quiet = program(*status), program(*status, *idle), program(*status, *idle, "--quiet")
+    assert (plain.code, plain.stderr, quiet) == (0, "", plain)
+    assert warned.stdout == plain.stdout
+    assert warned.stderr.splitlines() == [
+        f"warning: {flag} has no effect with --status" for flag in ("--out", "--shard", "--dry-run", "--compile")
+    ]
+
+
 def test_jobs_of_a_batch(program: Program, ckpt: Path, tmp_path: Path) -> None:
     job = {"ckpt": str(ckpt), "steps": 2, "guide": str(ckpt), "apg-eta": 0.5}
     path = jobs(
