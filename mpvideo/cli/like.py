@@ -16,6 +16,7 @@ from mpvideo.command import options_of, shell_join
 from mpvideo.config import DtypeName
 from mpvideo.errors import UsageError, naming
 from mpvideo.formats import STANDARD_OUTPUT, Encoding, format_of
+from mpvideo.hub import find_reference
 from mpvideo.text import printable
 
 if TYPE_CHECKING:
@@ -73,10 +74,10 @@ class Original:
         return given if given is not None or recorded is None else self._found(recorded.name, "--guide")
 
     def _found(self, name: str, flag: str) -> Path:
-        on_hub = is_on_hub(Path(name))  # a video that somebody sent shall not start a download
+        on_hub = find_reference(name) is not None  # a video that somebody sent shall not start a download
         for path in () if on_hub else (Path(name), self.path.parent / name):
             if os.path.exists(path):  # noqa: PTH110 - never raises: a name from a record may be one of no file
-                return path
+                return path.absolute() if is_on_hub(path) else path  # of such a name, a file goes by its whole path
         word = "checkpoint" if flag == "--ckpt" else "guide"
         raise UsageError(
             f"{printable(self.path)} was made with the {word} {printable(name)}, which is "

@@ -225,6 +225,18 @@ def test_nothing_is_fetched_for_a_video_of_somebody_else(program: Program, name:
     assert f"hint: Give it with --ckpt {words}." in refused.stderr
 
 
+def test_a_checkpoint_whose_name_begins_as_one_on_the_hub(program: Program, ckpt: Path) -> None:
+    whole = Path("hf:x.safetensors").absolute()
+    shutil.copy(ckpt, whole)
+    assert program("sample", "--ckpt", whole, "--out", "hf:a.gif", "--exact").code == 0
+    again = program("sample", "--like", "hf:a.gif", "--out", "b.gif")
+    assert again.code == 0 and f"mpvideo sample --ckpt {whole} " in again.stderr
+    assert Path("b.gif").read_bytes() == Path("hf:a.gif").read_bytes()
+    whole.unlink()
+    lost = program("sample", "--like", "hf:a.gif", "--out", "c.gif")
+    assert "hf:x.safetensors, which is neither here nor beside it" in lost.stderr
+
+
 def test_a_record_may_name_what_no_file_can_be_called(program: Program) -> None:
     weights = dataclasses.replace(a_record().checkpoint, name="x" * 300)
     save(Path("a.gif"), colourful(1, 8), record=a_record(checkpoint=weights).to_dict())
