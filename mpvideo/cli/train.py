@@ -100,7 +100,8 @@ def train(
         typer.Option(
             "--init",
             metavar="CKPT",
-            help="Begin with the weights of a checkpoint of the same network, and with its autoencoder.",
+            help="Begin with the weights of a checkpoint of the same network, and with its autoencoder; "
+            "hf:owner/repo[/file][@revision] is one on the Hugging Face hub.",
             rich_help_panel=DATA_PANEL,
         ),
     ] = None,

@@ -5,9 +5,10 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mpvideo.cli.hub import is_on_hub, located
 from mpvideo.cli.options import usage_errors
 from mpvideo.config import MIN_FPS, ModelConfig, VideoConfig
-from mpvideo.errors import UsageError
+from mpvideo.errors import UsageError, naming
 from mpvideo.text import printable
 from mpvideo.training.recipe import Preset, Recipe, TrainedCodec, codec_config
 
@@ -111,7 +112,7 @@ def plan_of(
 
     Raises:
         UsageError: the settings do not fit together, the folder has no usable videos, or `init` is of something else.
-        CheckpointError: `init` cannot be read.
+        MPVideoError: `init` cannot be read, or fetched from the hub.
         OutputError: the cache cannot be written.
     """
     from mpvideo.training.folder import ClipFormat
@@ -134,9 +135,12 @@ def plan_of(
         _, model = network(MIN_FPS, None)
         clips_per_sample(recipe, model)
     with processes.one_after_another():  # the first decodes, the others find it done
+        with naming("--init", init):
+            weights = None if init is None or begun else located(init)
         source = open_source(data, clip, cache=cache, seed=recipe.seed, say=say)
     if init is not None:
-        source.record["init"] = Path(os.path.abspath(init)).name  # noqa: PTH100 - resolve() follows links
+        name = Path(os.path.abspath(init)).name  # noqa: PTH100 - resolve() follows links
+        source.record["init"] = str(init) if is_on_hub(init) else name
     classes = source.data.classes
     with usage_errors("size", "frames"):
         video, model = network(source.data.fps, None if classes is None else len(classes))
@@ -151,5 +155,5 @@ def plan_of(
         title=source.title,
         license=source.license,
         description=source.description,
-        initial=None if init is None or begun else InitialWeights(init, model, video),
+        initial=None if weights is None else InitialWeights(weights, model, video),
     )

@@ -21,11 +21,14 @@ from mpvideo.checkpoint.header import INDEX_FILE, read_header
 from mpvideo.checkpoint.save import save_checkpoint
 from mpvideo.cli import hub as hub_module
 from mpvideo.cli.hub import is_on_hub, located
+from mpvideo.config import CheckpointConfig
 from mpvideo.errors import CheckpointError, MPVideoError, UsageError
 from mpvideo.hub import HubReference
 from mpvideo.record import Weights
+from mpvideo.training.recipe import PRESETS, codec_config
 from tests.checkpoint.files import CONFIG, random_tensors
 from tests.checkpoints import save_tiny, tiny_config
+from tests.cli.test_train import SMALL, clips
 from tests.evaluation.networks import Means, save_network
 from tests.test_readme import README
 
@@ -276,6 +279,36 @@ def test_sample_and_eval_take_them(tmp_path: Path, hub: Hub, monkeypatch: pytest
     assert done.returncode == 0, done.stderr
     unknown = run(tmp_path, hub, [*program, "eval", "--ckpt", "hf:me/none", *real, *brief], {})
     assert unknown.returncode == 3 and "hf:me/none does not exist on the hub, or is private" in unknown.stderr
+
+
+@needs_library
+def test_train_begins_with_them(tmp_path: Path, hub: Hub) -> None:
+    """And goes on without them, as with those of any checkpoint."""
+    video = codec_config("rgb", 10)
+    model = PRESETS["tiny"].model(video, size=8, frames=4, num_classes=2, self_condition=False)
+    weights = save_tiny(tmp_path / "x.safetensors", CheckpointConfig(model=model, video=video))
+    hub.files["model.safetensors"] = weights.read_bytes()
+    clips(tmp_path / "clips")
+    program = [
+        sys.executable,
+        "-m",
+        "mpvideo",
+        "train",
+        str(tmp_path / "clips"),
+        "--out",
+        str(tmp_path / "run"),
+        *SMALL,
+    ]
+    cache = {"XDG_CACHE_HOME": str(tmp_path)}
+    unknown = run(tmp_path, hub, [*program, "--steps", "1", "--init", "hf:me/none"], cache)
+    assert (unknown.returncode, (tmp_path / "mpvideo").exists()) == (3, False), "not after hours of decoding"
+    assert "error: --init hf:me/none does not exist on the hub, or is private\n" in unknown.stderr
+    for home in (tmp_path, tmp_path / "empty"):
+        done = run(home, hub, [*program, "--steps", "1", "--init", "hf:me/dog@v1"], cache)
+        assert done.returncode == 0, done.stderr
+        hub.files.clear()
+    source = json.loads((tmp_path / "run" / "run.json").read_text())["source"]
+    assert (source["init"], len(source["init_sha256"])) == ("hf:me/dog@v1", 64)
 
 
 @needs_library
