@@ -1,4 +1,4 @@
-"""Evaluations of the network: mpvideo's inference form against the published package's module, on the same weights.
+"""Passes of the network: mpvideo's inference form against the published package's module, on the same weights.
 
     pip install --no-deps denoising-diffusion-pytorch==2.3.4
     python benchmarks/sampling.py
@@ -67,7 +67,7 @@ def weights(name: str, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
 def contender(
     role: str, name: str, batch: int, *, compiled: bool = False, stored: torch.dtype = torch.float32
 ) -> Evaluate:
-    """One evaluation of a network of that kind, made of weights stored in some dtype, ready to be called."""
+    """One pass of a network of that kind, made of weights stored in some dtype, ready to be called."""
     model = NETS[name]
     generator = torch.Generator().manual_seed(1)
     x = torch.randn(batch, model.channels, model.frames, model.image_size, model.image_size, generator=generator)
@@ -114,7 +114,7 @@ def measure(contenders: dict[str, Evaluate], turns: int) -> list[dict[str, float
 
 
 def peak_megabytes(role: str, name: str, batch: int) -> float:
-    """Peak resident memory of two evaluations in a process of their own, from before the weights are there.
+    """Peak resident memory of two passes in a process of their own, from before the weights are there.
 
     What torch's own files take, whose pages come as their code is first run, is no part of it.
     """

@@ -41,7 +41,7 @@ def generate(
         batch_size: how many videos are sampled at once; fewer where memory does not suffice. With 1, a video does not
             depend in its last bits on those beside it.
         on_evaluation, on_smaller_batch, on_failure: are told how it goes, see `mpvideo.generation.generate`. In all,
-            `mpvideo.generation.count_evaluations` says how many evaluations a job takes.
+            `mpvideo.generation.count_passes` says how many passes of the network a job takes.
 
     Returns:
         Videos: `frames` (T, H, W, C) uint8, decoded when they are asked for, or some at a time from `chunks()`;

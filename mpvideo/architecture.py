@@ -238,7 +238,7 @@ def checkpoint_shapes(config: CheckpointConfig) -> dict[str, Shape]:
 
 
 def network_flops(model: ModelConfig) -> int:
-    """Floating-point operations of one evaluation for one sample: convolutions (direct) and attention."""
+    """Floating-point operations of one pass for one sample: convolutions (direct) and attention."""
     top = model.frames * model.image_size**2
     shapes = network_shapes(model)
     total = top * 2 * (prod(shapes["input_block.weight"]) + prod(shapes["output_block.0.weight"]))

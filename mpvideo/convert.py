@@ -190,7 +190,7 @@ def _compare(
 
 @torch.inference_mode()
 def _forward(config: CheckpointConfig, tensors: dict[str, Tensor]) -> Tensor:
-    """One evaluation of the network in float32, on few frames of noise."""
+    """One pass of the network in float32, on few frames of noise."""
     model = config.model
     with torch.device("meta"):
         net = KarrasUnet3D(legacy_fan_in=config.edm.legacy_fan_in, **vars(model))

@@ -46,10 +46,10 @@ _FRAMES_AT_ONCE = 16
 """Frames that are decoded together: the same in every video, so that their rounding is too."""
 
 OnEvaluation = Callable[[int], None]
-"""`on_evaluation(samples)`, called after each evaluation of the network with the size of its batch.
+"""`on_evaluation(passes)`, called after each evaluation of the denoiser with the passes of the network that it took.
 
-Under guidance a sample counts once for each of its branches. A negative number takes back what a batch had counted
-that ran out of memory and is made anew in smaller ones. What it raises ends the sampling.
+A pass is one of one sample; under guidance there is one for each of its branches. A negative number takes back what a
+batch had counted that ran out of memory and is made anew in smaller ones. What it raises ends the sampling.
 """
 
 OnSmallerBatch = Callable[[int, int], None]
@@ -141,8 +141,8 @@ def _label_rows(net: InferenceUnet3D, classes: Sequence[int | Blend | None]) -> 
 
 
 @lru_cache(maxsize=1024)
-def count_evaluations(sampling: SamplingConfig) -> int:
-    """Evaluations of the network for one video: one for each branch, at each noise level where it is evaluated."""
+def count_passes(sampling: SamplingConfig) -> int:
+    """Passes of the network for one video: one for each branch, at each noise level where it is evaluated."""
     levels = evaluated_levels(solver(sampling), schedule(sampling))
     if torch.tensor(sampling.guidance) == 1:  # in the dtype in which batches have their strengths
         return len(levels)
@@ -169,7 +169,8 @@ def generate(
         jobs: what to make. They are taken as they are needed, one more at most than fits a batch: there may be any
             number. None among them says that for now there is no other: what was taken is then made without it.
         batch_size: how many videos are sampled at once.
-        on_evaluation: told of each evaluation of the network; in all, a video takes count_evaluations(job.sampling).
+        on_evaluation: told of each evaluation of the denoiser, in passes of the network; a video takes
+            count_passes(job.sampling) of them.
         on_smaller_batch: told when memory does not suffice, once for each size tried.
         on_failure: told of a job that cannot be done, after which the others go on. Without it, the error is raised.
 
@@ -274,11 +275,11 @@ def _try_batch(
     """Samples one batch; what was counted is taken back if nothing comes of it."""
     passed_on = 0
 
-    def count(samples: int) -> None:
+    def count(passes: int) -> None:
         nonlocal passed_on
         if on_evaluation is not None:
-            on_evaluation(samples)
-            passed_on += samples
+            on_evaluation(passes)
+            passed_on += passes
 
     try:
         with memory_errors("one video", "Try another --dtype or --device."):
@@ -322,7 +323,7 @@ def _sample(
     def counted(x: Tensor, sigma: float, state: Branches | None) -> tuple[Tensor, Branches | None]:
         result = denoiser(x, sigma, state)
         if on_evaluation is not None:
-            on_evaluation(denoiser.evaluations_at(sigma, len(x), state))
+            on_evaluation(denoiser.passes_at(sigma, len(x), state))
         return result
 
     sigmas, solve = schedule(sampling), solver(sampling)

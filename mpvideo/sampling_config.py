@@ -170,7 +170,7 @@ class SamplingConfig:
     def num_evaluations(self) -> int:
         """Evaluations of the denoiser for one sample: one a step; Heun's two, save for the last step, to 0.
 
-        Under guidance the denoiser's evaluation is one of each branch: see `mpvideo.generation.count_evaluations`.
+        Under guidance the denoiser's evaluation is one of each branch: see `mpvideo.generation.count_passes`.
         """
         steps = self.steps + self.restarts * self.restart_steps
         return 2 * steps - 1 if self.solver == "heun" else steps

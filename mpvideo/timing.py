@@ -8,7 +8,7 @@ import torch
 
 from mpvideo.checkpoint import Checkpoint
 from mpvideo.device import Placement
-from mpvideo.generation import count_evaluations, generate
+from mpvideo.generation import count_passes, generate
 from mpvideo.job import Job
 from mpvideo.model import load_model
 from mpvideo.sampling_config import SamplingConfig
@@ -23,7 +23,7 @@ class SamplingTime:
     Attributes:
         placement: where, and in what, it was measured.
         loading: reading the weights and building the network.
-        first: the first evaluation of the network, which makes ready.
+        first: the first pass of the network, which makes ready.
         evaluation: each one after it.
         evaluations: how many one video takes, by the checkpoint's own settings.
         decoding: from the network's tensor to pixels.
@@ -50,12 +50,12 @@ def measure_sampling(checkpoint: Checkpoint, placement: Placement) -> SamplingTi
     began = _now(placement)
     model = load_model(checkpoint, placement)
     loaded = _now(placement)
-    moments: list[tuple[float, int]] = []  # and the evaluations of the network that were done by then
+    moments: list[tuple[float, int]] = []  # and the passes of the network that were done by then
     done = 0
 
-    def count(evaluations: int) -> None:
+    def count(passes: int) -> None:
         nonlocal done
-        done += evaluations
+        done += passes
         moments.append((_now(placement), done))
 
     settings = checkpoint.config.sampling
@@ -69,7 +69,7 @@ def measure_sampling(checkpoint: Checkpoint, placement: Placement) -> SamplingTi
         loading=loaded - began,
         first=(moments[0][0] - loaded) / moments[0][1],
         evaluation=sorted(rates)[len(rates) // 2],
-        evaluations=count_evaluations(settings),
+        evaluations=count_passes(settings),
         decoding=end - moments[-1][0],
     )
 

@@ -33,7 +33,7 @@ def null_label_error(model: Model) -> float:
     without label dropout, both gave 0.50. They differed at low noise, where good networks trained with it differ as
     much from one another. So this finds only labels that are plainly wrong; what is certain is the training's record.
 
-    It costs three evaluations of a batch of eight, or of eight single samples where memory does not suffice, and draws
+    It costs three passes of a batch of eight, or of eight single samples where memory does not suffice, and draws
     nothing from the seeds of any video.
 
     Args:

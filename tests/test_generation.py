@@ -19,7 +19,7 @@ from mpvideo.config import SamplingConfig
 from mpvideo.device import choose_placement
 from mpvideo.diffusion import EDMDenoiser
 from mpvideo.errors import ExitCode, MPVideoError, OutOfMemoryError, UsageError
-from mpvideo.generation import count_evaluations, drawn_class, generate
+from mpvideo.generation import count_passes, drawn_class, generate
 from mpvideo.job import Job
 from mpvideo.model import Model, load_model
 from tests.checkpoints import random_tensors, save_tiny, tiny_config
@@ -132,7 +132,7 @@ def test_guided_evaluations_count_for_both_branches(model: Model) -> None:
         )
         seen: list[int] = []
         pixels(model, [Job(seed=seed) for seed in range(3)], sampling, batch_size=2, on_evaluation=seen.append)
-        assert count_evaluations(sampling) == expected
+        assert count_passes(sampling) == expected
         assert sum(seen) == 3 * expected
 
 
@@ -141,7 +141,7 @@ def test_guidance_that_is_nearly_1_is_counted_as_it_is_evaluated(model: Model, g
     """The first one is 1 in float32."""
     sampling, seen = dataclasses.replace(PLAIN, guidance=guidance), list[int]()
     pixels(model, [Job(seed=0)], sampling, on_evaluation=seen.append)
-    assert sum(seen) == count_evaluations(sampling) == (7 if guidance < 1 + 1e-8 else 14)
+    assert sum(seen) == count_passes(sampling) == (7 if guidance < 1 + 1e-8 else 14)
 
 
 def test_an_interval_of_guidance_to_the_bit(model: Model) -> None:
@@ -171,7 +171,7 @@ def test_a_guide_is_the_second_branch(num_classes: int | None, tmp_path: Path) -
     seen: list[int] = []
     only_guide = pixels(guided, jobs, settings[0.0], batch_size=3, on_evaluation=seen.append)
     assert (only_guide == pixels(load(weak), jobs, PLAIN, batch_size=3)).all()
-    assert sum(seen) == 3 * count_evaluations(settings[0.0]) == 3 * 14
+    assert sum(seen) == 3 * count_passes(settings[0.0]) == 3 * 14
     assert (pixels(guided, jobs, settings[1.0], batch_size=3) == pixels(load(strong), jobs, PLAIN, batch_size=3)).all()
     assert (pixels(guided, jobs, settings[3.0]) != pixels(guided, jobs, settings[1.0])).any()
 

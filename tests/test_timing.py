@@ -5,7 +5,7 @@ import pytest
 from mpvideo import timing as timing_module
 from mpvideo.checkpoint import open_checkpoint
 from mpvideo.device import choose_placement
-from mpvideo.generation import count_evaluations
+from mpvideo.generation import count_passes
 from mpvideo.timing import SamplingTime, measure_sampling
 from tests.checkpoints import save_tiny, tiny_config
 
@@ -18,11 +18,11 @@ def test_a_measurement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoint = open_checkpoint(save_tiny(tmp_path / "a.safetensors", config))
     taken = measure_sampling(checkpoint, choose_placement("cpu", "float32"))
     assert (taken.loading, taken.first, taken.evaluation, taken.decoding) == (10, 5, 3, 0.5)
-    assert taken.evaluations == count_evaluations(config.sampling) > 1
+    assert taken.evaluations == count_passes(config.sampling) > 1
     assert taken.video == 5 + 3 * (taken.evaluations - 1) + 0.5
 
 
-def test_guidance_takes_two_evaluations_a_level(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_guidance_takes_two_passes_a_level(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ticks = iter([0.0, 10.0, 14.0, 20.0, 26.0, 32.0, 33.0])
     monkeypatch.setattr(timing_module, "_now", lambda placement: next(ticks))
     path = save_tiny(tmp_path / "a.safetensors", tiny_config())

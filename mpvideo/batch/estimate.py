@@ -22,12 +22,12 @@ class Pace:
 
     Attributes:
         loading: reading the weights and building the network, once.
-        evaluation: one evaluation of the network for one video, in batches of the size that was asked for.
+        one_pass: one pass of the network for one video, in batches of the size that was asked for.
         writing: decoding one video and writing its file, beside the sampling of the next ones.
     """
 
     loading: float
-    evaluation: float
+    one_pass: float
     writing: float
 
 
@@ -47,13 +47,13 @@ def measure_pace(request: Request, placement: Placement, batch_size: int) -> Pac
     moments: list[tuple[float, int]] = []
     done = 0
 
-    def count(evaluations: int) -> None:
+    def count(passes: int) -> None:
         nonlocal done
-        done += evaluations
+        done += passes
         moments.append((time.monotonic(), done))
 
     first, *_ = generate(model, jobs, batch_size=batch_size, on_evaluation=count)
-    # The first evaluation makes ready; the median leaves out what else the machine was doing.
+    # The first pass makes ready; the median leaves out what else the machine was doing.
     rates = sorted((after - before) / (total - earlier) for (before, earlier), (after, total) in pairwise(moments))
     about = model.config
     suffix = next(iter(request.encoding.format_for(request.path).suffixes), "")
@@ -69,4 +69,4 @@ def measure_pace(request: Request, placement: Placement, batch_size: int) -> Pac
         with writer:
             for frames in first.chunks():
                 writer.write(frames)
-    return Pace(loading=loading, evaluation=rates[len(rates) // 2], writing=time.monotonic() - began)
+    return Pace(loading=loading, one_pass=rates[len(rates) // 2], writing=time.monotonic() - began)

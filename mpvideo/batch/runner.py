@@ -29,7 +29,7 @@ class Watcher(Protocol):
     """Is told how the work goes, always in the thread that called `make_videos`."""
 
     def evaluated(self, samples: int) -> None:
-        """The network was evaluated once for so many videos; see `mpvideo.generation.OnEvaluation`."""
+        """So many passes of the network were made; see `mpvideo.generation.OnEvaluation`."""
         ...
 
     def smaller_batch(self, tried: int, size: int) -> None:

@@ -28,8 +28,8 @@ The keys, which stay: scripts read them from `mpvideo inspect --json`. Where not
                     for one video at a time, about, for each --dtype: `most` at the worst moment, which may be while the
                     file is read; `free_memory` of this machine, or of the container
     time            {on, device, dtype, start, evaluation, evaluations, decode, video}, if asked for: measured seconds,
-                    `on` in words; to start, of one evaluation of the network, to decode one video, and of one video
-                    with its `evaluations` once the network is there; without writing the file
+                    `on` in words; to start, of one pass of the network (`evaluation`), to decode one video, and of one
+                    video with all its passes (`evaluations`) once the network is there; without writing the file
     run             what `mpvideo.training.summary` says of the run, if it is a run's folder
     tensors         [{name, dtype, shape, file}], if asked for
     check           see `mpvideo.checkpoint.health`, if the weights were read

@@ -207,7 +207,7 @@ def _time(measured: dict[str, Any] | None) -> str:
     total = measured["start"] + measured["video"]
     return (
         f"about {total:.3g} s for one video on {measured['on']}: {measured['start']:.2g} s to start, "
-        f"{counted(measured['evaluations'], 'evaluation')} of {1000 * measured['evaluation']:.3g} ms, "
+        f"{counted(measured['evaluations'], 'pass')} of {1000 * measured['evaluation']:.3g} ms, "
         f"{1000 * measured['decode']:.3g} ms to decode; each further one {measured['video']:.3g} s or less"
     )
 

@@ -8,10 +8,10 @@ from mpvideo.sampling_config import STOCHASTIC, SamplingConfig
 
 
 def _covers_a_level(sampling: SamplingConfig) -> bool:
-    from mpvideo.generation import count_evaluations
+    from mpvideo.generation import count_passes
 
     sampling = replace(sampling, guidance_hold=False)
-    return count_evaluations(sampling) > count_evaluations(replace(sampling, guidance=1.0))
+    return count_passes(sampling) > count_passes(replace(sampling, guidance=1.0))
 
 
 def _churns_at_a_level(sampling: SamplingConfig) -> bool:

@@ -122,7 +122,7 @@ def _rehearse(plan: Plan, survey: Survey, options: Options, processes: int) -> N
         for warning in placement.warnings:
             tell(f"warning: {warning}", quiet=options.quiet)
         for sources, first in survey.firsts.items():
-            videos, evaluations = survey.work(sources)
+            videos, passes = survey.work(sources)
             at_once = 1 if first.exact else min(options.at_once, -(-videos // processes))
             try:
                 pace = measure_pace(first, placement, at_once)
@@ -130,7 +130,7 @@ def _rehearse(plan: Plan, survey: Survey, options: Options, processes: int) -> N
                 tell(f"error: {printable(sources.checkpoint.name)} could not be measured: {error.message}")
                 rehearsal.fail(error, first, videos)
                 continue
-            expected.append(Expected(pace=pace, videos=videos, evaluations=evaluations, at_once=at_once))
+            expected.append(Expected(pace=pace, videos=videos, passes=passes, at_once=at_once))
     tell_expected(expected, placement, processes=processes, as_json=options.as_json, quiet=options.quiet)
     if rehearsal.failed:
         raise not_made(rehearsal.failed, plan.mine, rehearsal.codes, rehearsal.what)

@@ -20,7 +20,7 @@ from mpvideo.errors import UsageError
 from mpvideo.evaluation.classes import balanced_classes
 from mpvideo.evaluation.folder import sampled_videos, video_files
 from mpvideo.evaluation.world import VIDEO_SHAPE, Repaint
-from mpvideo.generation import count_evaluations, generate
+from mpvideo.generation import count_passes, generate
 from mpvideo.job import Job
 from mpvideo.model import load_model
 from mpvideo.text import counted, printable
@@ -59,7 +59,7 @@ class Measured(Protocol):
 class Sampled:
     """Videos that a checkpoint makes of consecutive seeds, their classes evenly spread; see `Measured`."""
 
-    unit = "evaluations"
+    unit = "passes"
 
     def __init__(
         self,
@@ -83,7 +83,7 @@ class Sampled:
             Job(seed=seed + n, class_index=index, sampling=sampling, clamp=clamp)
             for n, index in enumerate(self.classes)
         ]
-        self.work = count_evaluations(sampling) * num
+        self.work = count_passes(sampling) * num
         side = about.pixel_size
         self.shape: tuple[int, ...] = (about.model.frames, side, side, about.video.pixel_channels)
         self.model = model = load_model(checkpoint, placement, guide=guide)

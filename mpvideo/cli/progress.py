@@ -93,7 +93,7 @@ class _Shared(Ticker):
         now = time.monotonic()
         if amount and now - self._latest < _ADD_INTERVAL:
             return
-        done = self._crew.add("evaluations made", self._pending)
+        done = self._crew.add("passes made", self._pending)
         self._pending, self._latest = 0, now
         if done != self._shown:
             self._ticker.advance(done - self._shown, words)

@@ -81,13 +81,13 @@ class Expected:
 
     Attributes:
         pace: as it was measured.
-        videos, evaluations: how many videos are to be made, and evaluations of the network for them.
+        videos, passes: how many videos are to be made, and passes of the network for them.
         at_once: how many videos are sampled at once.
     """
 
     pace: "Pace"
     videos: int
-    evaluations: int
+    passes: int
     at_once: int
 
 
@@ -104,18 +104,18 @@ def tell_expected(
         quiet: nothing else.
     """
     videos = sum(each.videos for each in expected)
-    evaluations = sum(each.evaluations for each in expected)
+    passes = sum(each.passes for each in expected)
     loading = sum(each.pace.loading for each in expected)
-    sampling = sum(each.pace.evaluation * each.evaluations for each in expected)
+    sampling = sum(each.pace.one_pass * each.passes for each in expected)
     writing = sum(each.pace.writing * each.videos for each in expected)
     # A GPU samples while the processor writes; a processor does both, one after the other at worst.
     on_cpu = placement is not None and placement.device_name == "cpu"
     seconds = loading + (sampling + writing if on_cpu else max(sampling, writing)) / processes
     if as_json:
-        about = {"videos": videos, "evaluations": evaluations, "seconds": round(seconds, 3)}
+        about = {"videos": videos, "passes": passes, "seconds": round(seconds, 3)}
         write_result(json.dumps({**about, "loading": loading, "sampling": sampling, "writing": writing}) + "\n")
         return
-    said = f"{counted(videos, 'video')} to make, {counted(evaluations, 'evaluation')} of the network"
+    said = f"{counted(videos, 'video')} to make, {counted(passes, 'pass')} of the network"
     if placement is None:
         tell(said, quiet=quiet)
         return

@@ -127,14 +127,14 @@ class Run:
         overviews: Overviews | None,
     ) -> None:
         """Makes what is to be made, and says how it went."""
-        options, evaluations = self._options, self._add_up()
+        options, passes = self._options, self._add_up()
         with ExitStack() as stack:
             shown = Shown({})
             if overviews is not None:
                 shown = stack.enter_context(overviews.writing(as_json=options.as_json, missing=self._missing or 0))
             with self._telling_what_is_left():
-                placement = self._placement() if evaluations != 0 else None
-            bar = progress("sampling", evaluations, "evaluations", quiet=options.quiet or evaluations == 0)
+                placement = self._placement() if passes != 0 else None
+            bar = progress("sampling", passes, "passes", quiet=options.quiet or passes == 0)
             self._ticker = shared_ticker(stack.enter_context(bar), self._crew)
             stopping = stack.enter_context(Stopping(self._say_stopping))
             reporter = Reporter(
@@ -230,18 +230,18 @@ class Run:
             tell(f"warning: {words}", quiet=words is None)
 
     def _add_up(self) -> int | None:
-        """How many evaluations of the network all processes have to make; None if that is not known."""
+        """How many passes of the network all processes have to make; None if that is not known."""
         if self._planned is None:
             return None
-        evaluations = self._survey.work()[1] if self._missing else 0
+        passes = self._survey.work()[1] if self._missing else 0
         if self._crew.count > 1:
             self._crew.add("planned", self._planned)
             self._crew.add("found at first", self._found)
             self._crew.add("to make", self._missing or 0)
-            self._crew.add("evaluations to make", evaluations)
+            self._crew.add("passes to make", passes)
             self._crew.meet("planned all", stop=lambda: False)
-            evaluations, self._missing = self._crew.add("evaluations to make"), self._crew.add("to make")
-        return evaluations
+            passes, self._missing = self._crew.add("passes to make"), self._crew.add("to make")
+        return passes
 
     def _meet(self, reporter: Reporter, stopping: Stopping) -> None:
         """Waits for the other processes, and adds up what all have done."""

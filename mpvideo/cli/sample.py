@@ -112,7 +112,7 @@ def sample(
         typer.Option(
             "--sampler",
             metavar="LIST",
-            help=f"{', '.join(get_args(Sampler))}. heun takes two evaluations of the network a step, all others one; "
+            help=f"{', '.join(get_args(Sampler))}. heun takes two evaluations of the denoiser a step, all others one; "
             "auto chooses by the number of steps.",
             rich_help_panel=SAMPLING_PANEL,
         ),
@@ -122,7 +122,7 @@ def sample(
         typer.Option(
             "--guidance",
             metavar="LIST",
-            help="Strength of guidance; 1 is none, all others evaluate the network twice.",
+            help="Strength of guidance; 1 is none, all others take two passes of the network for each evaluation.",
             rich_help_panel=SAMPLING_PANEL,
         ),
     ] = None,

@@ -31,7 +31,7 @@ SamplerName = Annotated[
     Sampler | None,
     typer.Option(
         "--sampler",
-        help="heun takes two evaluations of the network a step, all others one; auto chooses by the number of steps.",
+        help="heun takes two evaluations of the denoiser a step, all others one; auto chooses by the number of steps.",
         rich_help_panel=SAMPLING_PANEL,
     ),
 ]
@@ -50,7 +50,7 @@ Guidance = Annotated[
     typer.Option(
         "--guidance",
         metavar="X",
-        help="Strength of guidance; 1 is none, all others evaluate the network twice.",
+        help="Strength of guidance; 1 is none, all others take two passes of the network for each evaluation.",
         rich_help_panel=SAMPLING_PANEL,
     ),
 ]
@@ -69,7 +69,7 @@ GuidanceInterval = Annotated[
     typer.Option(
         "--guidance-interval",
         metavar="LOW,HIGH",
-        help="Evaluate twice at noise levels from LOW to HIGH only, and guide only there, but for --guidance-hold; or "
+        help="Take two passes at noise levels from LOW to HIGH only, and guide only there, but for --guidance-hold; or "
         "the word all.",
         rich_help_panel=SAMPLING_PANEL,
     ),
@@ -78,8 +78,8 @@ GuidanceHold = Annotated[
     bool | None,
     typer.Option(
         "--guidance-hold/--no-guidance-hold",
-        help="Outside of the interval go on guiding by what the two evaluations differed in last, for which the first "
-        "noise level is evaluated twice as well; or do not guide there.",
+        help="Outside of the interval go on guiding by what the two passes differed in last, for which the first noise "
+        "level takes two as well; or do not guide there.",
         rich_help_panel=SAMPLING_PANEL,
     ),
 ]

@@ -44,11 +44,11 @@ class Survey:
                 self._warnings.setdefault(warning, warning)
 
     def work(self, only: Sources | None = None) -> tuple[int, int]:
-        """How many videos are to be made, and evaluations of the network for them; by one checkpoint or by all."""
-        from mpvideo.generation import count_evaluations
+        """How many videos are to be made, and passes of the network for them; by one checkpoint or by all."""
+        from mpvideo.generation import count_passes
 
         mine = {key: count for key, count in self.samplings.items() if only in (None, key[0])}
-        return sum(mine.values()), sum(count_evaluations(sampling) * count for (_, sampling), count in mine.items())
+        return sum(mine.values()), sum(count_passes(sampling) * count for (_, sampling), count in mine.items())
 
     def is_guided(self, sources: Sources) -> bool:
         """Whether a video of theirs is made under guidance; they may be unknown, if jobs come as they come."""

@@ -52,7 +52,7 @@ def tune(
     nfe: Annotated[
         int,
         typer.Option(
-            "--nfe", metavar="N", help="Evaluations of the network for one video.", rich_help_panel=SAMPLING_PANEL
+            "--nfe", metavar="N", help="Evaluations of the denoiser for one video.", rich_help_panel=SAMPLING_PANEL
         ),
     ] = 8,
     sampler: SamplerName = None,

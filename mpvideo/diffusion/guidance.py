@@ -167,7 +167,7 @@ class GuidedDenoiser:
         missing = self.guidance.holds and (state is None or state.difference is None)
         return missing or self.guidance.covers(sigma)
 
-    def evaluations_at(self, sigma: float, samples: int, state: Branches | None = None) -> int:
+    def passes_at(self, sigma: float, samples: int, state: Branches | None = None) -> int:
         """How many samples go through a network in a call with these arguments: of B samples, B or B + K."""
         if not self.acts_at(sigma, state):
             return samples

@@ -119,13 +119,13 @@ def test_a_dry_run_makes_nothing(program: Program, ckpt: Path) -> None:
     assert len(lines) == 8
     assert lines[0].startswith("red-cat/0.gif: there already, class 0, seed 0, guidance 1.0, sampler ")
     assert lines[5].startswith("blue-cat/1.gif: to make, class 2, seed 1")
-    assert "6 videos to make, " in rehearsed.stderr and "expected: " in rehearsed.stderr
+    assert "6 videos to make, 30 passes of the network\n" in rehearsed.stderr and "expected: " in rehearsed.stderr
     assert "measured just now in batches of 4" in rehearsed.stderr
     assert sorted(path.name for path in Path().rglob("*.gif")) == ["0.gif", "0.gif"]
     jobs({"ckpt": str(ckpt), "steps": 3, "seed": "0-9", "out": "new-{seed}.gif"})
     *plan, expected = map(json.loads, program("batch", "jobs.jsonl", "--dry-run", "--json").stdout.splitlines())
     assert [line["state"] for line in plan] == ["to make"] * 10
-    assert expected["videos"] == 10 and expected["seconds"] > 0
+    assert (expected["videos"], expected["passes"]) == (10, 50) and expected["seconds"] > 0
     assert not Path("jobs.jsonl.journal").exists()
 
 

@@ -435,7 +435,7 @@ def test_time_is_measured_if_asked_for(good: Path) -> None:
     assert re.search(r"^  time +not known without running it: --time measures it$", run(good), re.M)
     assert as_json(good)["time"] is None
     text = run(good, "--time")
-    assert re.search(r"^  time +about \S+ s for one video on CPU, .* to start, \d+ evaluations of \S+ ms, ", text, re.M)
+    assert re.search(r"^  time +about \S+ s for one video on CPU, .* to start, \d+ passes of \S+ ms, ", text, re.M)
     measured = as_json(good, "--time")["time"]
     assert measured["device"] == "cpu" and 0 < measured["evaluation"] < measured["video"]
 

@@ -61,7 +61,7 @@ def test_a_video(program: Program, ckpt: Path) -> None:
     assert done.code == 0
     assert done.stdout == "dog.mp4\n"
     assert "dog.mp4: red dog, 4 frames of 256x256, 0.5 s\n" in done.stderr
-    assert "sampling: 5/5 evaluations" in done.stderr
+    assert "sampling: 5/5 passes" in done.stderr
     frames, fps = read_frames(Path("dog.mp4"))
     assert frames.shape == (4, 256, 256, 3)
     assert fps == 8
@@ -80,12 +80,12 @@ def test_guidance_in_an_interval(program: Program, ckpt: Path) -> None:
     """Euler from 80 through 0.7 to 0.002: one of three steps has a second branch."""
     options = ("--ckpt", ckpt, "--sampler", "euler", "--guidance", 3)
     done = program("sample", *options, "--guidance-interval", "0.2,3", "--out", "a.mp4")
-    assert "sampling: 4/4 evaluations" in done.stderr
+    assert "sampling: 4/4 passes" in done.stderr
     record = read_record(Path("a.mp4"))
     assert record is not None
     assert record["sampling"]["guidance_interval"] == [0.2, 3.0]
     assert "--guidance-interval 0.2,3.0 " in record["command"]
-    assert "sampling: 6/6 evaluations" in program("sample", *options, "--out", "b.mp4").stderr
+    assert "sampling: 6/6 passes" in program("sample", *options, "--out", "b.mp4").stderr
     assert "6/6" in program("sample", *options, "--guidance-interval", "all", "--out", "c.mp4").stderr
     assert Path("c.mp4").read_bytes() == Path("b.mp4").read_bytes()
 
@@ -440,7 +440,7 @@ def test_a_bar_on_a_terminal(ckpt: Path, tmp_path: Path) -> None:
     text, results = on_a_terminal(*arguments, cwd=tmp_path, columns=100, stdout=False)
     assert results == "a.gif\n"
     assert "━" in text
-    assert "/79 evaluations" in text
+    assert "/79 passes" in text
     assert "a.gif: " in text
 
 
@@ -525,9 +525,9 @@ def test_a_batch_that_does_not_fit(program: Program, ckpt: Path, monkeypatch: py
     assert done.code == 0
     told = [re.sub(r"\d+ s left", "", line) for line in done.stderr.splitlines() if line.startswith(("warn", "sampl"))]
     assert told == [
-        "sampling: 4/8 evaluations, ",
+        "sampling: 4/8 passes, ",
         "warning: not enough memory for 4 videos at once; going on with 2",
-        *(f"sampling: {number}/8 evaluations, " for number in (2, 4, 6, 8)),
+        *(f"sampling: {number}/8 passes, " for number in (2, 4, 6, 8)),
     ]
     assert files(Path()) == ["0.gif", "1.gif", "2.gif", "3.gif"]
 

@@ -65,7 +65,7 @@ def test_two_processes_make_what_one_makes(
     assert sorted(stdout.split()) == sorted(files(alone))
     assert stderr.count(" on CPU, 1 thread, in float32\n") == 1
     assert stderr.count("done in ") == 1 and ": 10 made\n" in stderr
-    assert "sampling: 30/30 evaluations" in stderr, "of both together"
+    assert "sampling: 30/30 passes" in stderr, "of both together"
     begun = [json.loads((together / f"j.{number}-of-2").read_text().splitlines()[0]) for number in (1, 2)]
     assert [(line["share"], line["planned"]) for line in begun] == [("1/2", 5), ("2/2", 5)]
     (together / "1-2.gif").unlink()

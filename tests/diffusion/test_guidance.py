@@ -215,7 +215,7 @@ def test_evaluations_are_known_beforehand(sample, hold, interval, strength, reco
     told = []
 
     def counted(x, sigma, state):
-        told.append(denoiser.evaluations_at(sigma, 4, state))
+        told.append(denoiser.passes_at(sigma, 4, state))
         return denoiser(x, sigma, state)
 
     sample(counted, 80 * double(4, *SHAPE), SIGMAS, churn=churn, noise=torch.randn_like)
@@ -309,7 +309,7 @@ def test_a_guide_sees_the_guided_samples_and_its_own_estimates(conditioned):
     assert [len(call.x) for call in net.calls] == [4] * 5
     assert [call.class_labels.tolist() for call in other.calls] == [[1, 0]] * 2
     assert denoiser.denoisers(levels) == [(main, [*levels]), (denoiser.second, [2.0, 1.0])]
-    assert [denoiser.evaluations_at(sigma, 4) for sigma in levels] == [4, 6, 4, 6, 4]
+    assert [denoiser.passes_at(sigma, 4) for sigma in levels] == [4, 6, 4, 6, 4]
     torch.testing.assert_close(other.calls[0].x, x[::2] / math.sqrt(2.0**2 + 2.0**2))
     if conditioned[1]:
         first = (4.0 * other.calls[0].x + 4.0 * other.calls[0].out) / math.sqrt(8.0)

@@ -166,7 +166,7 @@ def test_the_menagerie(program: Program, folder: Path) -> None:
     assert page.code == 0
     for words in ("animal right", "95% interval", "all three right", "nearest training video", "for another"):
         assert words in page.stdout
-    assert "measuring: 5/5 evaluations" in page.stderr
+    assert "measuring: 5/5 passes" in page.stderr
 
 
 @pytest.mark.usefixtures("same_training")
