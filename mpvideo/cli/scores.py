@@ -55,11 +55,11 @@ def _world_lines(world: Mapping[str, Any]) -> list[str]:
 def _confusion_lines(confusions: list[Mapping[str, Any]]) -> list[str]:
     if not confusions:
         return []
-    lines = ["", "most often taken for another:"]
+    lines = ["", "most frequent mistakes, as the judge reads the videos:"]
     for entry in confusions[:SHOWN_CONFUSIONS]:
-        lines.append(
-            f"  {entry['attribute']} {entry['value']} for {entry['taken_for']}: {entry['hits']} of {entry['total']}"
-        )
+        asked = f"{entry['attribute']} {entry['value']}"
+        of = f"{entry['hits']:,} of {counted(entry['total'], 'video')}"
+        lines.append(f"  asked for {asked}, read as {entry['taken_for']}: {of}")
     return lines
 
 

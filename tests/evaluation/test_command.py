@@ -20,6 +20,7 @@ from mpvideo.device import choose_placement
 from mpvideo.evaluation import nearest
 from mpvideo.evaluation.frechet import frechet_distance
 from mpvideo.model import load_model
+from mpvideo.text import counted
 from mpvideo.video import Encoding, VideoWriter, read_frames
 from tests.checkpoints import save_tiny, tiny_config
 from tests.evaluation.networks import Means, save_network
@@ -164,8 +165,14 @@ def test_the_menagerie(program: Program, folder: Path) -> None:
     assert report["classes"] is not None
     page = program(*arguments)
     assert page.code == 0
-    for words in ("animal right", "95% interval", "all three right", "nearest training video", "for another"):
+    for words in ("animal right", "95% interval", "all three right", "nearest training video"):
         assert words in page.stdout
+    first = world["confusions"][0]
+    asked, total = f"{first['attribute']} {first['value']}", counted(first["total"], "video")
+    assert (
+        "\nmost frequent mistakes, as the judge reads the videos:\n"
+        f"  asked for {asked}, read as {first['taken_for']}: {first['hits']} of {total}\n"
+    ) in page.stdout
     assert "measuring: 5/5 passes" in page.stderr
 
 
