@@ -14,6 +14,11 @@ from typing import IO
 from mpvideo.errors import OutputError
 from mpvideo.text import printable
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
 _HINTS = {
     errno.EACCES: "Choose a folder you may write to.",
@@ -31,6 +36,7 @@ class PendingFile:
 
     `create` it, write to `aside`, then `commit` and, whatever happened, `discard`; `atomic_path` does so around a
     block. Constructing it touches nothing. A symbolic link is followed: what it points to is replaced, the link stays.
+    While it is in the making, its folder is locked against `remove_abandoned`.
 
     Args:
         path: the file to write.
@@ -54,6 +60,7 @@ class PendingFile:
         name = f"{_ASIDE}{secrets.token_hex(6)}.part{self._target.suffix[:16]}"
         self.aside = self._target.parent / name
         self._overwrite = overwrite
+        self._lock: int | None = None
 
     def create(self) -> None:
         """Checks the target and creates the empty file beside it, with the permissions that the umask gives.
@@ -64,6 +71,7 @@ class PendingFile:
         try:
             self._check_folder()
             self._check_target()
+            self._lock = _locked(self._target.parent, shared=True)
             self._make_aside()
         except (OSError, ValueError) as error:
             raise write_error(self.path, error) from error
@@ -87,7 +95,13 @@ class PendingFile:
         """Removes what was created and not renamed, if anything."""
         # A folder that is gone or was made read-only since has nothing to clean up, or nothing we could.
         with contextlib.suppress(OSError):
-            self.aside.unlink()
+            self._remove_aside()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _remove_aside(self) -> None:
+        self.aside.unlink()
 
     def _make_aside(self) -> None:
         os.close(os.open(self.aside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
@@ -169,10 +183,36 @@ def atomic_path(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
 
 
 def remove_abandoned(folder: Path) -> None:
-    """Removes what killed writers left beside their targets in a folder; only for one that nobody else writes to."""
-    for path in folder.glob(f"{_ASIDE}*"):
-        with contextlib.suppress(OSError):
-            path.unlink()
+    """Removes what killed writers left beside their targets in a folder, unless somebody writes there now.
+
+    Where the system has no such locks, that is not known, and everything stays.
+    """
+    if (lock := _locked(folder, shared=False)) is None:
+        return
+    try:
+        for path in folder.glob(f"{_ASIDE}*"):
+            with contextlib.suppress(OSError):
+                path.unlink()
+    finally:
+        os.close(lock)
+
+
+def _locked(folder: Path, *, shared: bool) -> int | None:
+    """The descriptor of a folder that is locked until it is closed; None if others hold it, or there are no locks."""
+    if fcntl is None:
+        return None
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:  # one that may be written to, but not read
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BaseException as error:
+        os.close(descriptor)
+        if not isinstance(error, OSError):
+            raise
+        return None
+    return descriptor
 
 
 def check_writable(path: Path, *, overwrite: bool = False) -> None:

@@ -29,10 +29,8 @@ class PendingFolder(PendingFile):
         super().__init__(path, overwrite=overwrite)
         self._is_ours = is_ours
 
-    def discard(self) -> None:
-        """See `PendingFile`."""
-        with contextlib.suppress(OSError):
-            shutil.rmtree(self.aside)
+    def _remove_aside(self) -> None:
+        shutil.rmtree(self.aside)
 
     def _make_aside(self) -> None:
         self.aside.mkdir()

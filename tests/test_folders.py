@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from mpvideo.errors import OutputError
+from mpvideo.files import remove_abandoned
 from mpvideo.folders import PendingFolder
 
 
@@ -116,3 +117,14 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
     write(tmp_path / "link", "2.png", overwrite=True)
     assert (tmp_path / "link").is_symlink()
     assert list((tmp_path / "real").iterdir()) == [tmp_path / "real" / "2.png"]
+
+
+def test_while_one_is_made_nothing_beside_it_is_taken_for_abandoned(tmp_path: Path) -> None:
+    (tmp_path / ".mpvideo-1.part").touch()
+    folder = pending(tmp_path / "frames")
+    folder.create()
+    remove_abandoned(tmp_path)
+    assert (tmp_path / ".mpvideo-1.part").exists()
+    folder.discard()
+    remove_abandoned(tmp_path)
+    assert not (tmp_path / ".mpvideo-1.part").exists()

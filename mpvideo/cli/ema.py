@@ -132,7 +132,6 @@ def _write(
 ) -> None:
     """Writes a checkpoint for each width and says how exact it is."""
     from mpvideo.training.posthoc import save_average, std_word
-    from mpvideo.training.record import writing_to
 
     checkpoint = open_checkpoint(run)
     words = [std_word(width) for width in stds]
@@ -145,8 +144,7 @@ def _write(
     with progress("reconstructing", tensors, "tensors", quiet=quiet) as ticker:
         for width, path in zip(stds, paths, strict=True):
             error = _error(snapshots, width)
-            with writing_to(path.resolve().parent):  # mostly that of the run, which may be trained on meanwhile
-                save_average(path, checkpoint, snapshots, width, overwrite=overwrite, on_tensor=ticker.advance)
+            save_average(path, checkpoint, snapshots, width, overwrite=overwrite, on_tensor=ticker.advance)
             with ticker.paused():
                 about = {"path": str(path), "ema_std": width, "step": snapshots[-1].step, "profile_error": error}
                 write_result(f"{json.dumps(about)}\n" if as_json else f"{path}\n")

@@ -1,9 +1,8 @@
-"""RUN/run.json, which says what a run was begun with, and the locks of those who write to its folder."""
+"""RUN/run.json, which says what a run was begun with, and the lock of the call that is at work in its folder."""
 
 import json
-import os
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -73,34 +72,8 @@ def alone_in(folder: Path, *subfolders: str) -> Iterator[None]:
             except OSError:
                 pass  # a file system without locks
         for each in folders:
-            with _locked(each, shared=False) as nobody_writes:
-                if nobody_writes:
-                    remove_abandoned(each)
+            remove_abandoned(each)
         yield
-
-
-@contextmanager
-def writing_to(folder: Path) -> Iterator[None]:
-    """Keeps a training that begins in a folder from taking files in the making there for abandoned ones."""
-    with _locked(folder, shared=True):
-        yield
-
-
-@contextmanager
-def _locked(folder: Path, *, shared: bool) -> Iterator[bool]:
-    """Locks a folder itself until the block ends; tells whether it could, or there are no such locks."""
-    with ExitStack() as stack:
-        free = True
-        if fcntl is not None:
-            try:
-                descriptor = os.open(folder, os.O_RDONLY)
-                stack.callback(os.close, descriptor)
-                fcntl.flock(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                free = False
-            except OSError:
-                pass  # a file system without locks, or a folder that may not be read
-        yield free
 
 
 def check_record(folder: Path, now: dict[str, Any]) -> None:

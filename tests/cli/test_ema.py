@@ -16,11 +16,9 @@ from mpvideo.device import choose_placement
 from mpvideo.errors import CheckpointError, OutputError, UsageError
 from mpvideo.model import load_model
 from mpvideo.nn import KarrasUnet3D
-from mpvideo.training import posthoc
 from mpvideo.training.ema import PowerEMA
 from mpvideo.training.factored import FactoredClassEmbedding, finished_weights
 from mpvideo.training.posthoc import save_ema_snapshot
-from mpvideo.training.record import alone_in
 from tests.checkpoints import random_tensors, tiny_config
 
 STDS = (0.05, 0.10)
@@ -91,24 +89,6 @@ def test_a_run_folder_is_a_checkpoint(factored):
     torch.testing.assert_close(
         load(run)["output_block.0.weight"].float(), true[0.10]["output_block.0.weight"], rtol=1e-3, atol=1e-3
     )
-
-
-def test_a_training_that_begins_meanwhile_leaves_the_file_alone(tmp_path, monkeypatch):
-    make_run(tmp_path, tiny_config("rgb", num_classes=3), None)
-    real = posthoc.save_average
-
-    def save_average(*args, on_tensor, **kwargs):
-        def begin(tensors):
-            (tmp_path / ".mpvideo-1.part").touch()
-            with alone_in(tmp_path, "sheets", "ema"):
-                on_tensor(tensors)
-
-        real(*args, on_tensor=begin, **kwargs)
-
-    monkeypatch.setattr(posthoc, "save_average", save_average)
-    run_ema(tmp_path, "--std", "0.15", "--quiet")
-    assert (tmp_path / "ema-0.150.safetensors").exists()
-    assert (tmp_path / ".mpvideo-1.part").exists()
 
 
 def test_checkpoints_of_several_widths(factored, tmp_path):

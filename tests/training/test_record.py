@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from mpvideo import files
 from mpvideo.errors import UsageError
+from mpvideo.files import atomic_path
 from mpvideo.training.recipe import PRESETS, PresetName, Recipe, TrainedCodec, codec_config
-from mpvideo.training.record import alone_in, check_record, writing_to
+from mpvideo.training.record import alone_in, check_record
 
 
 def begun(
@@ -72,11 +74,23 @@ def test_what_no_option_names_is_told_all_the_same(tmp_path: Path) -> None:
 
 
 def test_what_is_left_is_cleared_away_unless_someone_writes(tmp_path: Path) -> None:
+    """Whatever writes there: `sample`, `convert`, `tune` or `eval` no less than `ema`."""
     left = [tmp_path / ".mpvideo-1.part", tmp_path / "ema" / ".mpvideo-2.part"]
     (tmp_path / "ema").mkdir()
     for path in left:
         path.touch()
-    with writing_to(tmp_path), writing_to(tmp_path), alone_in(tmp_path, "ema"):
-        assert [path.exists() for path in left] == [True, False]
-    with alone_in(tmp_path, "ema"), writing_to(tmp_path):  # while a training is at work
+    with atomic_path(tmp_path / "a.mp4") as aside:
+        aside.write_bytes(b"half")
+        with alone_in(tmp_path, "ema"):
+            assert [path.exists() for path in (*left, aside)] == [True, False, True]
+    assert (tmp_path / "a.mp4").read_bytes() == b"half"
+    with alone_in(tmp_path, "ema"), atomic_path(tmp_path / "b.mp4"):  # while a training is at work
         assert not any(path.exists() for path in left)
+
+
+def test_without_locks_everything_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody knows who writes there, as on some network drives."""
+    (tmp_path / ".mpvideo-1.part").touch()
+    monkeypatch.setattr(files, "fcntl", None)
+    with alone_in(tmp_path), atomic_path(tmp_path / "a.mp4"):
+        assert (tmp_path / ".mpvideo-1.part").exists()
