@@ -1,5 +1,6 @@
 """Training the tiny per-frame autoencoder."""
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -153,6 +154,15 @@ def save_autoencoder(autoencoder: Autoencoder, path: Path) -> None:
     tensors = {name: tensor.cpu().contiguous() for name, tensor in autoencoder.state_dict().items()}
     with atomic_path(path, overwrite=True) as aside:
         aside.write_bytes(save(tensors))
+
+
+def autoencoder_sha256(autoencoder: Autoencoder) -> str:
+    """A hash of the weights in float16, in which a run's checkpoint has them."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(autoencoder.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.to("cpu", torch.float16).contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def load_autoencoder(path: Path, config: AutoencoderConfig) -> Autoencoder:

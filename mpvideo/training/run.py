@@ -32,7 +32,12 @@ from mpvideo.files import atomic_path
 from mpvideo.nn import KarrasUnet3D
 from mpvideo.processes import ALONE, Processes
 from mpvideo.text import printable
-from mpvideo.training.autoencoder import AutoencoderTrainer, load_autoencoder, save_autoencoder
+from mpvideo.training.autoencoder import (
+    AutoencoderTrainer,
+    autoencoder_sha256,
+    load_autoencoder,
+    save_autoencoder,
+)
 from mpvideo.training.data import Dataset
 from mpvideo.training.draws import draw_index
 from mpvideo.training.factored import FactoredClassEmbedding, finished_weights
@@ -195,7 +200,9 @@ class Run:
             processes=self.processes,
         )
         if (path := self.folder / "snapshot.pt").exists():
-            trainer.load_state(load_snapshot(path))
+            state = load_snapshot(path)
+            trainer.load_state(state)
+            self._check_autoencoder(state)
             if self.processes.first:
                 self.watcher.say(f"going on from step {trainer.step} of {self.plan.steps}")
         if self.processes.first:  # what a killed call did after its last snapshot is done again
@@ -228,6 +235,21 @@ class Run:
         self.autoencoder = load_autoencoder(path, self.plan.video.autoencoder).to(self.device)
         self.codec = LatentCodec(self.autoencoder, self.plan.edm.sigma_data)
         return True
+
+    def _check_autoencoder(self, state: dict[str, Any]) -> None:
+        """Makes sure that the autoencoder is the one that a snapshot was made with; the first ones did not say.
+
+        Raises:
+            CheckpointError: it is another one.
+        """
+        wanted = state.get("autoencoder")
+        if self.autoencoder is not None and wanted not in (None, autoencoder_sha256(self.autoencoder)):
+            raise CheckpointError(
+                f"{printable(self.folder / 'autoencoder.safetensors')} is another one than the network was trained "
+                "with, and the network cannot go on with it",
+                hint="Put the run's own in its place; or move it away: it is taken from the run's model.safetensors "
+                "then.",
+            )
 
     def _autoencoder_of_checkpoint(self, path: Path) -> Autoencoder:
         """The autoencoder of the last snapshot's checkpoint, in float16, in the place of one that is gone."""
@@ -362,7 +384,10 @@ class Run:
         halves = {name: tensor.to(torch.float16) for name, tensor in weights.items()}
         save_checkpoint(self.folder / "model.safetensors", halves, self._config(trainer), overwrite=True)
         # Last, as nothing is written anew for steps that a snapshot has.
-        save_snapshot(trainer.state(), self.folder / "snapshot.pt")
+        state = trainer.state()
+        if self.autoencoder is not None:
+            state["autoencoder"] = autoencoder_sha256(self.autoencoder)
+        save_snapshot(state, self.folder / "snapshot.pt")
 
     def _config(self, trainer: Trainer) -> CheckpointConfig:
         plan = self.plan

@@ -237,6 +237,28 @@ def test_an_autoencoder_that_is_nowhere(tmp_path: Path) -> None:
     assert not (run / "autoencoder.safetensors").exists()
 
 
+def test_the_autoencoder_of_another_run_is_refused(tmp_path: Path) -> None:
+    runs = {}
+    for seed in (0, 1):
+        runs[seed] = plan("latent", recipe=replace(RECIPE, seed=seed, autoencoder_steps=1))
+        train(runs[seed], tmp_path / str(seed), stop_after=1)
+    own, other = (tmp_path / str(seed) / "autoencoder.safetensors" for seed in (0, 1))
+    kept = own.read_bytes()
+    own.write_bytes(other.read_bytes())
+    with pytest.raises(CheckpointError, match=r"0/autoencoder\.safetensors is another one than the network was trained"):
+        train(runs[0], own.parent)
+    own.write_bytes(kept)
+    train(runs[0], own.parent, stop_after=1)
+    # A snapshot of an older version does not say which one it was.
+    snapshot = own.parent / "snapshot.pt"
+    state = torch.load(snapshot, weights_only=True)
+    assert len(state.pop("autoencoder")) == 64
+    torch.save(state, snapshot)
+    train(runs[0], own.parent)
+    state = load_snapshot(snapshot)
+    assert state["step"] == 4 and len(state["autoencoder"]) == 64
+
+
 def test_latents_are_those_of_the_autoencoder(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     frames = [Image.fromarray(np.full((16, 16, 3), 40 * level, np.uint8)) for level in range(6)]
@@ -247,6 +269,7 @@ def test_latents_are_those_of_the_autoencoder(tmp_path: Path) -> None:
     assert "encoding 6 frames" in train(begun, run, stop_after=1).said
     [before] = run.glob("latents-*.npy")
     assert "encoding 6 frames" not in train(begun, run, stop_after=1).said
+    (run / "snapshot.pt").unlink()  # a network that has learned its latents goes on with no other
     assert begun.video.autoencoder is not None
     other = load_autoencoder(run / "autoencoder.safetensors", begun.video.autoencoder)
     other.mean.add_(1.0)
