@@ -3,6 +3,7 @@
 import json
 import os
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mpvideo.batch.request import Request
@@ -28,10 +29,13 @@ class Finished:
 
     Args:
         dtype: what the network is to compute in; None if any will do.
+
+    Attributes:
+        dtype: that.
     """
 
     def __init__(self, dtype: str | None) -> None:
-        self._dtype = dtype
+        self.dtype = dtype
         self._weights: dict[bytes, tuple[Weights, Weights | None]] = {}
         self._recorder = lru_cache(maxsize=_KEPT)(self._recorder_of)
         self._wanted = lru_cache(maxsize=_KEPT)(self._wanted_of)
@@ -46,7 +50,7 @@ class Finished:
         if request.path == STANDARD_OUTPUT or not os.path.exists(request.path):  # noqa: PTH110 - never raises
             return False
         if not request.metadata:
-            raise _other(request, "and what was made with --no-metadata cannot be recognised")
+            raise in_the_way(request.path, "and what was made with --no-metadata cannot be recognised")
         from mpvideo.record import settings_in  # noqa: PLC0415 - not before there is something to read
         from mpvideo.video import read_record  # noqa: PLC0415
         from mpvideo.video.folder import png_frames  # noqa: PLC0415
@@ -54,13 +58,13 @@ class Finished:
         try:
             data = read_record(request.path)
         except MPVideoError:
-            raise _other(request, "and cannot be read as a video") from None
+            raise in_the_way(request.path, "and cannot be read as a video") from None
         if data is None:
-            raise _other(request, "and does not say how it was made")
+            raise in_the_way(request.path, "and does not say how it was made")
         if not self._is_wanted(settings_in(data), request):
             self._check_differences(request)
         if request.path.is_dir() and (there := len(png_frames(request.path))) != request.frames:
-            raise _other(request, f"with {there} frames of {request.frames}")
+            raise in_the_way(request.path, f"with {there} frames of {request.frames}")
         return True
 
     def _is_wanted(self, found: dict[str, Any], request: Request) -> bool:
@@ -69,7 +73,7 @@ class Finished:
             request.sources, request.sampling, request.clamp, request.frames, request.encoding, request.exact
         )
         wanted = {**shared, "seed": to_json(request.seed), "class": to_json(request.class_index)}
-        if self._dtype is None:
+        if self.dtype is None:
             wanted["dtype"] = found.get("dtype")
         return found == wanted
 
@@ -99,10 +103,11 @@ class Finished:
         if sources.key not in self._weights:
             self._weights[sources.key] = sources.weights()
         own, guide = self._weights[sources.key]
-        dtype = self._dtype or "float32"
+        dtype = self.dtype or "float32"
         return Recorder(sources.checkpoint, sha256=own.sha256, dtype=dtype, device="cpu", torch="0", guide=guide)
 
-    def _record(self, request: Request) -> "Record":
+    def record(self, request: Request) -> "Record":
+        """What the file of a request says of how it was made; of the dtype, only if that was asked for."""
         return self._recorder(request.sources).record(
             seed=request.seed,
             class_index=request.class_index,
@@ -120,13 +125,13 @@ class Finished:
         try:
             found = load_record(request.path)
         except MPVideoError as error:
-            raise _other(request, f"and {error.message}") from None
-        differences = found.differences(self._record(request))
-        if self._dtype is None:
+            raise in_the_way(request.path, f"and {error.message}") from None
+        differences = found.differences(self.record(request))
+        if self.dtype is None:
             differences.pop("dtype", None)
         words = [_difference(key, theirs, ours) for key, (theirs, ours) in differences.items()]
         if words:
-            raise _other(request, f"made with other settings: {first_ten(words)}")
+            raise in_the_way(request.path, f"made with other settings: {first_ten(words)}")
 
 
 def _difference(key: str, theirs: object, ours: object) -> str:
@@ -140,7 +145,8 @@ def _difference(key: str, theirs: object, ours: object) -> str:
     return f"{key} {printable(words[0], _SHOWN)} instead of {printable(words[1], _SHOWN)}"
 
 
-def _other(request: Request, words: str) -> OutputError:
+def in_the_way(path: Path, words: str) -> OutputError:
+    """The error for a file that is not what is asked for, and why, and not to be replaced."""
     return OutputError(
-        f"{printable(request.path)} exists already, {words}", hint="Choose another name, or give -y to replace it."
+        f"{printable(path)} exists already, {words}", hint="Choose another name, or give -y to replace it."
     )

@@ -71,7 +71,7 @@ def _look(source: Iterable[Planned], options: Options, overviews: Overviews | No
         for option, path in (("--grid", overviews.grid), ("--sheet", overviews.sheet)):
             if path is not None:
                 plan.checker.check_kept(option, path)
-        warnings += overviews.check(missing=plan.count(Fate.MAKE), taken=plan.checker.taken)
+        warnings += overviews.check(missing=plan.count(Fate.MAKE), taken=plan.checker.taken, finished=options.finished)
     for warning in dict.fromkeys(warnings):
         tell(f"warning: {warning}", quiet=options.quiet)
     return plan, survey

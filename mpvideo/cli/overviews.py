@@ -1,6 +1,16 @@
-"""--grid and --sheet: all videos of a run in one, beside their own files."""
+"""--grid and --sheet: all videos of a run in one, beside their own files.
+
+Each carries a record, by which the same command knows it again:
+
+    shows     a hash of what decides the videos, in their order, and of how a grid is written
+    dtypes    what the network computed them in
+    videos    how many there are
+
+With --no-metadata it carries none.
+"""
 
 import dataclasses
+import hashlib
 import json
 import os
 import re
@@ -10,11 +20,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mpvideo.batch.names import FIELDS, Taken
+from mpvideo.batch.resume import Finished, in_the_way
 from mpvideo.cli.streams import write_result
 from mpvideo.config import SamplingConfig
 from mpvideo.errors import MPVideoError, UsageError, naming
@@ -25,6 +36,7 @@ if TYPE_CHECKING:
     from mpvideo.batch.request import Request
     from mpvideo.cli.requests import Requests
     from mpvideo.generation import Video
+    from mpvideo.record import Record
     from mpvideo.video.contact_sheet import SheetWriter
     from mpvideo.video.decode import Frames
     from mpvideo.video.grid import GridWriter
@@ -78,16 +90,17 @@ class Overviews:
     encoding: Encoding
     overwrite: bool
 
-    def check(self, *, missing: int, taken: Taken) -> tuple[str, ...]:
+    def check(self, *, missing: int, taken: Taken, finished: Finished) -> tuple[str, ...]:
         """Makes sure, before any work, that they can be written; returns warnings about what they will not show.
 
         Args:
             missing: how many of the videos are still to be made.
             taken: the names that the videos have.
+            finished: recognises what is there.
 
         Raises:
             UsageError: a wrong name, one that a video has, or too many videos.
-            OutputError: one cannot be written.
+            OutputError: one cannot be written, or something else is in its place.
         """
         from mpvideo.video.contact_sheet import check_sheet
         from mpvideo.video.grid import check_grid
@@ -105,10 +118,11 @@ class Overviews:
             if not taken.take(path):
                 raise UsageError(f"--grid and --sheet must have names of their own, got {printable(path)}")
         count = len(self.requests)
-        if self.sheet is not None and self._is_due(self.sheet, missing):
+        due = self._due(missing, finished)
+        if self.sheet is not None and self.sheet in due:
             with naming("--sheet", self.sheet):
-                check_sheet(self.sheet, count, overwrite=self.overwrite)
-        if self.grid is None or not self._is_due(self.grid, missing):
+                check_sheet(self.sheet, count, overwrite=due[self.sheet])
+        if self.grid is None or self.grid not in due:
             return ()
         side = self.requests.sources.checkpoint.config.pixel_size
         with naming("--grid", self.grid):
@@ -118,13 +132,13 @@ class Overviews:
                 width=side,
                 height=side,
                 encoding=self.encoding,
-                overwrite=self.overwrite,
+                overwrite=due[self.grid],
                 caption_lines=self._caption_lines,
             )
         return warnings_about(self.grid, channels=3, encoding=self.encoding)
 
     @contextmanager
-    def writing(self, *, missing: int, as_json: bool) -> Iterator["Shown"]:
+    def writing(self, *, missing: int, finished: Finished, as_json: bool) -> Iterator["Shown"]:
         """What takes the videos; when the block ends well, the overviews are written and their paths told, unless
         standard output has the video.
 
@@ -134,17 +148,18 @@ class Overviews:
         from mpvideo.video.contact_sheet import SheetWriter
         from mpvideo.video.grid import GridWriter
 
+        due = self._due(missing, finished)
         writers: dict[Path, GridWriter | SheetWriter] = {}
-        if self.grid is not None and self._is_due(self.grid, missing):
+        if self.grid is not None and self.grid in due:
             writers[self.grid] = GridWriter(
-                self.grid, encoding=self.encoding, overwrite=self.overwrite, caption_lines=self._caption_lines
+                self.grid, encoding=self.encoding, overwrite=due[self.grid], caption_lines=self._caption_lines
             ).__enter__()
-        if self.sheet is not None and self._is_due(self.sheet, missing):
-            writers[self.sheet] = SheetWriter(self.sheet, overwrite=self.overwrite)
-        shown = Shown(writers, self._varied)
+        if self.sheet is not None and self.sheet in due:
+            writers[self.sheet] = SheetWriter(self.sheet, overwrite=due[self.sheet])
+        shown = Shown(writers, finished, self._varied)
         try:
             yield shown
-            shown.finish(len(self.requests))
+            shown.finish(len(self.requests), self._record_of)
         except BaseException as error:
             shown.abandon(error)
             raise
@@ -165,9 +180,81 @@ class Overviews:
         """Lines of a grid's captions: two for class and seed, and one for each of these settings."""
         return 2 + len(self._varied)
 
-    def _is_due(self, path: Path, missing: int) -> bool:
-        """Whether it has to be made: not where it is there, and so are all videos."""
-        return missing > 0 or self.overwrite or not os.path.lexists(path)
+    def _record_of(self, path: Path, contents: "Contents") -> dict[str, Any] | None:
+        """What an overview says of itself; see the module."""
+        if not self.requests.metadata:
+            return None
+        own = self.encoding
+        written_as = dataclasses.replace(own, format=own.format_for(path).name, fps=own.rate)
+        return contents.record(repr(written_as) if path == self.grid else "sheet")
+
+    def _due(self, missing: int, finished: Finished) -> dict[Path, bool]:
+        """The overviews that have to be made, and whether what is in their place may be replaced.
+
+        One that this command made before is: it is made again if a video is, and else it is left.
+
+        Raises:
+            OutputError: something else is in the place of one.
+        """
+        due = {}
+        for option, path in (("--grid", self.grid), ("--sheet", self.sheet)):
+            if path is None:
+                continue
+            there = not self.overwrite and path != STANDARD_OUTPUT and os.path.exists(path)  # noqa: PTH110
+            if there:
+                with naming(option, path):
+                    self._check_own(path, finished)
+            if missing or not there:
+                due[path] = self.overwrite or there
+        return due
+
+    def _check_own(self, path: Path, finished: Finished) -> None:
+        """Makes sure that an overview shows these videos, by what it says of itself.
+
+        Raises:
+            OutputError: it does not, or does not say.
+        """
+        from mpvideo.video import read_record
+
+        if not self.requests.metadata:
+            raise in_the_way(path, "and what was made with --no-metadata cannot be recognised")
+        try:
+            found = read_record(path)
+        except MPVideoError:
+            raise in_the_way(path, "and cannot be read as a grid or sheet") from None
+        if found is None or "shows" not in found:
+            raise in_the_way(path, "and does not say which videos it shows")
+        contents = Contents()
+        if found.get("videos") == len(self.requests):
+            for request in self.requests:
+                contents.add(finished.record(request))
+        wanted = self._record_of(path, contents)
+        if wanted is None or found["shows"] != wanted["shows"]:
+            raise in_the_way(path, "and shows other videos, or is written otherwise")
+        if finished.dtype is not None and (dtypes := found.get("dtypes")) != [finished.dtype]:
+            raise in_the_way(path, f"and shows videos of the dtype {printable(dtypes)} instead of {finished.dtype}")
+
+
+class Contents:
+    """What an overview shows, for its record."""
+
+    def __init__(self) -> None:
+        self._digest, self._dtypes, self._videos = hashlib.sha256(), set[str](), 0
+
+    def add(self, record: "Record", dtype: str | None = None) -> None:
+        """Adds a video by its record, in which another dtype may stand than it was made in."""
+        from mpvideo.record import settings_in
+
+        settings = {**settings_in(record.to_dict()), "dtype": None}
+        self._digest.update(json.dumps(settings, sort_keys=True).encode() + b"\n")
+        self._dtypes.add(dtype or record.dtype)
+        self._videos += 1
+
+    def record(self, written_as: str) -> dict[str, Any]:
+        """The record of what shows them, written in this way."""
+        digest = self._digest.copy()
+        digest.update(written_as.encode())
+        return {"shows": digest.hexdigest(), "dtypes": sorted(self._dtypes), "videos": self._videos}
 
 
 class Shown:
@@ -177,6 +264,7 @@ class Shown:
 
     Args:
         writers: what writes each, by its file, and has been entered.
+        finished: what recognised the videos that are there.
         varied: settings of the sampler in which the videos differ, for their captions.
 
     Attributes:
@@ -184,8 +272,11 @@ class Shown:
         videos: how many were there to be added.
     """
 
-    def __init__(self, writers: Mapping[Path, "GridWriter | SheetWriter"], varied: Sequence[str] = ()) -> None:
-        self._writers, self._varied = dict(writers), varied
+    def __init__(
+        self, writers: Mapping[Path, "GridWriter | SheetWriter"], finished: Finished, varied: Sequence[str] = ()
+    ) -> None:
+        self._writers, self._finished, self._varied = dict(writers), finished, varied
+        self._contents = Contents()
         self._found: deque[Request] = deque()
         self.errors: dict[Path, MPVideoError] = {}
         self.videos = 0
@@ -195,11 +286,12 @@ class Shown:
         """Whether frames are looked at."""
         return bool(self._writers)
 
-    def add(self, video: "Video[Request]") -> None:
-        """Adds a video, behind those with smaller numbers that were found."""
+    def add(self, video: "Video[Request]", record: "Record") -> None:
+        """Adds a video and how it was made, behind those with smaller numbers that were found."""
         self.videos += 1
         if self._writers:
             self._add_found(before=video.job.index)
+            self._contents.add(record)
             self._add(video.job, lambda: video.frames[: video.job.frames])
 
     def add_found(self, request: "Request") -> None:
@@ -208,14 +300,21 @@ class Shown:
         if self._writers:
             insort(self._found, request, key=lambda each: each.index)
 
-    def finish(self, total: int) -> None:
-        """Adds what is still to be added, and writes them if that makes `total` videos."""
+    def finish(self, total: int, record_of: Callable[[Path, Contents], dict[str, Any] | None]) -> None:
+        """Adds what is still to be added, and writes them if that makes `total` videos.
+
+        Args:
+            total: how many there must be.
+            record_of: what each says of itself, by its file and what it shows.
+        """
         if lacking := total - self.videos:
             videos = counted(lacking, "video")
             for path in [*self._writers]:
                 words = f"{printable(path)} is not written: it shows all videos, and {videos} could not be made"
                 self._give_up(path, MPVideoError(words))
         self._add_found(before=None)
+        for path, writer in self._writers.items():
+            writer.record = record_of(path, self._contents)
         self._each(lambda writer: writer.__exit__(None, None, None))
 
     def abandon(self, error: BaseException) -> None:
@@ -225,8 +324,10 @@ class Shown:
 
     def _add_found(self, before: int | None) -> None:
         from mpvideo.evaluation.folder import sampled_videos
+        from mpvideo.video import read_record
 
         def frames() -> "Frames":
+            self._contents.add(self._finished.record(request), str((read_record(request.path) or {}).get("dtype")))
             size = request.sources.checkpoint.config.pixel_size
             return next(sampled_videos((request.path,), size=size))
 

@@ -112,7 +112,7 @@ class Reporter:
         now = time.monotonic()
         self.note("made", path=str(request.path), seconds=round(now - self._latest, 3))
         self._latest = now
-        self._shown.add(video)
+        self._shown.add(video, record)
 
     def found(self, request: Request) -> None:
         """Says that a file is there already."""

@@ -129,9 +129,12 @@ class Run:
         """Makes what is to be made, and says how it went."""
         options, passes = self._options, self._add_up()
         with ExitStack() as stack:
-            shown = Shown({})
+            shown = Shown({}, options.finished)
             if overviews is not None:
-                shown = stack.enter_context(overviews.writing(as_json=options.as_json, missing=self._missing or 0))
+                writing = overviews.writing(
+                    missing=self._missing or 0, finished=options.finished, as_json=options.as_json
+                )
+                shown = stack.enter_context(writing)
             with self._telling_what_is_left():
                 placement = self._placement() if passes != 0 else None
             bar = progress("sampling", passes, "passes", quiet=options.quiet or passes == 0)

@@ -8,10 +8,10 @@ Training draws with `contact_sheet` what its fixed seeds have become; `mpvideo s
 they are made. Only what is shown of a video is kept.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,9 @@ from mpvideo.errors import UsageError
 from mpvideo.files import PendingFile, check_writable, write_error
 from mpvideo.text import printable
 from mpvideo.video.lettering import FAINT, INK, LINE, TEXT, drawable, font, shortened, wrapped
+from mpvideo.video.metadata import record_text
 from mpvideo.video.pixels import Frame, rgb_over_black
+from mpvideo.video.png import put_comment
 
 SMALL_SIDE = 128  # frames are enlarged until their longer side has this many pixels, or more,
 LARGE_SIDE = 256  # and reduced until it has this many, or fewer
@@ -124,6 +126,10 @@ class SheetWriter:
         path: the file, which must end in .png.
         overwrite: whether an existing file may be replaced.
 
+    Attributes:
+        videos: how many were added.
+        record: what it shows, kept in the file as JSON, see `VideoWriter`; None for none. To be set inside the block.
+
     Raises:
         UsageError: the name ends in anything else.
         OutputError: an impossible path; and on leaving: the file cannot be written.
@@ -135,6 +141,7 @@ class SheetWriter:
         self._file = PendingFile(path, overwrite=overwrite)
         self._sheet = ContactSheet()
         self.videos = 0
+        self.record: Mapping[str, Any] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -152,6 +159,8 @@ class SheetWriter:
         try:
             self._file.create()
             self._sheet.image().save(self._file.aside, format="PNG")
+            if self.record is not None:
+                put_comment(self._file.aside, record_text(self.record))
             self._file.commit()
         except OSError as failure:
             raise write_error(self._file.path, failure) from failure

@@ -13,11 +13,11 @@ import dataclasses
 import itertools
 import math
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import IO, Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -141,6 +141,9 @@ class GridWriter:
         overwrite: whether an existing file may be replaced.
         caption_lines: of text below each sample; up to twice as many where samples are narrow, see `grid_layout`.
 
+    Attributes:
+        record: what it shows, kept in the file as JSON, see `VideoWriter`; None for none. To be set inside the block.
+
     Raises:
         OutputError: on entering and adding: the temporary file cannot be written. On leaving: see `VideoWriter`.
         UsageError: on leaving: see `grid_layout`.
@@ -151,6 +154,7 @@ class GridWriter:
     ) -> None:
         self._path, self._encoding, self._overwrite = Path(path), encoding, overwrite
         self._caption_lines = caption_lines
+        self.record: Mapping[str, Any] | None = None
         self._captions: list[str] = []
         self._lengths: list[int] = []
         self._size: tuple[int, int] | None = None
@@ -224,6 +228,7 @@ class GridWriter:
             height=layout.size[1],
             channels=3,
             encoding=large,
+            record=self.record,
             overwrite=self._overwrite,
         )
         with writer:

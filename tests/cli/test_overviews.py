@@ -9,7 +9,7 @@ from PIL import Image
 from mpvideo import generation
 from mpvideo.errors import OutputError
 from mpvideo.formats import Encoding
-from mpvideo.video import contact_sheet, grid, read_frames
+from mpvideo.video import contact_sheet, grid, read_frames, read_record
 from mpvideo.video.contact_sheet import GAP, MARGIN
 from mpvideo.video.grid import Layout, grid_layout
 from tests.cli.conftest import Program
@@ -171,3 +171,65 @@ def test_one_of_folders_of_frames_that_are_there(program: Program, ckpt: Path) -
     assert program(*options, "g.mkv").code == 0
     assert program(*options, "again.mkv").stdout.split() == ["0", "1", "again.mkv"]
     assert (read_frames(Path("again.mkv"))[0] == read_frames(Path("g.mkv"))[0]).all()
+
+
+def _three(ckpt: Path, *more: object) -> tuple[object, ...]:
+    """A command for three videos, a grid and a sheet."""
+    own = ("--sampler", "auto", "--seed", "0-2", "--out", "{seed}.gif", "--grid", "g.gif", "--sheet", "s.png")
+    return ("sample", "--ckpt", ckpt, *own, "--quiet", *more)
+
+
+def test_the_same_command_finds_its_own(program: Program, ckpt: Path) -> None:
+    """And makes them anew where a video is: from an earlier run that was interrupted, they may be stale."""
+    assert program(*_three(ckpt, "--steps", 1)).code == 0
+    names = ("g.gif", "s.png")
+    stamps = [Path(name).stat().st_mtime_ns for name in names]
+    for dtype in ("auto", read_record(Path("0.gif"))["dtype"]):
+        again = program(*_three(ckpt, "--steps", 1, "--dtype", dtype))
+        assert (again.code, again.stdout.split()) == (0, ["0.gif", "1.gif", "2.gif", *names]), again.stderr
+        assert [Path(name).stat().st_mtime_ns for name in names] == stamps
+    Path("1.gif").unlink()
+    again = program(*_three(ckpt, "--steps", 1))
+    assert (again.code, again.stdout.split()[-2:]) == (0, [*names]), again.stderr
+    assert all(Path(name).stat().st_mtime_ns > stamp for name, stamp in zip(names, stamps, strict=True))
+    # Made from found and new videos, they are known again all the same.
+    stamps = [Path(name).stat().st_mtime_ns for name in names]
+    assert program(*_three(ckpt, "--steps", 1)).code == 0
+    assert [Path(name).stat().st_mtime_ns for name in names] == stamps
+
+
+@pytest.mark.parametrize("missing", [False, True])
+@pytest.mark.parametrize("name", ["g.gif", "s.png"])
+def test_those_of_another_command_are_refused(program: Program, ckpt: Path, name: str, missing: bool) -> None:
+    assert program(*_three(ckpt, "--steps", 1)).code == 0
+    other = Path(name).read_bytes()
+    assert program(*_three(ckpt, "--steps", 2, "-y")).code == 0
+    Path(name).write_bytes(other)
+    if missing:
+        Path("1.gif").unlink()
+    option = {"g.gif": "--grid", "s.png": "--sheet"}[name]
+    done = program(*_three(ckpt, "--steps", 2))
+    assert (done.code, done.stdout) == (5, "")
+    assert done.stderr == (
+        f"error: {option} {name} exists already, and shows other videos, or is written otherwise\n"
+        "hint: Choose another name, or give -y to replace it.\n"
+    )
+    assert Path(name).read_bytes() == other
+    assert program(*_three(ckpt, "--steps", 2, "-y")).code == 0 and Path(name).read_bytes() != other
+
+
+def test_what_does_not_say_what_it_shows_is_refused(program: Program, ckpt: Path) -> None:
+    assert program(*_three(ckpt, "--steps", 1)).code == 0
+    grid = Path("g.gif").read_bytes()
+    Path("g.gif").write_bytes(Path("0.gif").read_bytes())
+    done = program(*_three(ckpt, "--steps", 1))
+    assert done.code == 5 and "--grid g.gif exists already, and does not say which videos it shows\n" in done.stderr
+    Path("g.gif").write_bytes(grid)
+    done = program(*_three(ckpt, "--steps", 1, "--loop", 3, "--out", "{seed}.apng"))
+    assert done.code == 5 and "g.gif exists already, and shows other videos, or is written otherwise\n" in done.stderr
+    assert program(*_three(ckpt, "--steps", 1, "--no-metadata", "-y")).code == 0
+    assert read_record(Path("g.gif")) is None and read_record(Path("s.png")) is None
+    for name in ("0.gif", "1.gif", "2.gif"):
+        Path(name).unlink()
+    done = program(*_three(ckpt, "--steps", 1, "--no-metadata"))
+    assert done.code == 5 and "g.gif exists already, and what was made with --no-metadata cannot be" in done.stderr
