@@ -179,9 +179,10 @@ def evaluate(
     """Measure how good a checkpoint's videos are.
 
     Videos of the menagerie are read back by a judge that knows renderings only: which animal, coat and motion. They are
-    compared with fresh renderings, too, beside what real videos get in their place. Videos of anything are compared
-    with real ones by the Fréchet distance in the features of a network that you name. The report says all that its
-    numbers depend on; compare only numbers of the same protocol.
+    compared with fresh renderings, too, beside what real videos get in their place; and with the first renderings that
+    the checkpoint's run was shown or, where that is not recorded, a run with seed 0 and without --init. Videos of
+    anything are compared with real ones by the Fréchet distance in the features of a network that you name. The report
+    says all that its numbers depend on; compare only numbers of the same protocol.
 
     \b
     mpvideo eval --num 200 --out report.json
@@ -310,7 +311,9 @@ def _measure(
 
     if distance is not None:  # what is wrong with the real videos is told before hours of sampling
         _add_real(distance, measured, data, quiet=quiet)
-    world = WorldMeasure(load_judge(), TrainingRenderings(), measured.repaint) if measured.misfit is None else None
+    world = None
+    if measured.misfit is None:
+        world = WorldMeasure(load_judge(), TrainingRenderings(measured.shown), measured.repaint)
     with progress("measuring", measured.work, measured.unit, quiet=quiet) as ticker:
         for frames, class_index in zip(measured.frames(ticker), measured.classes, strict=True):
             if world is not None and class_index is not None:

@@ -3,7 +3,7 @@
 It imports torch; `mpvideo.cli.evaluate` imports it once the options are known to be good.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,6 +19,7 @@ from mpvideo.device import Placement
 from mpvideo.errors import UsageError
 from mpvideo.evaluation.classes import balanced_classes
 from mpvideo.evaluation.folder import sampled_videos, video_files
+from mpvideo.evaluation.nearest import shown_numbers
 from mpvideo.evaluation.world import VIDEO_SHAPE, Repaint
 from mpvideo.generation import count_passes, generate
 from mpvideo.job import Job
@@ -39,6 +40,7 @@ class Measured(Protocol):
         protocol: how they are made, as JSON takes it.
         shape: of a video, (T, H, W, C).
         repaint: the way through the autoencoder and back, if there is one.
+        shown: numbers of the menagerie's renderings that their network was trained on first, if that is known.
         work, unit: how much there is to do, for a progress bar.
     """
 
@@ -48,6 +50,7 @@ class Measured(Protocol):
     protocol: dict[str, Any]
     shape: tuple[int, ...]
     repaint: Repaint | None
+    shown: Sequence[int] | None
     work: int
     unit: str
 
@@ -79,6 +82,7 @@ class Sampled:
         self.classes: list[int | None] = [None] * num
         if (num_classes := about.model.num_classes) is not None:
             self.classes = [*balanced_classes(num, num_classes, seed)]
+        self.shown: Sequence[int] | None = shown_numbers(about.training)
         self._jobs = [
             Job(seed=seed + n, class_index=index, sampling=sampling, clamp=clamp)
             for n, index in enumerate(self.classes)
@@ -131,6 +135,7 @@ class Files:
 
     unit = "files"
     repaint: Repaint | None = None  # what made the files may be far away
+    shown: Sequence[int] | None = None
 
     def __init__(self, folder: Path, num: int) -> None:
         self.name = folder.resolve().name

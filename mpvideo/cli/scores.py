@@ -48,8 +48,21 @@ def _world_lines(world: Mapping[str, Any]) -> list[str]:
     distances = [f"{column['frechet']:.3g}" for _, column in columns]
     rows.append(["Fréchet distance", distances[0], "", *distances[1:]])
     nearest = world["nearest"]
-    rows.append(["nearest training video", f"{nearest['sampled']:.1f} of 255", "", f"{nearest['real']:.1f} of 255"])
-    return [*_table(rows), *_confusion_lines(world["confusions"])]
+    if nearest["ratio"] is not None:
+        rows.append(["nearest training video", f"{nearest['sampled']:.1f} of 255", "", f"{nearest['real']:.1f} of 255"])
+    return [*_table(rows), "", *_nearest_lines(nearest), *_confusion_lines(world["confusions"])]
+
+
+def _nearest_lines(nearest: Mapping[str, Any]) -> list[str]:
+    """Which training videos were looked at."""
+    number = f"{nearest['of_training_samples']:,} videos"
+    if nearest["of_its_run"]:
+        among = f"the first {number} that the run of this checkpoint was shown"
+    else:
+        among = f"the first {number} of a run with seed 0 and without --init, as what was shown is not recorded"
+    if nearest["ratio"] is None:
+        return [f"nearest training video: none of these classes is among {among}"]
+    return [f"nearest training video: of the same class, among {among}"]
 
 
 def _confusion_lines(confusions: list[Mapping[str, Any]]) -> list[str]:

@@ -18,7 +18,7 @@ from mpvideo import menagerie
 from mpvideo.evaluation.frechet import frechet_distance
 from mpvideo.evaluation.judge import ATTRIBUTES, Judge, Reading, judge_sha256
 from mpvideo.evaluation.manifold import NEIGHBOURS, precision_recall
-from mpvideo.evaluation.nearest import PER_CLASS, SAMPLES, TrainingRenderings
+from mpvideo.evaluation.nearest import TrainingRenderings
 from mpvideo.evaluation.proportion import Proportion
 
 FIRST_REAL_SEED = 2**46
@@ -87,31 +87,29 @@ class WorldReport:
             latents can reach; None without one.
         confusions: of the sampled videos, those of most videos first.
         nearest, nearest_real: medians of the distances to the nearest training rendering of the class, of sampled
-            videos and of fresh renderings; see `mpvideo.evaluation.nearest`.
+            videos and of fresh renderings; see `mpvideo.evaluation.nearest`. None if there is none of any class.
+        training: which training renderings these are.
     """
 
     sampled: Comparison
     real: Comparison
     repainted: Comparison | None
     confusions: tuple[Confusion, ...]
-    nearest: float
-    nearest_real: float
+    nearest: float | None
+    nearest_real: float | None
+    training: dict[str, Any]
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON takes it, with the protocol that the numbers depend on."""
+        nearest, real = self.nearest, self.nearest_real
+        ratio = None if nearest is None or real is None else nearest / real
         return {
             "judge": {"sha256": judge_sha256(), "first_real_seed": FIRST_REAL_SEED, "neighbours": NEIGHBOURS},
             "sampled": self.sampled.to_dict(),
             "real": self.real.to_dict(),
             "repainted": self.repainted and self.repainted.to_dict(),
             "confusions": [confusion.to_dict() for confusion in self.confusions],
-            "nearest": {
-                "sampled": self.nearest,
-                "real": self.nearest_real,
-                "ratio": self.nearest / self.nearest_real,
-                "per_class_at_most": PER_CLASS,
-                "of_training_samples": SAMPLES,
-            },
+            "nearest": {"sampled": nearest, "real": real, "ratio": ratio, **self.training},
         }
 
 
@@ -146,7 +144,8 @@ class WorldMeasure:
         if self._repaint is not None:
             videos.append(self._repaint(other[None])[0].cpu())
         self._readings.append(self._judge.read(torch.stack(videos)))
-        self._nearest.append(self._training.nearest(torch.stack((sampled, other)), class_index))
+        if self._training.count(class_index):  # a short run was not shown every class
+            self._nearest.append(self._training.nearest(torch.stack((sampled, other)), class_index))
         self._classes.append(class_index)
 
     def report(self) -> WorldReport:
@@ -162,7 +161,9 @@ class WorldMeasure:
         # Each video was read together with the renderings beside it.
         beside = len(self._readings[0])
         sampled, reference, real, *repainted = (readings.rows(slice(index, None, beside)) for index in range(beside))
-        nearest, nearest_real = torch.stack(self._nearest).median(0).values.tolist()
+        nearest, nearest_real = None, None
+        if self._nearest:
+            nearest, nearest_real = torch.stack(self._nearest).median(0).values.tolist()
         return WorldReport(
             sampled=compare(sampled, reference, wanted),
             real=compare(real, reference, wanted),
@@ -170,6 +171,7 @@ class WorldMeasure:
             confusions=confusions(sampled, wanted),
             nearest=nearest,
             nearest_real=nearest_real,
+            training=self._training.about,
         )
 
 

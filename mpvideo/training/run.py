@@ -395,6 +395,7 @@ class Run:
             **plan.begun_with(),
             "steps": trainer.step,
             "samples": trainer.samples,
+            "first_sample": trainer.first_sample,
             "ema_std": FINISHED_STD,
             "version": mpvideo.__version__,
         }

@@ -83,7 +83,7 @@ def training() -> nearest.TrainingRenderings:
 @pytest.fixture
 def same_training(monkeypatch: pytest.MonkeyPatch, training: nearest.TrainingRenderings) -> None:
     """What is the same for all commands, and takes seconds, is made once."""
-    monkeypatch.setattr(nearest, "TrainingRenderings", lambda: training)
+    monkeypatch.setattr(nearest, "TrainingRenderings", lambda shown: training)
 
 
 def write(path: Path, frames: np.ndarray, record: dict[str, object], scale: int | None = None) -> None:
@@ -165,7 +165,11 @@ def test_the_menagerie(program: Program, folder: Path) -> None:
     assert report["classes"] is not None
     page = program(*arguments)
     assert page.code == 0
-    for words in ("animal right", "95% interval", "all three right", "nearest training video"):
+    assert world["nearest"]["of_its_run"] is False, "the checkpoint does not say"
+    among = (
+        "of the same class, among the first 16,384 videos of a run with seed 0 and without --init, as what was shown"
+    )
+    for words in ("animal right", "95% interval", "all three right", "nearest training video", among):
         assert words in page.stdout
     first = world["confusions"][0]
     asked, total = f"{first['attribute']} {first['value']}", counted(first["total"], "video")

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from mpvideo import menagerie
+from mpvideo.cli.scores import _nearest_lines
 from mpvideo.evaluation.frechet import frechet_distance
 from mpvideo.evaluation.judge import Reading, load_judge
 from mpvideo.evaluation.nearest import TrainingRenderings
@@ -17,7 +18,7 @@ from tests.networks import randn
 
 @pytest.fixture(scope="module")
 def training() -> TrainingRenderings:
-    return TrainingRenderings(1500)
+    return TrainingRenderings(range(1500))
 
 
 def known_classes(training: TrainingRenderings, count: int) -> list[int]:
@@ -66,6 +67,18 @@ def test_real_videos_measure_as_real(training: TrainingRenderings) -> None:
     assert 0.4 < report.sampled.frechet / report.real.frechet < 2.5
     assert 0.6 < report.nearest / report.nearest_real < 1.6
     assert json.loads(json.dumps(report.to_dict(), allow_nan=False))["judge"]["first_real_seed"] == FIRST_REAL_SEED
+
+
+def test_a_short_run_was_not_shown_every_class() -> None:
+    training = TrainingRenderings(range(2))
+    measure = WorldMeasure(load_judge(), training)
+    for index in [index for index in range(5) if not training.count(index)][:4]:
+        measure.add(menagerie.render(torch.tensor([index]), torch.tensor([2**50]))[0].numpy(), index)
+    nearest = measure.report().to_dict()["nearest"]
+    assert nearest["sampled"] is nearest["real"] is nearest["ratio"] is None and nearest["of_training_samples"] == 2
+    [line] = _nearest_lines(nearest)
+    assert line.startswith("nearest training video: none of these classes is among the first ")
+    assert line.endswith(" videos that the run of this checkpoint was shown")
 
 
 def test_bad_videos_measure_as_bad(training: TrainingRenderings) -> None:

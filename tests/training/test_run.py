@@ -13,6 +13,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
+from mpvideo.checkpoint import open_checkpoint
 from mpvideo.checkpoint.save import save_checkpoint
 from mpvideo.config import CheckpointConfig
 from mpvideo.errors import CheckpointError, UsageError
@@ -151,6 +152,12 @@ def test_other_runs_have_other_samples(tmp_path: Path) -> None:
         # Neither the judge's, nor those of evaluations, nor beyond what the menagerie takes.
         assert name == "first" or 2**47 <= each[0] < 2**61 - 2**47
     assert len({number for each in asked.values() for number in each}) == 5 * 8
+
+
+def test_the_checkpoint_says_with_which_sample_a_run_began(tmp_path: Path) -> None:
+    begun = plan(recipe=replace(RECIPE, seed=5))
+    train(begun, tmp_path / "run", stop_after=1)
+    assert open_checkpoint(tmp_path / "run").config.training["first_sample"] == begun.first_sample > 0
 
 
 def test_a_run_that_goes_on_takes_the_samples_after(tmp_path: Path) -> None:
