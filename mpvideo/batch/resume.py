@@ -59,7 +59,7 @@ class Finished:
             data = read_record(request.path)
         except MPVideoError:
             raise in_the_way(request.path, "and cannot be read as a video") from None
-        if data is None:
+        if data is None or "mpvideo" not in data:  # a grid has a record of another kind
             raise in_the_way(request.path, "and does not say how it was made")
         if not self._is_wanted(settings_in(data), request):
             self._check_differences(request)

@@ -233,3 +233,11 @@ def test_what_does_not_say_what_it_shows_is_refused(program: Program, ckpt: Path
         Path(name).unlink()
     done = program(*_three(ckpt, "--steps", 1, "--no-metadata"))
     assert done.code == 5 and "g.gif exists already, and what was made with --no-metadata cannot be" in done.stderr
+
+
+def test_a_grid_is_no_video(program: Program, ckpt: Path) -> None:
+    assert program(*_three(ckpt, "--steps", 1)).code == 0
+    done = program("sample", "--ckpt", ckpt, "--out", "g.gif")
+    assert done.code == 5 and "error: g.gif exists already, and does not say how it was made\n" in done.stderr
+    shown = program("inspect", "g.gif")
+    assert shown.code == 0 and "A grid or sheet of several videos never does" in shown.stdout
