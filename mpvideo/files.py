@@ -6,6 +6,7 @@ import os
 import secrets
 import shlex
 import stat
+import time
 from collections.abc import Iterator
 from io import RawIOBase
 from pathlib import Path
@@ -29,6 +30,8 @@ _HINTS = {
     errno.EFBIG: "Raise the file size limit (ulimit -f) or write a smaller file.",
 }
 _ASIDE = ".mpvideo-"
+_REMOVAL = 0.5
+"""Seconds for which removing what was left may hold a folder's lock: many times what it takes."""
 
 
 class PendingFile:
@@ -205,14 +208,22 @@ def _locked(folder: Path, *, shared: bool) -> int | None:
         descriptor = os.open(folder, os.O_RDONLY)
     except OSError:  # one that may be written to, but not read
         return None
+    began = time.monotonic()
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        while True:
+            try:
+                fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+                return descriptor
+            except BlockingIOError:
+                # It is held for a removal, or by another program, which may be the one that started us.
+                if not shared or time.monotonic() - began > _REMOVAL:
+                    raise
+                time.sleep(0.01)
     except BaseException as error:
         os.close(descriptor)
         if not isinstance(error, OSError):
             raise
         return None
-    return descriptor
 
 
 def check_writable(path: Path, *, overwrite: bool = False) -> None:

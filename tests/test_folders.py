@@ -1,5 +1,6 @@
 """A folder is there whole or not at all, and nobody's files are lost for it."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -128,3 +129,15 @@ def test_while_one_is_made_nothing_beside_it_is_taken_for_abandoned(tmp_path: Pa
     folder.discard()
     remove_abandoned(tmp_path)
     assert not (tmp_path / ".mpvideo-1.part").exists()
+
+
+def test_a_lock_that_another_program_holds_is_not_waited_for(tmp_path: Path) -> None:
+    """As of `flock FOLDER mpvideo ...`, which ends after us."""
+    fcntl = pytest.importorskip("fcntl", reason="locks of folders are POSIX")
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        write(tmp_path / "a", "1.png")
+    finally:
+        os.close(descriptor)
+    assert contents(tmp_path) == {"a/1.png": "new 1.png"}

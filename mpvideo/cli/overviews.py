@@ -102,7 +102,7 @@ class Overviews:
             UsageError: a wrong name, one that a video has, or too many videos.
             OutputError: one cannot be written, or something else is in its place.
         """
-        from mpvideo.video.contact_sheet import check_sheet
+        from mpvideo.video.contact_sheet import check_sheet, check_sheet_name
         from mpvideo.video.grid import check_grid
 
         wanted = [path for path in (self.grid, self.sheet) if path is not None]
@@ -118,6 +118,12 @@ class Overviews:
             if not taken.take(path):
                 raise UsageError(f"--grid and --sheet must have names of their own, got {printable(path)}")
         count = len(self.requests)
+        if self.sheet is not None:
+            with naming("--sheet", self.sheet):
+                check_sheet_name(self.sheet)
+        if self.grid is not None and self.grid != STANDARD_OUTPUT:
+            with naming("--grid", self.grid):
+                self.encoding.format_for(self.grid)
         due = self._due(missing, finished)
         if self.sheet is not None and self.sheet in due:
             with naming("--sheet", self.sheet):
@@ -184,9 +190,10 @@ class Overviews:
         """What an overview says of itself; see the module."""
         if not self.requests.metadata:
             return None
+        if path != self.grid:
+            return contents.record("sheet")
         own = self.encoding
-        written_as = dataclasses.replace(own, format=own.format_for(path).name, fps=own.rate)
-        return contents.record(repr(written_as) if path == self.grid else "sheet")
+        return contents.record(repr(dataclasses.replace(own, format=own.format_for(path).name, fps=own.rate)))
 
     def _due(self, missing: int, finished: Finished) -> dict[Path, bool]:
         """The overviews that have to be made, and whether what is in their place may be replaced.
@@ -227,34 +234,34 @@ class Overviews:
         contents = Contents()
         if found.get("videos") == len(self.requests):
             for request in self.requests:
-                contents.add(finished.record(request))
+                contents.add(request.index, finished.record(request))
         wanted = self._record_of(path, contents)
         if wanted is None or found["shows"] != wanted["shows"]:
             raise in_the_way(path, "and shows other videos, or is written otherwise")
         if finished.dtype is not None and (dtypes := found.get("dtypes")) != [finished.dtype]:
-            raise in_the_way(path, f"and shows videos of the dtype {printable(dtypes)} instead of {finished.dtype}")
+            words = printable(", ".join(map(str, dtypes)) if isinstance(dtypes, list) else dtypes)
+            raise in_the_way(path, f"and shows videos of the dtype {words} instead of {finished.dtype}")
 
 
 class Contents:
     """What an overview shows, for its record."""
 
     def __init__(self) -> None:
-        self._digest, self._dtypes, self._videos = hashlib.sha256(), set[str](), 0
+        self._digests, self._dtypes = dict[int, bytes](), set[str]()
 
-    def add(self, record: "Record", dtype: str | None = None) -> None:
-        """Adds a video by its record, in which another dtype may stand than it was made in."""
+    def add(self, index: int, record: "Record", dtype: str | None = None) -> None:
+        """Adds a video by its number and its record, in which another dtype may stand than it was made in."""
         from mpvideo.record import settings_in
 
         settings = {**settings_in(record.to_dict()), "dtype": None}
-        self._digest.update(json.dumps(settings, sort_keys=True).encode() + b"\n")
+        self._digests[index] = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).digest()
         self._dtypes.add(dtype or record.dtype)
-        self._videos += 1
 
     def record(self, written_as: str) -> dict[str, Any]:
         """The record of what shows them, written in this way."""
-        digest = self._digest.copy()
-        digest.update(written_as.encode())
-        return {"shows": digest.hexdigest(), "dtypes": sorted(self._dtypes), "videos": self._videos}
+        ordered = b"".join(self._digests[index] for index in sorted(self._digests))
+        shows = hashlib.sha256(ordered + written_as.encode()).hexdigest()
+        return {"shows": shows, "dtypes": sorted(self._dtypes), "videos": len(self._digests)}
 
 
 class Shown:
@@ -291,7 +298,7 @@ class Shown:
         self.videos += 1
         if self._writers:
             self._add_found(before=video.job.index)
-            self._contents.add(record)
+            self._contents.add(video.job.index, record)
             self._add(video.job, lambda: video.frames[: video.job.frames])
 
     def add_found(self, request: "Request") -> None:
@@ -327,7 +334,8 @@ class Shown:
         from mpvideo.video import read_record
 
         def frames() -> "Frames":
-            self._contents.add(self._finished.record(request), str((read_record(request.path) or {}).get("dtype")))
+            dtype = str((read_record(request.path) or {}).get("dtype"))
+            self._contents.add(request.index, self._finished.record(request), dtype)
             size = request.sources.checkpoint.config.pixel_size
             return next(sampled_videos((request.path,), size=size))
 

@@ -137,7 +137,7 @@ class SheetWriter:
 
     def __init__(self, path: str | Path, *, overwrite: bool = False) -> None:
         path = Path(path)
-        _check_name(path)
+        check_sheet_name(path)
         self._file = PendingFile(path, overwrite=overwrite)
         self._sheet = ContactSheet()
         self.videos = 0
@@ -175,7 +175,7 @@ def check_sheet(path: Path, videos: int, *, overwrite: bool) -> None:
         UsageError: its name does not end in .png, or there are too many videos.
         OutputError: it cannot be written there.
     """
-    _check_name(path)
+    check_sheet_name(path)
     if videos > MAX_VIDEOS:
         raise UsageError(
             f"a contact sheet shows at most {MAX_VIDEOS} videos, got {videos:,} for {printable(path.name)}",
@@ -212,6 +212,7 @@ def _tile(frame: Frame) -> Image.Image:
     return large.reduce(-(-max(large.size) // LARGE_SIDE))
 
 
-def _check_name(path: Path) -> None:
+def check_sheet_name(path: Path) -> None:
+    """Makes sure that a contact sheet can have this name, or raises UsageError."""
     if path.suffix.lower() != ".png":
         raise UsageError(f"the name of a contact sheet must end in .png, got {printable(path.name)!r}")

@@ -74,9 +74,17 @@ def start_ffmpeg(command: Sequence[str], **streams: Any) -> "subprocess.Popen[by
     # later. For us they come after the start.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _OURS)
     try:
-        return subprocess.Popen(command, **streams)
-    finally:
+        process = subprocess.Popen(command, **streams)
+    except BaseException:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        raise
+    try:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)  # one that came meanwhile may raise here
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
+    return process
 
 
 def ffmpeg_abilities() -> tuple[str, frozenset[str]]:

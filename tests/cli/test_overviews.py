@@ -235,6 +235,38 @@ def test_what_does_not_say_what_it_shows_is_refused(program: Program, ckpt: Path
     assert done.code == 5 and "g.gif exists already, and what was made with --no-metadata cannot be" in done.stderr
 
 
+@pytest.mark.parametrize("own", [("frames", "--format", "png"), ("a.webm", "--format", "av1"), ("a.gif",)])
+def test_a_sheet_beside_videos_of_any_format(program: Program, ckpt: Path, own: tuple[str, ...]) -> None:
+    command = ("sample", "--ckpt", ckpt, "--steps", 1, "--sheet", "s.png", "--out", *own)
+    for _ in range(2):
+        done = program(*command)
+        assert (done.code, done.stdout.split()) == (0, [own[0], "s.png"]), done.stderr
+
+
+def test_a_name_that_cannot_be_is_told_before_what_is_in_its_place(program: Program, ckpt: Path) -> None:
+    for option, name in (("--sheet", "cats.jpg"), ("--grid", "notes.txt")):
+        Path(name).write_bytes(b"precious")
+        done = program("sample", "--ckpt", ckpt, "--out", "a.gif", option, name)
+        assert done.code == 2 and "must end in " in done.stderr, done.stderr
+
+
+def test_one_of_another_dtype(program: Program, ckpt: Path) -> None:
+    assert program(*_three(ckpt, "--steps", 1, "--dtype", "float32")).code == 0
+    for name in ("0.gif", "1.gif", "2.gif"):
+        Path(name).unlink()
+    done = program(*_three(ckpt, "--steps", 1, "--dtype", "bfloat16"))
+    assert done.code == 5
+    assert "g.gif exists already, and shows videos of the dtype float32 instead of bfloat16\n" in done.stderr
+
+
+def test_those_that_are_made_in_another_order_are_known_again(program: Program, ckpt: Path) -> None:
+    """Of equal settings, as heun and auto are here, videos are made together."""
+    lists = ("--sampler", "heun,auto", "--steps", "1-2", "--out", "{index}.gif", "--grid", "g.gif")
+    for _ in range(2):
+        done = program("sample", "--ckpt", ckpt, *lists)
+        assert done.code == 0, done.stderr
+
+
 def test_a_grid_is_no_video(program: Program, ckpt: Path) -> None:
     assert program(*_three(ckpt, "--steps", 1)).code == 0
     done = program("sample", "--ckpt", ckpt, "--out", "g.gif")

@@ -9,6 +9,7 @@ import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -225,6 +226,22 @@ def test_a_signal_to_the_whole_group_is_ours(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         start_ffmpeg([str(tmp_path / "none")])
     assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are held back on POSIX")
+def test_a_signal_while_ffmpeg_starts_leaves_none_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    started = []
+
+    class Interrupted(subprocess.Popen[bytes]):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            started.append(self)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(subprocess, "Popen", Interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        start_ffmpeg(["sleep", "100"])
+    assert [process.returncode for process in started] == [-signal.SIGKILL]
 
 
 # --- where the file goes ---------------------------------------------------------------------------------------------
