@@ -15,7 +15,8 @@ TILE = 4
 
 _SHORTEST, _NARROWEST, _FEWEST, _WIDEST = 4, 48, 32, 4
 """Frames, channels and tiles from which on Winograd's transforms cost less than what they save, and channels for each
-tile up to which its kernel, four times as large, is not most of what has to be read. Measured with AVX2."""
+tile up to which its kernel, four times as large, is not most of what has to be read. Measured with AVX2; with AVX-512
+some smaller ones gain as well."""
 
 _MANY = 128
 """Tiles from which on that kernel is made in each call, for 2 to 7 % of its time, instead of kept."""

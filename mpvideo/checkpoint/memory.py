@@ -35,8 +35,8 @@ def sampling_memory(config: CheckpointConfig, dtype: str, stored: int, passes: i
 def weight_bytes(model: ModelConfig, dtype: str) -> int:
     """Bytes of a network's weights as `mpvideo.nn.inference` keeps them.
 
-    The embedding stays in float32, and kernels are kept in the form that is fastest on a CPU without AVX-512: with it,
-    and on a GPU, they take less in float32.
+    The embedding stays in float32, and kernels are kept in the form that is fastest on a CPU: on a GPU they take less
+    in float32.
     """
     shapes = {block.name: (block.frames, block.image_size, block.image_size) for block in network_plan(model)}
     end = model.frames, model.image_size, model.image_size

@@ -7,7 +7,6 @@ import torch
 from mpvideo.architecture import activation_bytes, autoencoder_shapes, network_shapes
 from mpvideo.checkpoint.memory import free_memory, sampling_memory, weight_bytes
 from mpvideo.config import ModelConfig
-from mpvideo.nn import winograd
 from mpvideo.nn.inference import InferenceUnet3D
 from tests.checkpoint.files import latent_config
 from tests.checkpoints import CONFIG, random_tensors
@@ -32,9 +31,8 @@ def held(value: object, seen: set[int]) -> int:
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize(("size", "width"), [(8, 16), (4, 16), (16, 64)])
-def test_weights_are_kept_in_as_many_bytes(monkeypatch, size: int, width: int, dtype: str) -> None:
+def test_weights_are_kept_in_as_many_bytes(size: int, width: int, dtype: str) -> None:
     """Of planes of 8, 4 and 2, of 4, 2 and 1, and of 16, 8 and 4, held against what the network really keeps."""
-    monkeypatch.setattr(winograd, "_avx512", lambda: False)
     model = ModelConfig(
         **{**TINY, "frames": 8, "image_size": size, "dim": width, "dim_max": 2 * width, "attn_res": (4,)}
     )

@@ -93,11 +93,6 @@ def test_an_input_without_gradient_is_given_none_by_points(monkeypatch):
     assert not convolved
 
 
-@pytest.fixture(autouse=True)
-def _without_avx512(monkeypatch):
-    monkeypatch.setattr(winograd, "_avx512", lambda: False)
-
-
 @pytest.mark.parametrize(
     ("dim", "frames", "size", "how"),
     [

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mpvideo.nn import kernels, winograd
+from mpvideo.nn import kernels
 from mpvideo.nn.kernels import (
     Convolution,
     Product,
@@ -67,8 +67,7 @@ def test_small_planes(shape, widths, dtype):
 
 @pytest.mark.parametrize("frames", [1, 32])
 @pytest.mark.parametrize(("size", "kept"), [(4, 36), (8, 9)])
-def test_tiles(monkeypatch, frames, size, kept):
-    monkeypatch.setattr(winograd, "_avx512", lambda: False)
+def test_tiles(frames, size, kept):
     x, kernel = randn(2, frames, size, size, 48), randn(64, 48, 3, 3, 3, seed=1)
     times, plus = randn(2, 1, 1, 1, 64, seed=2), randn(2, frames, size, size, 64, seed=3)
     run = convolution(kernel, (32, size, size))
@@ -81,15 +80,12 @@ def test_tiles(monkeypatch, frames, size, kept):
     assert_near(run(x, plus=plus.clone()), expected + plus.double(), torch.float32, scale + 4)
 
 
-def test_forms(monkeypatch):
-    monkeypatch.setattr(winograd, "_avx512", lambda: False)
+def test_forms():
     kernel = randn(48, 48, 3, 3, 3)
     assert isinstance(convolution(kernel, (32, 2, 2)), SmallPlaneConvolution)
     assert isinstance(convolution(kernel.bfloat16(), (32, 4, 4)), Convolution)
     assert isinstance(convolution(kernel, (32, 4, 4), reorder=False), Convolution)
     assert isinstance(convolution(kernel, (32, 6, 6)), Convolution)
-    monkeypatch.setattr(winograd, "_avx512", lambda: True)
-    assert isinstance(convolution(kernel, (32, 4, 4)), Convolution)
 
 
 @settings(max_examples=60, deadline=None)
