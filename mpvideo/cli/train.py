@@ -11,7 +11,7 @@ from mpvideo.checks import check_float, check_int
 from mpvideo.cli.costs import autoencoder_steps_left, measure_costs, tell_costs, warn_of_minutes
 from mpvideo.cli.options import AsJson, Quiet, usage_errors
 from mpvideo.cli.streams import tell, write_result
-from mpvideo.cli.training_plan import MENAGERIE, check_data, plan_of, recipe_of
+from mpvideo.cli.training_plan import MENAGERIE, check_data, check_out, plan_of, recipe_of
 from mpvideo.cli.watching import TerminalWatcher
 from mpvideo.config import DeviceName
 from mpvideo.text import printable
@@ -264,6 +264,7 @@ def train(
     with usage_errors("steps", "stride", "size", "frames", "minutes", "snapshot_minutes", "sheet_minutes"):
         _check_numbers(steps, stride, size, frames, minutes, snapshot_minutes, sheet_minutes)
     check_data(data, codec=codec, size=size, frames=frames, stride=stride)
+    check_out(out, data)
 
     for option, given, reason in (
         ("--cache", cache is not None and data == MENAGERIE, "for the menagerie, which is drawn as it is needed"),

@@ -53,6 +53,21 @@ def recipe_of(
     return recipe
 
 
+def check_out(out: Path, data: str) -> None:
+    """Makes sure that a run's folder is none of DATA: what it writes would be read as videos.
+
+    Raises:
+        UsageError: it is, or there is a file of that name.
+    """
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"--out must be a folder, got {printable(out)}, which is a file")
+    if data != MENAGERIE and out.resolve().is_relative_to(Path(data).resolve()):
+        raise UsageError(
+            f"--out must not be in the folder of videos, got {printable(out)}, which is in {printable(data)}",
+            hint="What a run writes would be read as videos: give a folder beside it.",
+        )
+
+
 def check_data(data: str, *, codec: TrainedCodec, size: int | None, frames: int | None, stride: int) -> None:
     """Makes sure that DATA is a folder; or the menagerie, and nothing set that is fixed in it.
 
@@ -144,6 +159,12 @@ def plan_of(
     classes = source.data.classes
     with usage_errors("size", "frames"):
         video, model = network(source.data.fps, None if classes is None else len(classes))
+    initial = None if weights is None else InitialWeights(weights, model, video)
+    if initial is not None and initial.classes is not None and classes is not None:
+        other = [names for names in zip(initial.classes, classes, strict=True) if names[0] != names[1]]
+        if other:
+            theirs, ours = map(printable, other[0])
+            say(f"warning: --init has other classes, and begins each with that in its place: {ours} with {theirs}")
     return Plan(
         data=source.data,
         source=source.record,
@@ -155,5 +176,5 @@ def plan_of(
         title=source.title,
         license=source.license,
         description=source.description,
-        initial=None if weights is None else InitialWeights(weights, model, video),
+        initial=initial,
     )

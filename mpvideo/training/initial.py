@@ -20,6 +20,17 @@ _CODEC_PREFIX = "codec."
 _FREE = ("dropout", "attn_flash", "resnet_mp_add_t")
 """Fields of a network that change nothing of what its weights mean; the last two change nothing at all."""
 
+_OF_SIZE = "Give the --size, --frames and --codec that it was trained with: of latents, the sizes are smaller."
+
+_HINTS = {
+    "image_size": _OF_SIZE,
+    "frames": _OF_SIZE,
+    "channels": _OF_SIZE,
+    "num_classes": "DATA must have as many classes as it was trained on.",
+    "self_condition": "Give --self-condition or --no-self-condition, as it was trained.",
+}
+"""What gives the fields of a network that options or the data decide; the preset gives the others."""
+
 
 class InitialWeights:
     """What a checkpoint has to begin with.
@@ -32,6 +43,7 @@ class InitialWeights:
     Attributes:
         sha256: of its tensors; see `mpvideo.checkpoint.load.load_tensors`.
         autoencoder: its autoencoder, or None.
+        classes: names of the classes that it was trained on, or None.
 
     Raises:
         CheckpointError: the checkpoint cannot be read.
@@ -48,7 +60,8 @@ class InitialWeights:
             if name not in _FREE and (theirs := getattr(config.model, name)) != own:
                 raise UsageError(
                     f"--init must be a checkpoint of the network to train, with {name} {printable(own)}, but "
-                    f"{printable(path)} has {printable(theirs)}"
+                    f"{printable(path)} has {printable(theirs)}",
+                    hint=_HINTS.get(name, "Give the --preset that it was trained with."),
                 )
         if config.video.codec != video.codec:
             raise UsageError(
@@ -69,6 +82,7 @@ class InitialWeights:
                 )
         tensors, self.sha256 = load_tensors(checkpoint.header)
         floats = {name: tensor.float() for name, tensor in tensors.items()}
+        self.classes = config.classes
         self.autoencoder: Autoencoder | None = None
         if video.autoencoder is not None:
             self.autoencoder = _autoencoder_in(floats, video.autoencoder)

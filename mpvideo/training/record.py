@@ -40,6 +40,9 @@ _SIZES = ("dim", "dim_max", "num_blocks_per_stage", "attn_dim_head")
 _CUTTING = ("source.data", "source.size", "source.frames", "source.stride", "video.codec", "recipe.seed")
 """What else than other videos changes the fingerprint of a folder's clips."""
 
+_OF_A_RUN = ("snapshot.pt", "model.safetensors", "autoencoder.safetensors", "autoencoder.pt", "log.jsonl")
+"""Files that a run writes after its record, and would take for its own, or replace."""
+
 _SHOWN = 5
 """Differences that a message names."""
 
@@ -80,7 +83,7 @@ def check_record(folder: Path, now: dict[str, Any]) -> None:
     """Writes down what a new run is begun with, or makes sure that one goes on with the same.
 
     Raises:
-        UsageError: something differs, and what; or the record is none.
+        UsageError: something differs, and what; or the record is none; or there is none beside the files of a run.
         MPVideoError: it cannot be read.
         OutputError: it cannot be written.
     """
@@ -90,6 +93,11 @@ def check_record(folder: Path, now: dict[str, Any]) -> None:
     except OSError as error:
         raise MPVideoError(f"{printable(path)} cannot be read: {reason(error)}") from error
     if text is None:
+        if (found := next((name for name in _OF_A_RUN if (folder / name).exists()), None)) is not None:
+            raise UsageError(
+                f"{printable(folder)} has a file {found}, but no {RUN_FILE} that says what run it is of",
+                hint=f"Give --out another folder; or put the run's {RUN_FILE} back.",
+            )
         try:
             with atomic_path(path, overwrite=True) as aside:
                 aside.write_text(json.dumps({"version": mpvideo.__version__, **now}, indent=2) + "\n", "utf-8")

@@ -63,6 +63,9 @@ EMA_SNAPSHOTS = 32
 FINISHED_STD = 0.10
 """Relative width of the average that becomes model.safetensors."""
 
+DIVERGED = 10.0
+"""A loss beyond that of a network that has learned nothing: 1, and at most 4 where all is black or white."""
+
 _IMAGE_NUMBERS = 2**40
 """The numbers of the autoencoder's samples are by so much higher than the network's."""
 
@@ -350,6 +353,11 @@ class Run:
                 pictured = time.monotonic()
         # Without a step there is nothing to show; a checkpoint that was taken away is written again.
         if first and trainer.step and (trainer.step > begun_at or not (self.folder / "model.safetensors").exists()):
+            if not meter.loss <= DIVERGED:
+                self.watcher.say(
+                    f"warning: the training has diverged: the loss is {meter.loss:.3g}, where a network that has "
+                    "learned nothing has about 1; a lower --rate or more --warmup may help"
+                )
             self._log(meter, trainer)
             self._save(trainer)
             self._picture(trainer)

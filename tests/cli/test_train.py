@@ -234,7 +234,15 @@ def test_weights_of_another_network_to_begin_with(data: Path, whole: Path, tmp_p
     options = (data, "--out", run, "--codec", "rgb", "--size", "16", "--frames", "4", "--cache", data.parent / "cache")
     done = train(tmp_path, *options, "--init", whole, code=ExitCode.USAGE)
     assert "--init must be a checkpoint of the network to train, with image_size 16, but " in done.stderr
+    assert "hint: Give the --size, --frames and --codec that it was trained with" in done.stderr
     assert not run.exists()
+
+
+def test_weights_of_other_classes_to_begin_with(whole: Path, tmp_path: Path):
+    data = clips(tmp_path / "data")
+    (data / "red").rename(data / "rot")
+    done = train(tmp_path, data, "--out", tmp_path / "run", *SMALL, "--steps", 1, "--init", whole)
+    assert "warning: --init has other classes, and begins each with that in its place: rot with red\n" in done.stderr
 
 
 def test_a_second_call_at_the_same_time_is_refused(data: Path, tmp_path: Path):
@@ -316,6 +324,8 @@ def test_the_menagerie_with_the_preset_of_shorter_videos(tmp_path: Path):
         ),
         (("menagerie", "--out", "run", "--autoencoder-steps", "0"), "--autoencoder-steps must be at least 1 without"),
         (("menagerie", "--out", "run", "--micro-batch", "0"), "--micro-batch must be at least 1, got 0"),
+        ((".", "--out", "a/run"), "--out must not be in the folder of videos, got a/run, which is in ."),
+        (("menagerie", "--out", __file__), f"--out must be a folder, got {__file__}, which is a file"),
     ],
 )
 def test_what_cannot_be(tmp_path: Path, arguments: tuple[str, ...], words: str):

@@ -177,6 +177,22 @@ def test_a_run_goes_on_without_the_weights_that_it_began_with(tmp_path: Path) ->
         train(plan(), run)
 
 
+@pytest.mark.parametrize("name", ["model.safetensors", "snapshot.pt", "autoencoder.safetensors", "log.jsonl"])
+def test_files_of_no_known_run_are_neither_replaced_nor_gone_on_from(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("precious")
+    with pytest.raises(UsageError, match=f"has a file {name}, but no run.json that says what run it is of$"):
+        train(plan(), tmp_path)
+    assert (tmp_path / name).read_text() == "precious"
+    assert not (tmp_path / "run.json").exists()
+
+
+def test_a_training_that_diverged_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not any("diverged" in line for line in train(plan(), tmp_path / "sound").said)
+    monkeypatch.setattr("mpvideo.training.run.DIVERGED", 1e-3)
+    said = train(plan(), tmp_path / "diverged").said
+    assert sum(line.startswith("warning: the training has diverged: the loss is ") for line in said) == 1
+
+
 def test_a_run_that_an_older_version_began(tmp_path: Path) -> None:
     """It knew no hash of --init, and had all runs begin with sample 0."""
     begun = plan(init=save_tiny(tmp_path / "model.safetensors", config()))
