@@ -225,6 +225,16 @@ def codec(run: Path) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in load_file(run / "model.safetensors").items() if name.startswith("codec.")}
 
 
+@pytest.mark.parametrize("steps", [0, 1])
+def test_the_autoencoder_to_begin_with_is_trained_on_for_as_many_steps_as_asked(tmp_path: Path, steps: int) -> None:
+    init = save_tiny(tmp_path / "init.safetensors", config("latent"))
+    begun = plan("latent", init=init, recipe=replace(RECIPE, autoencoder_steps=steps))
+    train(begun, tmp_path / "run", stop_after=1)
+    before = load_file(init)
+    kept = all(torch.equal(tensor, before[name].half()) for name, tensor in codec(tmp_path / "run").items())
+    assert kept is (steps == 0)
+
+
 @pytest.mark.parametrize("initial", [True, False])
 def test_an_autoencoder_that_is_gone_is_no_new_one(tmp_path: Path, initial: bool) -> None:
     """It is that of --init, or what the run's checkpoint has of it, whoever trained it."""
