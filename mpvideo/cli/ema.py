@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mpvideo.checkpoint import open_checkpoint
+from mpvideo.checkpoint.header import is_folder
 from mpvideo.checks import check_float, check_int
 from mpvideo.cli.options import AsJson, Quiet, usage_errors
 from mpvideo.cli.progress import progress
@@ -16,6 +17,7 @@ from mpvideo.errors import UsageError, naming
 from mpvideo.files import check_writable
 from mpvideo.text import counted, printable
 from mpvideo.training.recipe import NARROWEST_STD, WIDEST_STD
+from mpvideo.training.record import belongs_to_run
 
 if TYPE_CHECKING:
     from mpvideo.training.posthoc import EMASnapshot
@@ -59,7 +61,8 @@ def ema(
             "--out",
             "-o",
             metavar="FILE",
-            help="The checkpoint to write; {std} stands for the width. By default RUN/ema-{std}.safetensors.",
+            help="The checkpoint to write, a .safetensors file; {std} stands for the width. By default "
+            "RUN/ema-{std}.safetensors.",
             rich_help_panel=FILE_PANEL,
         ),
     ] = None,
@@ -91,6 +94,8 @@ def ema(
             f"got {printable(out)!r}",
             hint="For example ema-{std}.safetensors.",
         )
+    if out is not None:
+        _check_suffix(Path(out))
 
     # The options are known to be right before torch, which takes a second, is imported.
     from mpvideo.training.posthoc import find_snapshots
@@ -120,6 +125,14 @@ def _widths(texts: Sequence[str] | None) -> list[float]:
     return list(dict.fromkeys(widths))
 
 
+def _check_suffix(out: Path) -> None:
+    if out.suffix.lower() != ".safetensors":
+        example = out / "ema-{std}.safetensors" if is_folder(out) else out.with_suffix(".safetensors").name
+        raise UsageError(
+            f"--out must end in .safetensors, got {printable(out)}", hint=f"For example {printable(example)}."
+        )
+
+
 def _write(
     run: Path,
     snapshots: "list[EMASnapshot]",
@@ -137,6 +150,11 @@ def _write(
     words = [std_word(width) for width in stds]
     paths = [Path(out.replace("{std}", word)) if out else run / f"ema-{word}.safetensors" for word in words]
     for path in paths:
+        if belongs_to_run(path, run):
+            raise UsageError(
+                f"--out must not be a file of the run's own, got {printable(path)}",
+                hint="Choose another name: that file is never replaced.",
+            )
         with naming("--out", path):
             check_writable(path, overwrite=overwrite)
     tell(_of_what(snapshots), quiet=quiet)

@@ -1,6 +1,7 @@
 """RUN/run.json, which says what a run was begun with, and the lock of the call that is at work in its folder."""
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, fields
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import mpvideo
-from mpvideo.checkpoint.header import RUN_FILE
+from mpvideo.checkpoint.header import RUN_FILE, WEIGHTS_FILE
 from mpvideo.errors import MPVideoError, UsageError, naming
 from mpvideo.files import atomic_path, make_folder, reason, remove_abandoned, write_error
 from mpvideo.text import printable
@@ -45,6 +46,19 @@ _OF_A_RUN = ("snapshot.pt", "model.safetensors", "autoencoder.safetensors", "aut
 
 _SHOWN = 5
 """Differences that a message names."""
+
+_NAMES = (
+    *(RUN_FILE, "snapshot.pt", WEIGHTS_FILE, "ema", "log.jsonl", "loss.png", "sheets"),
+    *("autoencoder.safetensors", "autoencoder.pt", ".lock"),
+)
+"""Files and folders of a run; `latents-*.npy` besides. See `mpvideo.training.run`."""
+
+
+def belongs_to_run(path: Path, folder: Path) -> bool:
+    """Whether a path, links followed, is where a training in a folder keeps something, or is to."""
+    target = Path(os.path.realpath(path))
+    own = [*(folder / name for name in _NAMES), *folder.glob("latents-*.npy")]
+    return not {target, *target.parents}.isdisjoint(Path(os.path.realpath(each)) for each in own)
 
 
 @contextmanager

@@ -174,6 +174,45 @@ def test_usage(factored, arguments, message):
         run_ema(factored[0], *arguments)
 
 
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("x.mp4", "x.safetensors"),
+        ("ema-{std}", "ema-{std}.safetensors"),
+        ("sheets", "{run}/sheets/ema-{std}.safetensors"),
+    ],
+)
+def test_only_the_suffix_of_a_checkpoint(factored, tmp_path, name, hint):
+    run = factored[0]
+    out = run / name if name == "sheets" else tmp_path / name
+    with pytest.raises(UsageError, match=f"^--out must end in .safetensors, got {out}$") as caught:
+        run_ema(run, "--std", "0.1", "--out", out)
+    assert caught.value.hint == f"For example {hint.replace('{run}', str(run))}."
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["model.safetensors", "autoencoder.safetensors", "ema/std-{std}-step-00000064.safetensors", "ema/new.safetensors"],
+)
+def test_files_of_the_run_are_never_replaced(factored, name):
+    run = factored[0]
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    with pytest.raises(UsageError, match=r"^--out must not be a file of the run's own, got ") as caught:
+        run_ema(run, "--std", "0.05", "--out", run / "sheets" / ".." / name, "-y")
+    assert caught.value.exit_code == 2
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("name", ["run.json", "snapshot.pt", "log.jsonl", "loss.png"])
+def test_nor_are_they_through_links(factored, tmp_path, name):
+    run, link = factored[0], tmp_path / "link.safetensors"
+    link.symlink_to(run / name)
+    with pytest.raises(UsageError, match=r"^--out must not be a file of the run's own, got .*link\.safetensors$"):
+        run_ema(run, "--std", "0.05", "--out", link, "-y")
+    assert (run / name).read_text() == "not looked at"
+
+
 def test_a_folder_without_a_checkpoint(factored, tmp_path):
     (tmp_path / "ema").symlink_to(factored[0] / "ema")
     with pytest.raises(CheckpointError, match=r"must hold model\.safetensors"):
