@@ -105,7 +105,7 @@ def ema(
     if stds:
         _write(run, snapshots, stds, out, overwrite=overwrite, quiet=quiet, as_json=as_json)
     else:
-        _show_curve(snapshots, as_json=as_json)
+        _show_curve(snapshots, quiet=quiet, as_json=as_json)
 
 
 def _widths(texts: Sequence[str] | None) -> list[float]:
@@ -169,13 +169,13 @@ def _write(
                 tell(f"{printable(path)}: width {std_word(width)}, error of the profile {error:.1e}", quiet=quiet)
                 if error > GOOD_ERROR:
                     tell(
-                        f"warning: the snapshots do not give the width {std_word(width)} to within {GOOD_ERROR:.0%}; "
-                        f"`mpvideo ema {printable(run)}` shows what they give",
+                        f"warning: the snapshots do not give the width {std_word(width)} to within {GOOD_ERROR:.0%}: "
+                        f"it is off by {error:.1%}; `mpvideo ema {printable(run)}` shows what they give",
                         quiet=quiet,
                     )
 
 
-def _show_curve(snapshots: "list[EMASnapshot]", *, as_json: bool) -> None:
+def _show_curve(snapshots: "list[EMASnapshot]", *, quiet: bool, as_json: bool) -> None:
     """Prints how exact each width would be."""
     errors = {width: _error(snapshots, width) for width in CURVE_STDS}
     if as_json:
@@ -185,7 +185,8 @@ def _show_curve(snapshots: "list[EMASnapshot]", *, as_json: bool) -> None:
         return
     tell(
         f"{_of_what(snapshots)}; the smaller the error, the nearer an average to its width: up to {GOOD_ERROR:.0e} is "
-        "good, and --std writes it"
+        "good, and --std writes it",
+        quiet=quiet,
     )
     lines = [f"{width:.2f}  {error:.1e}" for width, error in errors.items()]
     write_result("\n".join(["std   error of the profile", *lines]) + "\n")

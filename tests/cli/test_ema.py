@@ -153,6 +153,16 @@ def test_the_curve(factored):
     assert about["step"] == STEPS and about["snapshots"] == 64
     assert {f"{point['ema_std']:.2f}": f"{point['profile_error']:.1e}" for point in about["curve"]} == table
     assert not list(run.glob("ema-*"))
+    quiet = run_ema(run, "--quiet")
+    assert (quiet.stdout, quiet.stderr) == (done.stdout, "")
+
+
+def test_how_far_a_width_is_off_is_told(factored, tmp_path):
+    """Of the narrowest width, of which the steps and widths of the snapshots give least."""
+    result = run_ema(factored[0], "--std", "0.01", "--step", 32, "--out", tmp_path / "narrow.safetensors", "--json")
+    error = json.loads(result.stdout)["profile_error"]
+    assert error > 0.1
+    assert f"do not give the width 0.010 to within 1%: it is off by {100 * error:.1f}%; `mpvideo ema " in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -176,18 +186,13 @@ def test_usage(factored, arguments, message):
 
 @pytest.mark.parametrize(
     ("name", "hint"),
-    [
-        ("x.mp4", "x.safetensors"),
-        ("ema-{std}", "ema-{std}.safetensors"),
-        ("sheets", "{run}/sheets/ema-{std}.safetensors"),
-    ],
+    [("x.mp4", "x.safetensors"), ("ema-{std}", "ema-{std}.safetensors"), ("", "{folder}/ema-{std}.safetensors")],
 )
 def test_only_the_suffix_of_a_checkpoint(factored, tmp_path, name, hint):
-    run = factored[0]
-    out = run / name if name == "sheets" else tmp_path / name
+    out = tmp_path / name
     with pytest.raises(UsageError, match=f"^--out must end in .safetensors, got {out}$") as caught:
-        run_ema(run, "--std", "0.1", "--out", out)
-    assert caught.value.hint == f"For example {hint.replace('{run}', str(run))}."
+        run_ema(factored[0], "--std", "0.1", "--out", out)
+    assert caught.value.hint == f"For example {hint.replace('{folder}', str(tmp_path))}."
     assert list(tmp_path.iterdir()) == []
 
 
