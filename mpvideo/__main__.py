@@ -2,7 +2,7 @@
 
 import sys
 
-from mpvideo.errors import ExitCode
+from mpvideo.errors import interruption
 
 
 def run() -> None:
@@ -11,8 +11,10 @@ def run() -> None:
         from mpvideo.cli import main  # noqa: PLC0415
 
         main()
-    except KeyboardInterrupt:
-        sys.exit(ExitCode.INTERRUPTED)
+    except (KeyboardInterrupt, Exception) as error:
+        if (code := interruption(error)) is None:
+            raise
+        sys.exit(code)
 
 
 if __name__ == "__main__":

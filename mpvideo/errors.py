@@ -69,6 +69,23 @@ class OutputError(MPVideoError):
     exit_code = ExitCode.OUTPUT
 
 
+def interruption(error: BaseException | None) -> ExitCode | None:
+    """The exit code of the signal that an exception comes of, or None if it comes of none.
+
+    Python before 3.12 turns whatever is raised while it makes a class, as by a signal during an import, into a
+    RuntimeError: `Error calling __set_name__`.
+    """
+    chain: list[BaseException] = []
+    while error is not None and error not in chain:
+        if isinstance(error, KeyboardInterrupt):
+            return ExitCode.INTERRUPTED
+        if isinstance(error, SystemExit) and error.code in (ExitCode.INTERRUPTED, ExitCode.TERMINATED):
+            return ExitCode(error.code)
+        chain.append(error)
+        error = error.__cause__ or error.__context__
+    return None
+
+
 @contextmanager
 def naming(option: str, path: Path | None) -> Iterator[None]:
     """Has errors about a path say which option gave it: several may, and some paths are in no option.

@@ -24,12 +24,14 @@ from mpvideo.cli.sample import sample
 from mpvideo.cli.streams import tell
 from mpvideo.cli.train import train
 from mpvideo.cli.tune import tune
-from mpvideo.errors import ExitCode, MPVideoError, OutputError
+from mpvideo.errors import ExitCode, MPVideoError, OutputError, interruption
 from mpvideo.files import reason
 from mpvideo.text import printable
 
 _FIRST_SPEAKS = 5.0
 """Seconds that other processes wait before they say what is wrong with the options."""
+
+_INTERRUPTED = "interrupted; nothing was left half written"
 
 app = typer.Typer(
     name="mpvideo",
@@ -103,11 +105,13 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except SystemExit as ended:
         # Typer turns Ctrl-C into this code without a word.
         if ended.code in (ExitCode.INTERRUPTED, ExitCode.TERMINATED):
-            _fail("interrupted; nothing was left half written", None, ExitCode(ended.code))
+            _fail(_INTERRUPTED, None, ExitCode(ended.code))
         raise
     except Exception as error:
         if debug:
             traceback.print_exc()
+        if (code := interruption(error)) is not None:
+            _fail(_INTERRUPTED, None, code)
         _fail(
             f"unexpected {type(error).__name__}: {printable(error, 1000)}",
             "This is a defect of mpvideo: report it with the traceback above."

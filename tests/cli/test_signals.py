@@ -72,6 +72,43 @@ def test_the_second_signal_ends_at_once(ckpt: Path, tmp_path: Path) -> None:
     assert files(tmp_path) == []
 
 
+@pytest.mark.parametrize(
+    ("module", "number", "code"),
+    [
+        ("torch", signal.SIGINT, 130),
+        ("torch", signal.SIGTERM, 143),
+        ("torch", signal.SIGHUP, 143),
+        ("mpvideo.cli.app", signal.SIGINT, 130),
+    ],
+)
+def test_a_signal_while_a_class_is_made(
+    ckpt: Path, tmp_path: Path, module: str, number: signal.Signals, code: int
+) -> None:
+    """Of which Python 3.11 makes a RuntimeError: while torch is imported, and while the program itself is."""
+    script = f"""
+        import signal, sys
+        class Field:
+            def __set_name__(self, owner, name):
+                signal.raise_signal({int(number)})
+        class Finder:
+            def find_spec(self, name, path=None, target=None):
+                if name == {module!r}:
+                    type("Made", (), {{"field": Field()}})
+        sys.meta_path.insert(0, Finder())
+        sys.argv[0] = "mpvideo"
+        from mpvideo.__main__ import run
+        run()
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script), "sample", "--ckpt", str(ckpt), "--out", "a.gif", "--quiet"],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}, text=True, capture_output=True,
+        timeout=60, check=False,
+    )  # fmt: skip
+    said = "error: interrupted; nothing was left half written\n" if module == "torch" else ""
+    assert (done.returncode, done.stderr) == (code, said)
+    assert files(tmp_path) == []
+
+
 def test_killed_at_any_time(ckpt: Path, tmp_path: Path) -> None:
     """`kill -9`, again and again: what has a name is whole, and in the end all is as if nothing had happened."""
     options = (
