@@ -19,7 +19,7 @@ from mpvideo.text import SHOWN, counted, first_ten, printable
 from mpvideo.training import Say
 from mpvideo.training.cache import CachedVideo, FrameCache, open_cache
 from mpvideo.training.draws import draw_index, generator_for
-from mpvideo.training.layout import Layout, find_videos
+from mpvideo.training.layout import Layout, find_videos, holds_videos, leads_back
 
 UNKNOWN_FPS = 8.0
 """Frames a second where no video says, as folders of PNG frames do not."""
@@ -173,8 +173,7 @@ def open_folder(data: Path, cache: Path, clip: ClipFormat, *, seed: int, say: Sa
         MPVideoError: there is no ffmpeg.
     """
     layout = find_videos(data)
-    if layout.others:
-        say(f"skipped {len(layout.others):,} other than videos: {first_ten(layout.others)}")
+    _tell_others(data, layout.others, say)
     if not layout.videos:
         raise UsageError(f"there must be videos in {printable(data)}, got none", hint=_LAYOUTS)
     decoded = open_cache(layout.videos, cache, data=data, size=clip.size, channels=clip.channels, say=say)
@@ -184,6 +183,19 @@ def open_folder(data: Path, cache: Path, clip: ClipFormat, *, seed: int, say: Sa
     classes, labels = _classes_left(layout, usable, say)
     videos = [(video, labels[name]) for name, video in usable.items()]
     return FolderData(decoded, videos, classes, clip, seed=seed, name=data.resolve().name)
+
+
+def _tell_others(data: Path, others: Sequence[str], say: Say) -> None:
+    """Says what was found that is no video: folders, too, in which the videos lie deeper than they are looked for."""
+    folders = {name: holds_videos(data / name) for name in others if name.endswith("/") and not leads_back(data / name)}
+    empty = [name for name, deeper in folders.items() if not deeper]
+    too_deep = [name for name, deeper in folders.items() if deeper]
+    if files := [name for name in others if name not in folders]:
+        say(f"skipped {len(files):,} other than videos: {first_ten(files)}")
+    if empty:
+        say(f"skipped {counted(len(empty), 'folder')} without videos: {first_ten(empty)}")
+    if too_deep:
+        say(f"skipped {counted(len(too_deep), 'folder')} whose videos lie too deep: {first_ten(too_deep)}")
 
 
 def _usable(decoded: FrameCache, clip: ClipFormat, say: Say) -> dict[str, CachedVideo]:

@@ -1,5 +1,6 @@
 """Which videos a folder holds, and of what classes."""
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -74,6 +75,21 @@ def find_videos(root: Path) -> Layout:
     return Layout(videos, labels, names, tuple(sorted(others)))
 
 
+def holds_videos(folder: Path) -> bool:
+    """Whether there is a video, or a frame of one, at any depth; links to folders inside are not followed."""
+    for _, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        if any(Path(name).suffix.lower() in (*VIDEO_SUFFIXES, ".png") for name in files if not name.startswith(".")):
+            return True
+    return False
+
+
+def leads_back(folder: Path) -> bool:
+    """Whether a folder is a link to one that it lies in."""
+    around = folder.parent.resolve()
+    return folder.resolve() in (around, *around.parents)
+
+
 @dataclass
 class _Contents:
     """What lies directly in a folder: videos, PNG files, folders, and the names of anything else."""
@@ -87,15 +103,12 @@ class _Contents:
 def _look(folder: Path) -> _Contents:
     found = _Contents()
     try:
-        real = folder.resolve()
         for path in sorted(folder.iterdir()):
             suffix = path.suffix.lower()
             if path.name.startswith("."):
                 continue
             if path.is_dir():
-                target = path.resolve()
-                leads_back = target == real or target in real.parents
-                found.others.append(f"{path.name}/") if leads_back else found.folders.append(path)
+                found.others.append(f"{path.name}/") if leads_back(path) else found.folders.append(path)
             elif path.is_file() and suffix in VIDEO_SUFFIXES:
                 found.videos.append(path)
             elif path.is_file() and suffix == ".png":

@@ -214,6 +214,25 @@ def test_all_that_is_skipped_is_told(classes: Path) -> None:
     ]
 
 
+def test_folders_are_told_by_what_they_hold(classes: Path) -> None:
+    (classes / "empty").mkdir()
+    (classes / "notes" / "old").mkdir(parents=True)
+    (classes / "notes" / "old" / "1.txt").write_text("remember")
+    (classes / "hidden" / ".old").mkdir(parents=True)
+    save_gif(classes / "hidden" / ".old" / "1.gif", counting(5))
+    save_gif(classes / "deep" / "more" / "1.gif", counting(5))
+    save_pngs(classes / "dogs" / "takes" / "1" / "frames", counting(5))
+    (classes / "again").symlink_to(classes)
+    (classes / "linked").symlink_to(save_gif(classes.parent / "far" / "more" / "1.gif", counting(5)).parents[1])
+    lines: list[str] = []
+    opened(classes, lines=lines)
+    assert [line for line in lines if line.startswith("skipped")] == [
+        "skipped 1 other than videos: again/",
+        "skipped 3 folders without videos: empty/, hidden/, notes/",
+        "skipped 3 folders whose videos lie too deep: deep/, dogs/takes/, linked/",
+    ]
+
+
 def test_many_that_are_broken_are_all_told(tmp_path: Path) -> None:
     data = tmp_path / "clips"
     save_gif(data / "good.gif", counting(5))
