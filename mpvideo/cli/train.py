@@ -107,15 +107,21 @@ def train(
     ] = None,
     steps: Annotated[
         int | None,
-        typer.Option("--steps", metavar="N", help="Optimiser steps in all.", rich_help_panel=LENGTH_PANEL),
+        typer.Option(
+            "--steps",
+            metavar="N",
+            help="Optimiser steps in all; by default the preset's. The same command with a higher N trains on, even "
+            "when all were taken.",
+            rich_help_panel=LENGTH_PANEL,
+        ),
     ] = None,
     minutes: Annotated[
         float | None,
         typer.Option(
             "--minutes",
             metavar="X",
-            help="End this call after X minutes of training, if not done. There is a checkpoint when the autoencoder "
-            "is trained and the network has begun.",
+            help="End this call after X minutes of training, if not done; the exit code is 0 all the same. There is a "
+            'checkpoint when the autoencoder is trained and the network has begun; before, --json says "path": null.',
             rich_help_panel=LENGTH_PANEL,
         ),
     ] = None,

@@ -140,6 +140,20 @@ def test_calls_give_what_one_gives(data: Path, whole: Path, tmp_path: Path):
     assert same(run, whole)
 
 
+def test_steps_may_be_raised_later(data: Path, whole: Path, tmp_path: Path):
+    """And what --json says of each call: of one without a step, one that is done, and one that trains on."""
+    run = tmp_path / "run"
+    options = (data, "--out", run, *SMALL, "--cache", data.parent / "cache", "--json", "-q")
+    path = str(run / "model.safetensors")
+    for more, said in (
+        (("--steps", 10, "--minutes", 1e-6), {"path": None, "done": False}),
+        (("--steps", 10), {"path": path, "done": True}),
+        (("--steps", 24), {"path": path, "done": True}),
+    ):
+        assert json.loads(train(tmp_path, *options, *more).stdout) == said
+    assert same(run, whole)
+
+
 def test_killed_at_any_moment(data: Path, whole: Path, tmp_path: Path):
     """kill -9 again and again, a snapshot after every step: the same weights to the bit in the end."""
     run = tmp_path / "run"
