@@ -41,17 +41,14 @@ _SIZES = ("dim", "dim_max", "num_blocks_per_stage", "attn_dim_head")
 _CUTTING = ("source.data", "source.size", "source.frames", "source.stride", "video.codec", "recipe.seed")
 """What else than other videos changes the fingerprint of a folder's clips."""
 
-_OF_A_RUN = ("snapshot.pt", "model.safetensors", "autoencoder.safetensors", "autoencoder.pt", "log.jsonl")
+_KEPT = ("snapshot.pt", WEIGHTS_FILE, "autoencoder.safetensors", "autoencoder.pt", "log.jsonl")
 """Files that a run writes after its record, and would take for its own, or replace."""
+
+_NAMES = (RUN_FILE, *_KEPT, "ema", "sheets", "loss.png", ".lock")
+"""Files and folders of a run; `latents-*.npy` besides. See `mpvideo.training.run`."""
 
 _SHOWN = 5
 """Differences that a message names."""
-
-_NAMES = (
-    *(RUN_FILE, "snapshot.pt", WEIGHTS_FILE, "ema", "log.jsonl", "loss.png", "sheets"),
-    *("autoencoder.safetensors", "autoencoder.pt", ".lock"),
-)
-"""Files and folders of a run; `latents-*.npy` besides. See `mpvideo.training.run`."""
 
 
 def belongs_to_run(path: Path, folder: Path) -> bool:
@@ -107,7 +104,7 @@ def check_record(folder: Path, now: dict[str, Any]) -> None:
     except OSError as error:
         raise MPVideoError(f"{printable(path)} cannot be read: {reason(error)}") from error
     if text is None:
-        if (found := next((name for name in _OF_A_RUN if (folder / name).exists()), None)) is not None:
+        if (found := next((name for name in _KEPT if (folder / name).exists()), None)) is not None:
             raise UsageError(
                 f"{printable(folder)} has a file {found}, but no {RUN_FILE} that says what run it is of",
                 hint=f"Give --out another folder; or put the run's {RUN_FILE} back.",
