@@ -70,19 +70,19 @@ class OutputError(MPVideoError):
 
 
 def interruption(error: BaseException | None) -> ExitCode | None:
-    """The exit code of the signal that an exception comes of, or None if it comes of none.
+    """The exit code of the signal that is an exception's cause, or None if none is.
 
     Python before 3.12 turns whatever is raised while it makes a class, as by a signal during an import, into a
     RuntimeError: `Error calling __set_name__`.
     """
-    chain: list[BaseException] = []
-    while error is not None and error not in chain:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
         if isinstance(error, KeyboardInterrupt):
             return ExitCode.INTERRUPTED
         if isinstance(error, SystemExit) and error.code in (ExitCode.INTERRUPTED, ExitCode.TERMINATED):
             return ExitCode(error.code)
-        chain.append(error)
-        error = error.__cause__ or error.__context__
+        seen.add(id(error))
+        error = error.__cause__
     return None
 
 

@@ -15,7 +15,8 @@ def chained(error: BaseException, *, cause: BaseException | None = None, context
     [
         (KeyboardInterrupt(), ExitCode.INTERRUPTED),
         (chained(RuntimeError(), cause=KeyboardInterrupt()), ExitCode.INTERRUPTED),
-        (chained(ImportError(), context=chained(RuntimeError(), cause=KeyboardInterrupt())), ExitCode.INTERRUPTED),
+        (chained(ImportError(), cause=chained(RuntimeError(), cause=KeyboardInterrupt())), ExitCode.INTERRUPTED),
+        (chained(KeyError(), context=SystemExit(ExitCode.TERMINATED)), None),
         (chained(RuntimeError(), cause=SystemExit(ExitCode.TERMINATED)), ExitCode.TERMINATED),
         (chained(RuntimeError(), cause=SystemExit(1)), None),
         (chained(RuntimeError(), context=ValueError()), None),

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from mpvideo import probe
-from mpvideo.nn.kernels import Convolution
+from mpvideo.nn.kernels import Convolution, WinogradConvolution
 from mpvideo.probe import ERROR_LIMITS, Check, check_block, measure_speedup
 
 EVERYWHERE = ("float32", "bfloat16")  # float16 is not on every CPU
@@ -83,6 +83,12 @@ def test_what_cannot_be_computed(monkeypatch, error, words):
     monkeypatch.setattr(Convolution, "__call__", fail)
     assert check_block("cpu", "float16").problem == f"fails on a test block: {words}"
     assert measure_speedup("cpu") is None
+
+
+def test_the_timed_block_has_the_method_of_most_of_a_network():
+    block = probe.Trial(probe._TIMED_ON_CPU, torch.device("cpu"), torch.float32)._block
+    assert isinstance(block._conv1, WinogradConvolution)
+    assert isinstance(block._conv2, WinogradConvolution)
 
 
 def test_it_is_measured_once(monkeypatch):

@@ -97,6 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except MPVideoError as error:
         if debug:
             traceback.print_exc()
+        _stop_if_interrupted(error)
         _fail(error.message, error.hint, error.exit_code)
     except OSError as error:
         if debug:
@@ -110,8 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except Exception as error:
         if debug:
             traceback.print_exc()
-        if (code := interruption(error)) is not None:
-            _fail(_INTERRUPTED, None, code)
+        _stop_if_interrupted(error)
         _fail(
             f"unexpected {type(error).__name__}: {printable(error, 1000)}",
             "This is a defect of mpvideo: report it with the traceback above."
@@ -120,6 +120,12 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             ExitCode.FAILED,
         )
     sys.exit(ExitCode.DONE)
+
+
+def _stop_if_interrupted(error: Exception) -> None:
+    """Ends the program as interrupted if that is what an error comes of, whatever was made of it on the way."""
+    if (code := interruption(error)) is not None:
+        _fail(_INTERRUPTED, None, code)
 
 
 def _check_folder() -> None:

@@ -127,7 +127,7 @@ def _widths(texts: Sequence[str] | None) -> list[float]:
 
 def _check_suffix(out: Path) -> None:
     if out.suffix.lower() != ".safetensors":
-        example = out / "ema-{std}.safetensors" if is_folder(out) else out.with_suffix(".safetensors").name
+        example = out / "ema-{std}.safetensors" if is_folder(out) else out.with_name(f"{out.name}.safetensors")
         raise UsageError(
             f"--out must end in .safetensors, got {printable(out)}", hint=f"For example {printable(example)}."
         )

@@ -5,12 +5,14 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mpvideo.checkpoint.header import RUN_FILE
 from mpvideo.cli.hub import is_on_hub, located
 from mpvideo.cli.options import usage_errors
 from mpvideo.config import MIN_FPS, ModelConfig, VideoConfig
 from mpvideo.errors import UsageError, naming
 from mpvideo.text import printable
 from mpvideo.training.recipe import Preset, Recipe, TrainedCodec, codec_config
+from mpvideo.training.record import check_files
 
 if TYPE_CHECKING:
     from mpvideo.processes import Processes
@@ -54,18 +56,22 @@ def recipe_of(
 
 
 def check_out(out: Path, data: str) -> None:
-    """Makes sure that a run's folder is none of DATA: what it writes would be read as videos.
+    """Makes sure that a run's folder is none of DATA, where its pictures would be read as videos, nor has other files.
 
     Raises:
-        UsageError: it is, or there is a file of that name.
+        UsageError: it is or has, or there is a file of that name.
     """
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out must be a folder, got {printable(out)}, which is a file")
-    if data != MENAGERIE and out.resolve().is_relative_to(Path(data).resolve()):
+    place, videos = (Path(os.path.realpath(path)) for path in (out, data))
+    inside = data != MENAGERIE and place.is_relative_to(videos)
+    if inside and not any(part.startswith(".") for part in place.relative_to(videos).parts):  # hidden: passed over
         raise UsageError(
             f"--out must not be in the folder of videos, got {printable(out)}, which is in {printable(data)}",
-            hint="What a run writes would be read as videos: give a folder beside it.",
+            hint="What a run writes would be read as videos: "
+            + ("move it out, and it goes on there." if (out / RUN_FILE).exists() else "give a folder beside it."),
         )
+    check_files(out)
 
 
 def check_data(data: str, *, codec: TrainedCodec, size: int | None, frames: int | None, stride: int) -> None:

@@ -20,7 +20,7 @@ _CODEC_PREFIX = "codec."
 _FREE = ("dropout", "attn_flash", "resnet_mp_add_t")
 """Fields of a network that change nothing of what its weights mean; the last two change nothing at all."""
 
-_OF_SIZE = "Give the --size, --frames and --codec that it was trained with: of latents, the sizes are smaller."
+_OF_SIZE = "Give the --preset, --size, --frames and --codec that it was trained with; latents are smaller than videos."
 
 _HINTS = {
     "image_size": _OF_SIZE,
@@ -61,7 +61,9 @@ class InitialWeights:
                 raise UsageError(
                     f"--init must be a checkpoint of the network to train, with {name} {printable(own)}, but "
                     f"{printable(path)} has {printable(theirs)}",
-                    hint=_HINTS.get(name, "Give the --preset that it was trained with."),
+                    hint=_HINTS.get(
+                        name, "The --preset must be the one that it was trained with, if mpvideo trained it."
+                    ),
                 )
         if config.video.codec != video.codec:
             raise UsageError(

@@ -77,9 +77,10 @@ def find_videos(root: Path) -> Layout:
 
 def holds_videos(folder: Path) -> bool:
     """Whether there is a video, or a frame of one, at any depth; links to folders inside are not followed."""
-    for _, folders, files in os.walk(folder):
+    for place, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        if any(Path(name).suffix.lower() in (*VIDEO_SUFFIXES, ".png") for name in files if not name.startswith(".")):
+        shown = [Path(place, name) for name in files if not name.startswith(".")]
+        if any(path.suffix.lower() in (*VIDEO_SUFFIXES, ".png") and path.is_file() for path in shown):
             return True
     return False
 

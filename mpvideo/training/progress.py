@@ -57,17 +57,12 @@ class LossMeter:
         return time.monotonic() - self.began
 
     @property
-    def loss(self) -> float:
-        """Its mean over the last half minute."""
-        _, *steps = self._recent
-        return sum(total for _, _, total in steps) / max(sum(count for _, count, _ in steps), 1)
-
-    @property
     def words(self) -> str:
         """The loss and the speed of the last half minute, for a line of progress."""
         (began, _, _), *steps = self._recent
         samples = sum(count for _, count, _ in steps)
-        return f"loss {self.loss:.3f}, {samples / max(self._recent[-1][0] - began, 1e-9):.1f} samples/s"
+        loss = sum(total for _, _, total in steps) / max(samples, 1)
+        return f"loss {loss:.3f}, {samples / max(self._recent[-1][0] - began, 1e-9):.1f} samples/s"
 
     def record(self, *, step: int, samples: int, rate: float) -> LogRecord | None:
         """What was gathered, as a line of the log, or None if nothing was; then it begins anew.

@@ -41,11 +41,9 @@ _SIZES = ("dim", "dim_max", "num_blocks_per_stage", "attn_dim_head")
 _CUTTING = ("source.data", "source.size", "source.frames", "source.stride", "video.codec", "recipe.seed")
 """What else than other videos changes the fingerprint of a folder's clips."""
 
-_KEPT = ("snapshot.pt", WEIGHTS_FILE, "autoencoder.safetensors", "autoencoder.pt", "log.jsonl")
-"""Files that a run writes after its record, and would take for its own, or replace."""
-
-_NAMES = (RUN_FILE, *_KEPT, "ema", "sheets", "loss.png", ".lock")
-"""Files and folders of a run; `latents-*.npy` besides. See `mpvideo.training.run`."""
+_FILES = ("snapshot.pt", WEIGHTS_FILE, "autoencoder.safetensors", "autoencoder.pt", "log.jsonl", "loss.png")
+_FOLDERS = ("ema", "sheets")
+"""What a run writes after its record; `latents-*.npy` besides. See `mpvideo.training.run`."""
 
 _SHOWN = 5
 """Differences that a message names."""
@@ -54,7 +52,7 @@ _SHOWN = 5
 def belongs_to_run(path: Path, folder: Path) -> bool:
     """Whether a path, links followed, is where a training in a folder keeps something, or is to."""
     target = Path(os.path.realpath(path))
-    own = [*(folder / name for name in _NAMES), *folder.glob("latents-*.npy")]
+    own = [*(folder / name for name in (RUN_FILE, *_FILES, *_FOLDERS, ".lock")), *folder.glob("latents-*.npy")]
     return not {target, *target.parents}.isdisjoint(Path(os.path.realpath(each)) for each in own)
 
 
@@ -90,11 +88,30 @@ def alone_in(folder: Path, *subfolders: str) -> Iterator[None]:
         yield
 
 
+def check_files(folder: Path) -> None:
+    """Makes sure that there is no file which a run would take for its own, or replace, unless it is known of which run.
+
+    Raises:
+        UsageError: there is, but no record.
+    """
+    files = [
+        *(folder / name for name in _FILES),
+        *(path for name in _FOLDERS for path in (folder / name).glob("[!.]*")),
+    ]
+    found = next((path for path in files if path.exists()), None)
+    if found is not None and not (folder / RUN_FILE).exists():  # looked for last, as it is written first
+        raise UsageError(
+            f"{printable(folder)} has {printable(found.relative_to(folder))}, but no {RUN_FILE} that says of which run "
+            "that is",
+            hint=f"Give --out another folder; or put the run's {RUN_FILE} back.",
+        )
+
+
 def check_record(folder: Path, now: dict[str, Any]) -> None:
     """Writes down what a new run is begun with, or makes sure that one goes on with the same.
 
     Raises:
-        UsageError: something differs, and what; or the record is none; or there is none beside the files of a run.
+        UsageError: something differs, and what; or the record is none.
         MPVideoError: it cannot be read.
         OutputError: it cannot be written.
     """
@@ -104,11 +121,6 @@ def check_record(folder: Path, now: dict[str, Any]) -> None:
     except OSError as error:
         raise MPVideoError(f"{printable(path)} cannot be read: {reason(error)}") from error
     if text is None:
-        if (found := next((name for name in _KEPT if (folder / name).exists()), None)) is not None:
-            raise UsageError(
-                f"{printable(folder)} has a file {found}, but no {RUN_FILE} that says what run it is of",
-                hint=f"Give --out another folder; or put the run's {RUN_FILE} back.",
-            )
         try:
             with atomic_path(path, overwrite=True) as aside:
                 aside.write_text(json.dumps({"version": mpvideo.__version__, **now}, indent=2) + "\n", "utf-8")

@@ -50,7 +50,7 @@ from mpvideo.training.posthoc import forget_after, save_ema_snapshot
 from mpvideo.training.preview import preview
 from mpvideo.training.progress import LossMeter, Watcher
 from mpvideo.training.recipe import Recipe
-from mpvideo.training.record import alone_in, check_record
+from mpvideo.training.record import alone_in, check_files, check_record
 from mpvideo.training.snapshot import load_snapshot, save_snapshot
 from mpvideo.training.trainer import Batches, Trainer
 from mpvideo.video.autoencoder import Autoencoder
@@ -175,15 +175,18 @@ class Run:
         self.began = time.monotonic()
         self.codec: Codec = PixelCodec()
         self.autoencoder: Autoencoder | None = None
+        self._warned = False
 
     def train(self) -> bool:
         """Trains until done, told to stop, or out of time, and saves; returns whether it is done.
 
         Raises:
-            UsageError: the run was begun with something else.
+            UsageError: the run was begun with something else, or the folder has files of no known run.
             CheckpointError: a file of the run is damaged.
             OutputError: the folder cannot be written to; the last snapshot is intact.
         """
+        if self.processes.first:
+            check_files(self.folder)
         with alone_in(self.folder, "sheets", "ema") if self.processes.first else nullcontext():
             return self._train()
 
@@ -353,11 +356,6 @@ class Run:
                 pictured = time.monotonic()
         # Without a step there is nothing to show; a checkpoint that was taken away is written again.
         if first and trainer.step and (trainer.step > begun_at or not (self.folder / "model.safetensors").exists()):
-            if not meter.loss <= DIVERGED:
-                self.watcher.say(
-                    f"warning: the training has diverged: the loss is {meter.loss:.3g}, where a network that has "
-                    "learned nothing has about 1; a lower --rate or more --warmup may help"
-                )
             self._log(meter, trainer)
             self._save(trainer)
             self._picture(trainer)
@@ -374,8 +372,15 @@ class Run:
 
     def _log(self, meter: LossMeter, trainer: Trainer) -> None:
         record = meter.record(step=trainer.step, samples=trainer.samples, rate=trainer.optimizer.param_groups[0]["lr"])
-        if record is not None:
-            append_record(self.folder / "log.jsonl", record)
+        if record is None:
+            return
+        append_record(self.folder / "log.jsonl", record)
+        if not (record.loss <= DIVERGED or self._warned):  # NaN is no loss either
+            self._warned = True
+            self.watcher.say(
+                f"warning: the training has diverged: the loss is {record.loss:.3g}, where a network that has learned "
+                "nothing has about 1; begin another run with a lower --rate or more --warmup"
+            )
 
     def _save_averages(self, trainer: Trainer) -> None:
         for std, average in trainer.averages.items():

@@ -186,13 +186,13 @@ def test_usage(factored, arguments, message):
 
 @pytest.mark.parametrize(
     ("name", "hint"),
-    [("x.mp4", "x.safetensors"), ("ema-{std}", "ema-{std}.safetensors"), ("", "{folder}/ema-{std}.safetensors")],
+    [("x.mp4", "x.mp4.safetensors"), ("a/ema-0.10", "a/ema-0.10.safetensors"), ("", "ema-{std}.safetensors")],
 )
 def test_only_the_suffix_of_a_checkpoint(factored, tmp_path, name, hint):
     out = tmp_path / name
     with pytest.raises(UsageError, match=f"^--out must end in .safetensors, got {out}$") as caught:
         run_ema(factored[0], "--std", "0.1", "--out", out)
-    assert caught.value.hint == f"For example {hint.replace('{folder}', str(tmp_path))}."
+    assert caught.value.hint == f"For example {tmp_path / hint}."
     assert list(tmp_path.iterdir()) == []
 
 

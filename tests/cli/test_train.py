@@ -250,7 +250,7 @@ def test_weights_of_another_network_to_begin_with(data: Path, whole: Path, tmp_p
     options = (data, "--out", run, "--codec", "rgb", "--size", "16", "--frames", "4", "--cache", data.parent / "cache")
     done = train(tmp_path, *options, "--init", whole, code=ExitCode.USAGE)
     assert "--init must be a checkpoint of the network to train, with image_size 16, but " in done.stderr
-    assert "hint: Give the --size, --frames and --codec that it was trained with" in done.stderr
+    assert "hint: Give the --preset, --size, --frames and --codec that it was trained with" in done.stderr
     assert not run.exists()
 
 

@@ -177,13 +177,15 @@ def test_a_run_goes_on_without_the_weights_that_it_began_with(tmp_path: Path) ->
         train(plan(), run)
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "snapshot.pt", "autoencoder.safetensors", "log.jsonl"])
+@pytest.mark.parametrize("name", ["model.safetensors", "snapshot.pt", "loss.png", "ema/std-0.050-step-00000002.x"])
 def test_files_of_no_known_run_are_neither_replaced_nor_gone_on_from(tmp_path: Path, name: str) -> None:
-    (tmp_path / name).write_text("precious")
-    with pytest.raises(UsageError, match=f"has a file {name}, but no run.json that says what run it is of$"):
+    (path := tmp_path / name).parent.mkdir(exist_ok=True)
+    path.write_text("precious")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(UsageError, match=f"has {name}, but no run.json that says of which run that is$"):
         train(plan(), tmp_path)
-    assert (tmp_path / name).read_text() == "precious"
-    assert not (tmp_path / "run.json").exists()
+    assert path.read_text() == "precious"
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_a_training_that_diverged_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
