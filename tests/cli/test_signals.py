@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from mpvideo.errors import MPVideoError
 from mpvideo.video import read_frames
 from tests.cli.batches import files, finished, journal, start, wait_for
+from tests.cli.conftest import Program
 
 
 def test_a_pipe_that_is_silent_can_be_interrupted(tmp_path: Path) -> None:
@@ -109,6 +111,22 @@ def test_a_signal_while_a_class_is_made(
     said = "" if module == "mpvideo.cli.app" else "error: interrupted; nothing was left half written\n"
     assert (done.returncode, done.stderr) == (code, said)
     assert files(tmp_path) == []
+
+
+@pytest.mark.parametrize("kind", [MPVideoError, RuntimeError])
+def test_what_comes_of_a_signal_is_told_as_one(
+    program: Program, monkeypatch: pytest.MonkeyPatch, kind: type[Exception]
+) -> None:
+    """As where a library that is imported wraps it, and we take that for a library that is missing."""
+
+    def app(**_: object) -> None:
+        error = RuntimeError("Error calling __set_name__")
+        error.__cause__ = KeyboardInterrupt()
+        raise kind("there is no ffmpeg") from error
+
+    monkeypatch.setattr("mpvideo.cli.app.app", app)
+    outcome = program()
+    assert (outcome.code, outcome.stderr) == (130, "error: interrupted; nothing was left half written\n")
 
 
 def test_killed_at_any_time(ckpt: Path, tmp_path: Path) -> None:
