@@ -147,9 +147,12 @@ class Contender:
         return told
 
     def end(self) -> None:
-        """Lets the processes go."""
+        """Lets the processes go: all of them before any is waited for, since each waits for the others at its end."""
         for process in self.processes:
-            process.communicate()
+            assert process.stdin is not None
+            process.stdin.close()
+        for process in self.processes:
+            process.wait()
 
 
 def main() -> None:
