@@ -3,6 +3,7 @@
 Letters: B batch, C channels in, D channels out, T frames, H W height and width.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -12,7 +13,8 @@ from torch import Tensor
 from mpvideo.nn import planes, winograd
 
 _WIDEST_ROW = 4
-"""Width up to which a row is multiplied as a whole: all pairs of its places, of which a kernel of 3 wants most."""
+"""Width up to which the gradient of a 3x3x3 kernel in bfloat16 is made of products: most of these planes is border, of
+which only they make use."""
 
 
 def conv3d_same(x: Tensor, weight: Tensor) -> Tensor:
@@ -35,8 +37,10 @@ def _library(x: Tensor, weight: Tensor) -> Tensor:
 def _in_float32(x: Tensor, weight: Tensor, learning: bool) -> Tensor:
     if not learning or torch.compiler.is_compiling():  # it makes code for the library's alone
         return _library(x, weight)
+    if weight.shape[-1] == 1:
+        return _as_product(_channels_last(x), weight)
     ways = {"direct": None, "planes": _ByPlanes, "points": _ByPoints, "taps": _ByPoints}
-    way = _ByProducts if weight.shape[-1] == 1 else ways[winograd.form(weight, x.shape[2:])]
+    way = ways[winograd.form(weight, x.shape[2:])]
     if way is None:
         return _library(x, weight)
     result: Tensor = way.apply(_channels_last(x), weight)  # type: ignore[no-untyped-call]
@@ -48,13 +52,21 @@ def _in_bfloat16(x: Tensor, weight: Tensor, learning: bool) -> Tensor:
     if weight.shape[-1] == 3 and x.shape[2] == 1:
         # Of one frame and an odd number of channels, the convolution by three is garbage (oneDNN in torch 2.13.0).
         return F.conv3d(x, weight[:, :, 1:2], padding=(0, 1, 1))
-    if learning and (weight.shape[-1] == 1 or x.shape[-1] <= _WIDEST_ROW):
-        result: Tensor = _ByProducts.apply(x, weight)  # type: ignore[no-untyped-call]
+    if learning and weight.shape[-1] == 1:
+        return _as_product(x, weight)
+    if learning and x.shape[-1] <= _WIDEST_ROW:
+        way = _ByPlanes if winograd.form(weight, x.shape[2:]) == "planes" else _ByProducts
+        result: Tensor = way.apply(x, weight)  # type: ignore[no-untyped-call]
         return result
     if learning and x.shape[2] == 2:
         # With two frames, padded by it, oneDNN's bfloat16 gradient of the weight is garbage (torch 2.13.0).
         return F.conv3d(F.pad(x, (0, 0, 0, 0, 1, 1)), weight, padding=(0, 1, 1))
     return _library(x, weight)
+
+
+def _as_product(x: Tensor, weight: Tensor) -> Tensor:
+    """A 1x1x1 convolution of x, channels last in memory, which takes torch half as long to call as the library's."""
+    return _channels_second(F.linear(_places_first(x), weight.flatten(1)))
 
 
 def _channels_last(x: Tensor) -> Tensor:
@@ -79,10 +91,9 @@ class _OwnGradients(torch.autograd.Function):
 
 
 class _ByProducts(_OwnGradients):
-    """Convolution whose gradient of the weight is made of matrix products.
+    """3x3x3 convolution whose gradient of the weight is made of matrix products.
 
-    oneDNN's own takes from 1.3 times (64 channels on 4x4) to 13 times (256 to 128 on 2x2) as long as the products do,
-    measured in bfloat16 with AMX, and was most of a training step.
+    oneDNN's own takes 1.4 times as long (64 or 128 to 64 channels on 4x4, bfloat16 with AVX-512, one thread).
     """
 
     @staticmethod
@@ -94,7 +105,7 @@ class _ByProducts(_OwnGradients):
         x, weight = ctx.saved_tensors
         gradient = _channels_last(gradient)
         of_x = _library_gradients(gradient, x, weight, True, False)[0] if ctx.needs_input_grad[0] else None
-        return of_x, weight_gradient(x, gradient, weight.shape[-1])
+        return of_x, weight_gradient(x, gradient)
 
 
 class _ByPlanes(_OwnGradients):
@@ -152,39 +163,30 @@ def _convolve(x: Tensor, weight: Tensor) -> Tensor:
     return _channels_second(winograd.convolve(_places_first(x), winograd.kernel_points(winograd.kernel_taps(weight))))
 
 
-def weight_gradient(x: Tensor, gradient: Tensor, kernel_size: int) -> Tensor:
-    """Gradient (D, C, k, k, k) of the weight, from the input x (B, C, T, H, W) and that of the output (B, D, T, H, W).
+def weight_gradient(x: Tensor, gradient: Tensor) -> Tensor:
+    """Gradient (D, C, 3, 3, 3) of the weight, from the input x (B, C, T, H, W) and that of the output (B, D, T, H, W).
 
-    The sum over places is one matrix product for each tap of the kernel. Here a product takes in all pairs of places
-    of a row, or of a whole plane of 2x2, at once, and the pairs that are one tap apart are added up afterwards: fewer
-    and larger products, with nothing copied for each tap.
+    The sum over places is a matrix product for each tap of the kernel. Here one takes in three taps along time at once,
+    and as places only those that the tap connects: a rectangle of every plane of the input and one of the output.
     """
-    x, gradient = x.permute(2, 3, 0, 4, 1), gradient.permute(2, 3, 0, 4, 1)  # (T, H, B, W, channels)
+    x, gradient = _places_first(x), _places_first(gradient)
     C, D = x.shape[-1], gradient.shape[-1]
-    if kernel_size == 1:
-        product = gradient.reshape(-1, D).mT @ x.reshape(-1, C)
-        return product.view(D, C, 1, 1, 1)
-    T, H, B, W, _ = x.shape
-    whole = H * W <= 4
-    if whole:
-        x, gradient = x.transpose(1, 2).unsqueeze(1), gradient.transpose(1, 2).unsqueeze(1)  # (T, 1, B, H, W, channels)
-    # Rows of zeros after each frame, and around all: a tap is then an offset into all rows, whatever frame they are of.
-    rows = x.shape[1] + (not whole)
-    inputs = x.new_zeros((T + 2) * rows + 2, *x.shape[2:])
-    inputs[1 + rows : 1 + rows + T * rows].view(T, rows, *x.shape[2:])[:, : x.shape[1]] = x
-    outputs = gradient.new_zeros(T, rows, *gradient.shape[2:])
-    outputs[:, : gradient.shape[1]] = gradient
-    outputs = outputs.view(T * rows * B, -1)
-    taps = [(frame, row) for frame in range(3) for row in ((1,) if whole else range(3))]
-    products = torch.stack(
-        [outputs.mT @ inputs[frame * rows + row :][: T * rows].flatten(2).flatten(0, 1) for frame, row in taps]
-    )
-    by_row = _fold(products.view(3, H, W, D, H, W, C), 4, 1) if whole else products.view(3, 3, W, D, W, C)
-    # Laid out as the weight is, or whatever is done with it afterwards takes several times as long.
-    return _fold(by_row, 4, 2).permute(3, 4, 0, 1, 2).contiguous()
+    B, T, H, W, _ = x.shape
+    # (W, H, B, T, channels): the columns of a rectangle follow each other.
+    inputs, outputs = (part.permute(3, 2, 0, 1, 4).contiguous() for part in (x, gradient))
+    inputs = planes.three_planes(inputs.view(-1, T, 1, 1, C)).view(W, H, B, T, 3 * C)
+    products = []
+    for seen_rows, rows in _connected(H):
+        seen, by = inputs[:, seen_rows].reshape(W, -1, 3 * C), outputs[:, rows].reshape(W, -1, D)
+        for seen_columns, columns in _connected(W):
+            products.append(by[columns].flatten(0, 1).mT @ seen[seen_columns].flatten(0, 1))
+    taps = torch.stack(products).view(3, 3, D, 3, C)
+    # Laid out as the weight is where it learns, or whatever is done with it afterwards takes several times as long.
+    return _channels_last(taps.permute(2, 4, 3, 0, 1))
 
 
-def _fold(products: Tensor, place_in: int, place_out: int) -> Tensor:
-    """Adds up pairs of places by how far they are apart, -1, 0 or 1: two axes of places become one of taps."""
-    taps = [products.diagonal(1 - tap, place_in, place_out).sum(-1, dtype=torch.float32) for tap in range(3)]
-    return torch.stack(taps, dim=min(place_in, place_out))
+def _connected(size: int) -> Iterator[tuple[slice, slice]]:
+    """For each of three taps along an axis of `size` places: those of the input, and those of the output that see them."""
+    for offset in (-1, 0, 1):
+        low, high = max(0, offset), size + min(0, offset)
+        yield slice(low, high), slice(low - offset, high - offset)

@@ -93,9 +93,9 @@ class ForcedWeightNorm(nn.Module):
 
 def _row_norms(weight: Tensor) -> Tensor:
     """Root mean square of each output unit of a weight, as a column that divides it, EPS being the least norm."""
-    flat = weight.flatten(1)
-    norm: Tensor = torch.linalg.vector_norm(flat, dim=1).clamp(min=EPS) / math.sqrt(flat.shape[1])
-    return norm.view(-1, *(1,) * (weight.ndim - 1))
+    inputs = tuple(range(1, weight.ndim))
+    norm: Tensor = torch.linalg.vector_norm(weight, dim=inputs, keepdim=True)
+    return norm.clamp(min=EPS) / math.sqrt(weight[0].numel())
 
 
 class _Normalized(torch.autograd.Function):
@@ -117,8 +117,9 @@ class _Normalized(torch.autograd.Function):
         """(g - w <g, w>) / norm, with the unit-norm weight w: the part of g along w changes nothing."""
         weight, norm = ctx.saved_tensors
         gradient = gradient.to(weight.dtype)
-        along = torch.linalg.vecdot(gradient.flatten(1), weight.flatten(1)).view_as(norm) / weight[0].numel()
-        return torch.addcmul(gradient, weight, along / norm**2, value=-1) * (ctx.scale / norm), None, None, None
+        along = (gradient * weight).sum(tuple(range(1, weight.ndim)), keepdim=True) / weight[0].numel()
+        of_weight = torch.addcmul(gradient, weight, along / norm**2, value=-1).mul_(ctx.scale / norm)
+        return of_weight, None, None, None
 
 
 class MPLinear(ForcedWeightNorm):

@@ -31,8 +31,8 @@ def input_gradient(gradient: Tensor, matrix: Tensor) -> Tensor:
     """Gradient (B, T, H, W, C) of the input, from that of the result, (B, T, H, W, D), and the `kernel_matrix`."""
     before, at, after = (gradient.flatten(2) @ matrix).chunk(3, dim=2)
     result = at.contiguous()
-    result[:, :-1] += before[:, 1:]
-    result[:, 1:] += after[:, :-1]
+    result[:, :-1].add_(before[:, 1:])
+    result[:, 1:].add_(after[:, :-1])
     height, width = gradient.shape[2:4]
     return result.view(*gradient.shape[:4], matrix.shape[1] // (3 * height * width))
 
@@ -44,8 +44,8 @@ def kernel_gradient(x: Tensor, gradient: Tensor) -> Tensor:
     rows = gradient.flatten(2).flatten(0, 1).mT @ three_planes(x).flatten(0, 1)
     taps = x.new_zeros(D, 3, 3, 3, C)
     for seen, row in zip(_seen(height, width), rows.view(height * width, D, 3, height, width, C), strict=True):
-        taps[seen] += row
-    return taps.permute(0, 4, 1, 2, 3).contiguous()
+        taps[seen].add_(row)
+    return taps.permute(0, 4, 1, 2, 3)
 
 
 def _seen(height: int, width: int) -> Iterator[tuple[slice, ...]]:

@@ -47,14 +47,17 @@ class PowerEMA(Generic[Module]):
     def __init__(self, module: Module, ema_std: float) -> None:
         self.gamma = gamma_from_std(ema_std)
         self.average: Module = copy.deepcopy(module).eval().requires_grad_(False)
+        # Looked up once: a walk over all modules takes as long as the update of a small network.
+        self._parameters = [list(each.parameters()) for each in (self.average, module)]
+        self._buffers = list(zip(self.average.buffers(), module.buffers(), strict=True))
 
     @torch.no_grad()
-    def update(self, module: Module, step: int) -> None:
-        """Takes in the weights after the 1-based step `step` (EDM2, eq. 121)."""
+    def update(self, step: int) -> None:
+        """Takes in the module's weights after the 1-based step `step` (EDM2, eq. 121)."""
         share = 1 - (1 - 1 / step) ** (self.gamma + 1)
         # One call for all of them: there are hundreds, and on an accelerator each call has its price.
-        torch._foreach_lerp_(list(self.average.parameters()), list(module.parameters()), share)
-        for copied, buffer in zip(self.average.buffers(), module.buffers(), strict=True):
+        torch._foreach_lerp_(*self._parameters, share)
+        for copied, buffer in self._buffers:
             copied.copy_(buffer)
 
 

@@ -72,6 +72,10 @@ class Trainer:
         self.first_sample = first_sample
         self.processes = processes
         self.device = next(net.parameters()).device
+        if self.device.type == "cpu":  # its convolutions want kernels channels last, and would reorder them in each step
+            for parameter in net.parameters():
+                if parameter.ndim == 5:
+                    parameter.data = parameter.data.contiguous(memory_format=torch.channels_last_3d)
         with torch.random.fork_rng(devices=[]):  # its random features must be the same in all processes
             torch.manual_seed(draw_index(2**32, recipe.seed, "objective"))
             self.objective = Objective(net, sigma_data).to(self.device).train()
@@ -113,7 +117,7 @@ class Trainer:
         self.step += 1
         self.samples += recipe.batch_size * more
         for average in self.averages.values():
-            average.update(self.net, self.step)
+            average.update(self.step)
         sigma, loss = (torch.cat(column) for column in zip(*seen, strict=True))
         return StepReport(self.processes.gather(sigma), self.processes.gather(loss), nonfinite)
 
@@ -152,7 +156,7 @@ class Trainer:
     def _replace_nonfinite(self) -> int:
         """Puts zeros for gradients that are no numbers, as EDM's training does; returns how many there were."""
         gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
-        if torch.stack(torch._foreach_norm(gradients)).isfinite().all():
+        if torch.stack([gradient.sum() for gradient in gradients]).isfinite().all():  # a norm would copy channels last
             return 0
         count = sum(int((~gradient.isfinite()).sum()) for gradient in gradients)
         for gradient in gradients:

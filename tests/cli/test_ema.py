@@ -51,7 +51,7 @@ def make_run(folder: Path, config: CheckpointConfig, factors: tuple[int, ...] | 
         for parameter in net.parameters():
             parameter.data.add_(torch.randn(parameter.shape, generator=generator), alpha=0.1)
         for average in averages.values():
-            average.update(net, step)
+            average.update(step)
         if step % 2 == 0:
             for std in STDS:
                 save_ema_snapshot(folder, averages[std].average, ema_std=std, step=step, factors=factors)

@@ -24,11 +24,11 @@ small = st.integers(1, 4)
 
 
 @settings(max_examples=60, deadline=None)
-@given(sizes=st.tuples(small, small, small, small, st.integers(1, 5), st.integers(1, 5)), k=st.sampled_from([1, 3]))
-def test_weight_gradient_is_autograds(sizes, k):
-    x, weight, gradient = operands(*sizes, k)
-    F.conv3d(x, weight.requires_grad_(), padding=k // 2).backward(gradient)
-    torch.testing.assert_close(weight_gradient(x, gradient, k).double(), weight.grad, atol=1e-4, rtol=1e-4)
+@given(sizes=st.tuples(small, small, small, small, st.integers(1, 5), st.integers(1, 5)))
+def test_weight_gradient_is_autograds(sizes):
+    x, weight, gradient = operands(*sizes, 3)
+    F.conv3d(x, weight.requires_grad_(), padding=1).backward(gradient)
+    torch.testing.assert_close(weight_gradient(x, gradient).double(), weight.grad, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("size", [1, 2, 4, 5])
@@ -114,7 +114,7 @@ def test_float32_training_is_float64s(dim, frames, size, how, k):
         y = conv3d_same(*inputs)
         y.backward(gradient.to(dtype))
         results.append([y.detach().double(), *(value.grad.double() for value in inputs)])
-    assert type(y.grad_fn).__name__.startswith(how if k == 3 else "_ByProducts")
+    assert type(y.grad_fn).__name__.startswith(how if k == 3 else "Permute")
     for exact, rounded in zip(*results, strict=True):
         assert (exact - rounded).norm() < 1e-5 * exact.norm()
 

@@ -58,7 +58,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[float,
     averages = {std: PowerEMA(module, std) for std in TARGETS} | {std: PowerEMA(module, std) for std in STDS}
     for step in train(module):
         for average in averages.values():
-            average.update(module, step)
+            average.update(step)
         if step % (STEPS // SNAPSHOTS) == 0:
             for std in STDS:
                 save_ema_snapshot(run, averages[std].average, ema_std=std, step=step)
@@ -97,7 +97,7 @@ def test_an_earlier_step(trained):
     module = Weights().double()
     average = PowerEMA(module, 0.08)
     for step in train(module):
-        average.update(module, step)
+        average.update(step)
         if step == 512:
             break
     seen = dict(reconstruct(snapshots, 0.08))
