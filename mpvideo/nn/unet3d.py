@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from einops import reduce
 from torch import Tensor, nn
 
 from mpvideo.architecture import NUM_MEMORY_KEY_VALUES, BlockPlan, attention_heads, network_plan
@@ -83,9 +82,8 @@ class EncoderBlock(Block):
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
         """Applies the block; emb is (B, E)."""
         if self.downsample_conv is not None:
-            # Trilinear resizing by exactly one half reads the mean of each pair. (avg_pool3d lacks bfloat16 on CPUs.)
-            t, h, w = self.plan.factors
-            x = self.downsample_conv(reduce(x, "b c (T t) (H h) (W w) -> b c T H W", "mean", t=t, h=h, w=w))
+            # By exactly one half it is the mean of each pair.
+            x = self.downsample_conv(_resize(x, [1 / factor for factor in self.plan.factors]))
         x = pixel_norm(x, dim=1)
         return self.merge(self.branch(x, emb), x)
 
@@ -100,9 +98,13 @@ class DecoderBlock(Block):
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
         """Applies the block; emb is (B, E)."""
         if self.plan.resamples:
-            scale = [float(factor) for factor in self.plan.factors]
-            x = F.interpolate(x, scale_factor=scale, mode="trilinear", align_corners=False)
+            x = _resize(x, [float(factor) for factor in self.plan.factors])
         return self.merge(self.branch(x, emb), x if self.res_conv is None else self.res_conv(x))
+
+
+def _resize(x: Tensor, scale: list[float]) -> Tensor:
+    """Trilinear resizing of (B, C, T, H, W) along T, H and W."""
+    return F.interpolate(x, scale_factor=scale, mode="trilinear", align_corners=False)
 
 
 class KarrasUnet3D(nn.Module):

@@ -201,6 +201,10 @@ class Trainer:
         for std, average in self.averages.items():
             average.average.load_state_dict(state["averages"][f"{std:.3f}"])
         self.optimizer.load_state_dict(state["optimizer"])
+        # A snapshot's may lie otherwise in memory, and fused Adam pairs values by where they lie (torch 2.13.0).
+        for parameter, values in self.optimizer.state.items():
+            for name in ("exp_avg", "exp_avg_sq"):
+                values[name] = torch.empty_like(parameter).copy_(values[name])
 
     def _settings(self) -> dict[str, Any]:
         """What must not change between the calls of one training."""
