@@ -12,6 +12,9 @@ from torch import Tensor
 
 from mpvideo.nn import planes, winograd
 
+_TO_TAPS = torch.tensor(((1, 0.5, 0.5, 0), (0, 0.5, -0.5, 0), (0, 0.5, 0.5, 1)), device="cpu")
+"""Gradients of three taps from those of a kernel at the four points of F(2, 3): the paper's G, transposed."""
+
 _WIDEST_ROW = 4
 """Width up to which the gradient of a 3x3x3 kernel in bfloat16 is made of products: most of these planes is border, of
 which only they make use."""
@@ -166,23 +169,35 @@ def _convolve(x: Tensor, weight: Tensor) -> Tensor:
 def weight_gradient(x: Tensor, gradient: Tensor) -> Tensor:
     """Gradient (D, C, 3, 3, 3) of the weight, from the input x (B, C, T, H, W) and that of the output (B, D, T, H, W).
 
-    The sum over places is a matrix product for each tap of the kernel. Here one takes in three taps along time at once,
-    and as places only those that the tap connects: a rectangle of every plane of the input and one of the output.
+    The sum over places is matrix products for each tap of a plane, in which only those places take part that the tap
+    connects: a rectangle of every plane of the input and one of the output. Along time it is Winograd's method (Lavin
+    and Gray, arXiv 1509.09308), the gradient of F(2, 3): four products for two frames and three taps, not six.
     """
-    x, gradient = _places_first(x), _places_first(gradient)
-    C, D = x.shape[-1], gradient.shape[-1]
-    B, T, H, W, _ = x.shape
-    # (W, H, B, T, channels): the columns of a rectangle follow each other.
-    inputs, outputs = (part.permute(3, 2, 0, 1, 4).contiguous() for part in (x, gradient))
-    inputs = planes.three_planes(inputs.view(-1, T, 1, 1, C)).view(W, H, B, T, 3 * C)
+    B, C, T, H, W = x.shape
+    D, pairs = gradient.shape[1], (T + 1) // 2
+    # (W, H, T, B, channels): frames are added as they are, and the columns of a rectangle follow each other.
+    before = F.pad(x.permute(4, 3, 2, 0, 1), (0, 0, 0, 0, 1, 2 * pairs - T + 1))
+    inputs, outputs = (x.new_empty(4, W, H, pairs, B, channels) for channels in (C, D))
+    frames = [before[:, :, k : k + 2 * pairs : 2] for k in range(4)]
+    torch.sub(frames[0], frames[2], out=inputs[0])
+    torch.add(frames[1], frames[2], out=inputs[1])
+    torch.sub(frames[2], frames[1], out=inputs[2])
+    torch.sub(frames[1], frames[3], out=inputs[3])
+    after = F.pad(gradient.permute(4, 3, 2, 0, 1), (0, 0, 0, 0, 0, T % 2))
+    first, second = after[:, :, 0::2], after[:, :, 1::2]
+    outputs[0] = first
+    torch.add(first, second, out=outputs[1])
+    torch.sub(first, second, out=outputs[2])
+    torch.neg(second, out=outputs[3])
     products = []
     for seen_rows, rows in _connected(H):
-        seen, by = inputs[:, seen_rows].reshape(W, -1, 3 * C), outputs[:, rows].reshape(W, -1, D)
+        seen = inputs[:, :, seen_rows].reshape(4, W, -1, C)
+        by = outputs[:, :, rows].reshape(4, W, -1, D)
         for seen_columns, columns in _connected(W):
-            products.append(by[columns].flatten(0, 1).mT @ seen[seen_columns].flatten(0, 1))
-    taps = torch.stack(products).view(3, 3, D, 3, C)
+            products.append(by[:, columns].flatten(1, 2).mT @ seen[:, seen_columns].flatten(1, 2))
+    taps = _TO_TAPS @ torch.stack(products).flatten(2).float()
     # Laid out as the weight is where it learns, or whatever is done with it afterwards takes several times as long.
-    return _channels_last(taps.permute(2, 4, 3, 0, 1))
+    return _channels_last(taps.view(3, 3, 3, D, C).permute(3, 4, 2, 0, 1).to(x.dtype))
 
 
 def _connected(size: int) -> Iterator[tuple[slice, slice]]:
