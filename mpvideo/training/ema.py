@@ -48,7 +48,7 @@ class PowerEMA(Generic[Module]):
         self.gamma = gamma_from_std(ema_std)
         self.average: Module = copy.deepcopy(module).eval().requires_grad_(False)
         # Looked up once: a walk over all modules takes as long as the update of a small network.
-        self._parameters = [list(each.parameters()) for each in (self.average, module)]
+        self._parameters = list(self.average.parameters()), list(module.parameters())
         self._buffers = list(zip(self.average.buffers(), module.buffers(), strict=True))
 
     @torch.no_grad()
@@ -56,7 +56,8 @@ class PowerEMA(Generic[Module]):
         """Takes in the module's weights after the 1-based step `step` (EDM2, eq. 121)."""
         share = 1 - (1 - 1 / step) ** (self.gamma + 1)
         # One call for all of them: there are hundreds, and on an accelerator each call has its price.
-        torch._foreach_lerp_(*self._parameters, share)
+        averages, values = self._parameters
+        torch._foreach_lerp_(averages, values, share)
         for copied, buffer in self._buffers:
             copied.copy_(buffer)
 

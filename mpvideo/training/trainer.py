@@ -72,7 +72,7 @@ class Trainer:
         self.first_sample = first_sample
         self.processes = processes
         self.device = next(net.parameters()).device
-        if self.device.type == "cpu":  # its convolutions want kernels channels last, and would reorder them in each step
+        if self.device.type == "cpu":  # convolutions there want kernels channels last, or reorder them in each step
             for parameter in net.parameters():
                 if parameter.ndim == 5:
                     parameter.data = parameter.data.contiguous(memory_format=torch.channels_last_3d)
