@@ -201,7 +201,7 @@ def weight_gradient(x: Tensor, gradient: Tensor) -> Tensor:
 
 
 def _connected(size: int) -> Iterator[tuple[slice, slice]]:
-    """For each of three taps along an axis of `size` places: those of the input, and of the output, that it connects."""
+    """For each of three taps along an axis of `size` places: those of the input and of the output that it connects."""
     for offset in (-1, 0, 1):
         low, high = max(0, offset), size + min(0, offset)
         yield slice(low, high), slice(low - offset, high - offset)

@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from mpvideo.training.recipe import WIDEST_STD
 
@@ -48,7 +48,8 @@ class PowerEMA(Generic[Module]):
         self.gamma = gamma_from_std(ema_std)
         self.average: Module = copy.deepcopy(module).eval().requires_grad_(False)
         # Looked up once: a walk over all modules takes as long as the update of a small network.
-        self._parameters = list(self.average.parameters()), list(module.parameters())
+        self._averages: list[Tensor] = list(self.average.parameters())
+        self._values: list[Tensor] = list(module.parameters())
         self._buffers = list(zip(self.average.buffers(), module.buffers(), strict=True))
 
     @torch.no_grad()
@@ -56,8 +57,7 @@ class PowerEMA(Generic[Module]):
         """Takes in the module's weights after the 1-based step `step` (EDM2, eq. 121)."""
         share = 1 - (1 - 1 / step) ** (self.gamma + 1)
         # One call for all of them: there are hundreds, and on an accelerator each call has its price.
-        averages, values = self._parameters
-        torch._foreach_lerp_(averages, values, share)
+        torch._foreach_lerp_(self._averages, self._values, share)
         for copied, buffer in self._buffers:
             copied.copy_(buffer)
 
