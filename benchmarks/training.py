@@ -30,10 +30,10 @@ from torch import Tensor
 from mpvideo.config import ModelConfig
 from mpvideo.diffusion import preconditioning
 from mpvideo.nn import KarrasUnet3D
+from mpvideo.nn.memory import keep_freed_memory
 from mpvideo.probe import without_bfloat16
 from mpvideo.processes import Processes, join_processes
 from mpvideo.training.cost import faster_dtype
-from mpvideo.training.memory import keep_freed_memory
 from mpvideo.training.recipe import PRESETS, Recipe, codec_config
 from mpvideo.training.trainer import Trainer
 

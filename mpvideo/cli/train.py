@@ -283,9 +283,9 @@ def train(
     # The options are known to be right before torch, which takes a second, is imported.
     from mpvideo import menagerie
     from mpvideo.device import choose_placement, memory_errors
+    from mpvideo.nn.memory import keep_freed_memory
     from mpvideo.processes import join_processes
     from mpvideo.training.cost import faster_dtype
-    from mpvideo.training.memory import keep_freed_memory
     from mpvideo.training.record import recorded_dtype
     from mpvideo.training.run import Rhythm, Run
 
