@@ -5,7 +5,7 @@ Letters: C D channels in and out, T frames, H W height and width.
 
 from typing import Literal
 
-KernelForm = Literal["direct", "planes", "points", "taps"]
+KernelForm = Literal["direct", "planes", "points", "taps", "pairs"]
 
 _SMALL_PLANE = 2
 """Height and width up to which a plane is multiplied as a whole."""
@@ -21,19 +21,25 @@ some smaller ones gain as well."""
 _MANY = 128
 """Tiles from which on that kernel is made in each call, for 2 to 12 % of its time, instead of kept."""
 
+_SHORTEST_PAIRED, _FEWEST_TAPS, _FEWEST_PRODUCTS = 8, 2048, 2**24
+"""Frames, C * D and C * D * T * H * W from which on a third of the products takes longer than the sums of whole frames
+that save it. Of fewer frames the direct convolution leaves out more taps, those on the padding. Measured in bfloat16 by
+AVX-512."""
 
-def kernel_form(dim_in: int, dim_out: int, shape: tuple[int, ...], *, float32: bool) -> KernelForm:
+
+def kernel_form(dim_in: int, dim_out: int, shape: tuple[int, ...], dtype: str) -> KernelForm:
     """The form that suits a kernel (D, C, 3, 3, 3) and clips of T, H and W.
 
     Args:
         dim_in, dim_out: C and D.
         shape: T, H and W.
-        float32: whether that is the dtype; others have units of their own, or round too much for Winograd's method.
+        dtype: its name. Those of less than float32 round too much for Winograd's method on tiles.
 
     Returns:
         `direct` for the kernel as it is, `planes` for a matrix from three whole planes to one
-        (`mpvideo.nn.planes`), `points` and `taps` for Winograd's method (`mpvideo.nn.winograd`): with its kernel kept,
-        or made in each call.
+        (`mpvideo.nn.planes`), `points` and `taps` for Winograd's method on tiles (`mpvideo.nn.winograd`): with its
+        kernel kept, or made in each call. `pairs` for the same on pairs of frames, in bfloat16 (`mpvideo.nn.kernels`);
+        but processors with units for its matrix products are faster with the kernel as it is.
     """
     frames, height, width = shape
     if max(height, width) <= _SMALL_PLANE:
@@ -41,13 +47,17 @@ def kernel_form(dim_in: int, dim_out: int, shape: tuple[int, ...], *, float32: b
     tiles = frames * (height // TILE) * (width // TILE)
     covered = height % TILE == width % TILE == 0
     pays = frames >= _SHORTEST and tiles >= _FEWEST and min(dim_in, dim_out) >= _NARROWEST
-    if float32 and covered and pays and max(dim_in, dim_out) <= _WIDEST * tiles:
+    if dtype == "float32" and covered and pays and max(dim_in, dim_out) <= _WIDEST * tiles:
         return "points" if tiles < _MANY else "taps"
+    taps = dim_in * dim_out
+    paired = frames >= _SHORTEST_PAIRED and taps >= _FEWEST_TAPS and taps * frames * height * width >= _FEWEST_PRODUCTS
+    if dtype == "bfloat16" and paired:
+        return "pairs"
     return "direct"
 
 
-def values_per_tap(dim_in: int, dim_out: int, shape: tuple[int, ...], *, float32: bool) -> float:
+def values_per_tap(dim_in: int, dim_out: int, shape: tuple[int, ...], dtype: str) -> float:
     """How many values the form of a kernel has for each of its 27 taps; arguments as of `kernel_form`."""
     _, height, width = shape
-    values = {"direct": 27, "planes": 3 * (height * width) ** 2, "points": 3 * (TILE + 2) ** 2, "taps": 27}
-    return values[kernel_form(dim_in, dim_out, shape, float32=float32)] / 27
+    values = {"direct": 27, "planes": 3 * (height * width) ** 2, "points": 3 * (TILE + 2) ** 2, "taps": 27, "pairs": 36}
+    return values[kernel_form(dim_in, dim_out, shape, dtype)] / 27

@@ -26,17 +26,35 @@ from mpvideo.kernel_form import kernel_form, values_per_tap
     ],
 )
 def test_forms_in_float32(widths, shape, form):
-    assert kernel_form(*widths, shape, float32=True) == form
+    assert kernel_form(*widths, shape, "float32") == form
+
+
+@pytest.mark.parametrize(
+    ("widths", "shape", "form"),
+    [
+        ((64, 64), (32, 2, 2), "planes"),
+        ((64, 32), (8, 32, 32), "pairs"),
+        ((64, 32), (8, 31, 32), "direct"),
+        ((64, 31), (16, 32, 32), "direct"),
+        ((512, 512), (8, 8, 8), "pairs"),
+        ((512, 512), (7, 32, 32), "direct"),
+        ((64, 64), (32, 4, 4), "direct"),
+    ],
+)
+def test_forms_in_bfloat16(widths, shape, form):
+    assert kernel_form(*widths, shape, "bfloat16") == form
 
 
 def test_other_dtypes_have_no_points():
-    assert kernel_form(64, 64, (32, 4, 4), float32=False) == "direct"
-    assert kernel_form(64, 64, (32, 2, 2), float32=False) == "planes"
+    for dtype in ("float16", "float64"):
+        assert kernel_form(64, 64, (32, 32, 32), dtype) == "direct"
+        assert kernel_form(64, 64, (32, 2, 2), dtype) == "planes"
 
 
 def test_values():
-    assert values_per_tap(64, 64, (32, 4, 4), float32=True) == 4
-    assert values_per_tap(64, 64, (8, 16, 16), float32=True) == 1
-    assert values_per_tap(64, 64, (32, 4, 4), float32=False) == 1
-    assert values_per_tap(64, 64, (32, 2, 2), float32=False) == 48 / 27
-    assert values_per_tap(64, 64, (32, 1, 1), float32=False) == 3 / 27
+    assert values_per_tap(64, 64, (32, 4, 4), "float32") == 4
+    assert values_per_tap(64, 64, (8, 16, 16), "float32") == 1
+    assert values_per_tap(64, 64, (32, 4, 4), "bfloat16") == 1
+    assert values_per_tap(64, 64, (32, 32, 32), "bfloat16") == 36 / 27
+    assert values_per_tap(64, 64, (32, 2, 2), "bfloat16") == 48 / 27
+    assert values_per_tap(64, 64, (32, 1, 1), "bfloat16") == 3 / 27

@@ -35,8 +35,8 @@ _OUTPUT = ((1, 1, 1, 1, 1, 0), (0, 1, -1, 2, -2, 0), (0, 1, 1, 4, 4, 0), (0, 1, 
 
 def form(kernel: Tensor, shape: tuple[int, ...]) -> KernelForm:
     """The form in which a kernel (D, C, 3, 3, 3) convolves clips of T, H and W fastest where it is."""
-    float32 = kernel.dtype == torch.float32 and kernel.device.type == "cpu"
-    return kernel_form(kernel.shape[1], kernel.shape[0], shape, float32=float32)
+    dtype = str(kernel.dtype).removeprefix("torch.") if kernel.device.type == "cpu" else "another device's"
+    return kernel_form(kernel.shape[1], kernel.shape[0], shape, dtype)
 
 
 def kernel_taps(kernel: Tensor) -> Tensor:

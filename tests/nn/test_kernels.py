@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from mpvideo.nn import kernels
 from mpvideo.nn.kernels import (
     Convolution,
+    FramePairConvolution,
     Product,
     SmallPlaneConvolution,
     WinogradConvolution,
@@ -78,6 +79,31 @@ def test_tiles(frames, size, kept):
     assert_near(run(x), expected, torch.float32, scale)
     assert_near(run(x, times=times), expected * times.double(), torch.float32, 4 * scale)
     assert_near(run(x, plus=plus.clone()), expected + plus.double(), torch.float32, scale + 4)
+
+
+@settings(max_examples=60, deadline=None)
+@given(shape=st.tuples(st.integers(1, 3), st.integers(1, 7), st.integers(1, 5)), widths=widths, dtype=dtypes)
+def test_pairs_of_frames(shape, widths, dtype):
+    """Of even and odd numbers of frames; a third fewer products of what was rounded cost twice the rounding error."""
+    (B, T, S), (C, D) = shape, widths
+    x, kernel = randn(B, T, S, S, C).to(dtype), randn(D, C, 3, 3, 3, seed=1).to(dtype)
+    times, plus = randn(B, 1, 1, 1, D, seed=2).to(dtype), randn(B, T, S, S, D, seed=3).to(dtype)
+    run = FramePairConvolution(kernel, (8, S, S))
+    expected = direct(x, kernel, padding=1)
+    scale = 2 * float(expected.abs().max())
+    assert_near(run(x), expected, dtype, scale)
+    assert_near(run(x, times=times), expected * times.double(), dtype, 4 * scale)
+    sum_ = expected + plus.double()
+    assert_near(run(x, plus=plus), sum_, dtype, scale + 4)
+
+
+@pytest.mark.parametrize(("by_vectors", "form"), [(True, FramePairConvolution), (False, Convolution)])
+def test_matrix_units_take_all_frames_at_once(monkeypatch, by_vectors, form):
+    monkeypatch.setattr(kernels, "_bfloat16_by_vectors", lambda: by_vectors)
+    kernel = randn(64, 64, 3, 3, 3)
+    assert type(convolution(kernel.bfloat16(), (16, 16, 16))) is form
+    assert type(convolution(kernel.half(), (16, 16, 16))) is Convolution
+    assert type(convolution(kernel.bfloat16(), (16, 16, 16), reorder=False)) is Convolution
 
 
 def test_forms():
