@@ -5,7 +5,7 @@ Letters: C D channels in and out, T frames, H W height and width.
 
 from typing import Literal
 
-KernelForm = Literal["direct", "planes", "points", "taps", "pairs"]
+KernelForm = Literal["direct", "planes", "points", "taps", "pairs", "stacked"]
 
 _SMALL_PLANE = 2
 """Height and width up to which a plane is multiplied as a whole."""
@@ -21,10 +21,14 @@ some smaller ones gain as well."""
 _MANY = 128
 """Tiles from which on that kernel is made in each call, for 2 to 12 % of its time, instead of kept."""
 
+_FEW, _LEAST_STACKED = 5, 2**14
+"""Channels out of which three times as many take oneDNN no longer, as it computes 16 at least, and C * T * H * W from
+which on that saves more than the sums after it take. Measured with AVX-512."""
+
 _SHORTEST_PAIRED, _FEWEST_TAPS, _FEWEST_PRODUCTS = 8, 2048, 2**24
 """Frames, C * D and C * D * T * H * W from which on a third of the products takes longer than the sums of whole frames
-that save it. Of fewer frames the direct convolution leaves out more taps, those on the padding. Measured in bfloat16 by
-AVX-512."""
+that save it. Of fewer frames the direct convolution leaves out more taps, those on the padding. Measured in bfloat16,
+with AVX-512."""
 
 
 def kernel_form(dim_in: int, dim_out: int, shape: tuple[int, ...], dtype: str) -> KernelForm:
@@ -38,19 +42,23 @@ def kernel_form(dim_in: int, dim_out: int, shape: tuple[int, ...], dtype: str) -
     Returns:
         `direct` for the kernel as it is, `planes` for a matrix from three whole planes to one
         (`mpvideo.nn.planes`), `points` and `taps` for Winograd's method on tiles (`mpvideo.nn.winograd`): with its
-        kernel kept, or made in each call. `pairs` for the same on pairs of frames, in bfloat16 (`mpvideo.nn.kernels`);
-        but processors with units for its matrix products are faster with the kernel as it is.
+        kernel kept, or made in each call. `stacked` for its taps along time as further channels out, and `pairs` for
+        Winograd's method on pairs of frames, in bfloat16 (`mpvideo.nn.kernels`), where processors with units for its
+        matrix products are faster with the kernel as it is.
     """
     frames, height, width = shape
     if max(height, width) <= _SMALL_PLANE:
         return "planes"
+    places = frames * height * width
+    if dtype in ("float32", "bfloat16") and dim_out <= _FEW and dim_in * places >= _LEAST_STACKED:
+        return "stacked"
     tiles = frames * (height // TILE) * (width // TILE)
     covered = height % TILE == width % TILE == 0
     pays = frames >= _SHORTEST and tiles >= _FEWEST and min(dim_in, dim_out) >= _NARROWEST
     if dtype == "float32" and covered and pays and max(dim_in, dim_out) <= _WIDEST * tiles:
         return "points" if tiles < _MANY else "taps"
     taps = dim_in * dim_out
-    paired = frames >= _SHORTEST_PAIRED and taps >= _FEWEST_TAPS and taps * frames * height * width >= _FEWEST_PRODUCTS
+    paired = frames >= _SHORTEST_PAIRED and taps >= _FEWEST_TAPS and taps * places >= _FEWEST_PRODUCTS
     if dtype == "bfloat16" and paired:
         return "pairs"
     return "direct"
@@ -59,5 +67,5 @@ def kernel_form(dim_in: int, dim_out: int, shape: tuple[int, ...], dtype: str) -
 def values_per_tap(dim_in: int, dim_out: int, shape: tuple[int, ...], dtype: str) -> float:
     """How many values the form of a kernel has for each of its 27 taps; arguments as of `kernel_form`."""
     _, height, width = shape
-    values = {"direct": 27, "planes": 3 * (height * width) ** 2, "points": 3 * (TILE + 2) ** 2, "taps": 27, "pairs": 36}
-    return values[kernel_form(dim_in, dim_out, shape, dtype)] / 27
+    values = {"planes": 3 * (height * width) ** 2, "points": 3 * (TILE + 2) ** 2, "pairs": 36}
+    return values.get(kernel_form(dim_in, dim_out, shape, dtype), 27) / 27

@@ -23,6 +23,9 @@ from mpvideo.kernel_form import kernel_form, values_per_tap
         ((64, 64), (32, 6, 8), "direct"),
         ((64, 64), (32, 8, 6), "direct"),
         ((64, 64), (32, 3, 3), "direct"),
+        ((64, 5), (8, 8, 8), "stacked"),
+        ((31, 5), (8, 8, 8), "direct"),
+        ((64, 6), (8, 8, 8), "direct"),
     ],
 )
 def test_forms_in_float32(widths, shape, form):
@@ -39,6 +42,7 @@ def test_forms_in_float32(widths, shape, form):
         ((512, 512), (8, 8, 8), "pairs"),
         ((512, 512), (7, 32, 32), "direct"),
         ((64, 64), (32, 4, 4), "direct"),
+        ((64, 5), (8, 8, 8), "stacked"),
     ],
 )
 def test_forms_in_bfloat16(widths, shape, form):
@@ -48,6 +52,7 @@ def test_forms_in_bfloat16(widths, shape, form):
 def test_other_dtypes_have_no_points():
     for dtype in ("float16", "float64"):
         assert kernel_form(64, 64, (32, 32, 32), dtype) == "direct"
+        assert kernel_form(64, 3, (32, 32, 32), dtype) == "direct"
         assert kernel_form(64, 64, (32, 2, 2), dtype) == "planes"
 
 

@@ -42,8 +42,8 @@ def _in_float32(x: Tensor, weight: Tensor, learning: bool) -> Tensor:
         return _library(x, weight)
     if weight.shape[-1] == 1:
         return _as_product(_channels_last(x), weight)
-    ways = {"direct": None, "planes": _ByPlanes, "points": _ByPoints, "taps": _ByPoints}
-    way = ways[winograd.form(weight, x.shape[2:])]
+    ways = {"planes": _ByPlanes, "points": _ByPoints, "taps": _ByPoints}
+    way = ways.get(winograd.form(weight, x.shape[2:]))
     if way is None:
         return _library(x, weight)
     result: Tensor = way.apply(_channels_last(x), weight)  # type: ignore[no-untyped-call]

@@ -12,6 +12,7 @@ from mpvideo.nn.kernels import (
     FramePairConvolution,
     Product,
     SmallPlaneConvolution,
+    StackedConvolution,
     WinogradConvolution,
     convolution,
     shrinking,
@@ -97,6 +98,20 @@ def test_pairs_of_frames(shape, widths, dtype):
     assert_near(run(x, plus=plus), sum_, dtype, scale + 4)
 
 
+@settings(max_examples=60, deadline=None)
+@given(shape=shapes, widths=st.tuples(st.sampled_from([1, 2, 3, 16, 40]), st.integers(1, 5)), dtype=dtypes)
+def test_few_channels(shape, widths, dtype):
+    (B, T, S), (C, D) = shape, widths
+    x, kernel = randn(B, T, S, S, C).to(dtype), randn(D, C, 3, 3, 3, seed=1).to(dtype)
+    times, plus = randn(B, 1, 1, 1, D, seed=2).to(dtype), randn(B, T, S, S, D, seed=3).to(dtype)
+    run = StackedConvolution(kernel, (4, S, S))
+    expected = direct(x, kernel, padding=1)
+    scale = 2 * float(expected.abs().max())
+    assert_near(run(x), expected, dtype, scale)
+    assert_near(run(x, times=times), expected * times.double(), dtype, 4 * scale)
+    assert_near(run(x, plus=plus.clone()), expected + plus.double(), dtype, scale + 4)
+
+
 @pytest.mark.parametrize(("by_vectors", "form"), [(True, FramePairConvolution), (False, Convolution)])
 def test_matrix_units_take_all_frames_at_once(monkeypatch, by_vectors, form):
     monkeypatch.setattr(kernels, "_bfloat16_by_vectors", lambda: by_vectors)
@@ -112,6 +127,8 @@ def test_forms():
     assert isinstance(convolution(kernel.bfloat16(), (32, 4, 4)), Convolution)
     assert isinstance(convolution(kernel, (32, 4, 4), reorder=False), Convolution)
     assert isinstance(convolution(kernel, (32, 6, 6)), Convolution)
+    assert isinstance(convolution(kernel[:3], (32, 6, 6)), StackedConvolution)
+    assert isinstance(convolution(kernel[:3], (32, 6, 6), reorder=False), Convolution)
 
 
 @settings(max_examples=60, deadline=None)
