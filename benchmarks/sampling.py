@@ -3,12 +3,13 @@
     pip install --no-deps denoising-diffusion-pytorch==2.3.4
     python benchmarks/sampling.py
 
-All contenders hold the same weights and see the same input, in one process, and take turns in alternating order, so
-that whatever else slows the machine slows them all. Times are medians; ratios are medians of the turns' ratios.
-Operations are those of the direct convolution, whatever is computed instead; the limit is a product of two 2048x2048
-matrices in the same dtype. The error is relative to the package's float32 output. Peak memory is measured in processes
-of their own and counts from before the weights are there, without the pages of libraries; behind it stands what the
-weights and 1.3 times the tensors alive at the network's fattest point take.
+All contenders hold the same weights and see the same input, and take turns in alternating order, so that whatever else
+slows the machine slows them all. Each is in a process of its own, since mpvideo has the C library keep freed memory,
+which would make the package faster as well. Times are medians; ratios are medians of the turns' ratios. Operations are
+those of the direct convolution, whatever is computed instead; the limit is a product of two 2048x2048 matrices in the
+same dtype. The error is relative to the package's float32 output. Peak memory is measured in further processes and
+counts from before the weights are there, without the pages of libraries; behind it stands what the weights
+and 1.3 times the tensors alive at the network's fattest point take.
 """
 
 import argparse
@@ -17,6 +18,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import torch
@@ -102,14 +106,53 @@ def seconds(evaluate: Evaluate) -> float:
     return time.perf_counter() - began
 
 
-def measure(contenders: dict[str, Evaluate], turns: int) -> list[dict[str, float]]:
-    """Seconds of each contender in each turn; every second turn runs backwards."""
-    for evaluate in contenders.values():
-        evaluate()
+class Contender:
+    """A process that makes a `contender`; idle, without using a core, until it is asked for a pass.
+
+    Attributes:
+        output: of its first pass, in float32.
+    """
+
+    REST = 0.05
+    """Seconds before each pass, in which the threads of the process before it stop to look for work."""
+
+    def __init__(self, role: str, name: str, batch: int, *, compiled: bool = False) -> None:
+        context = get_context("spawn")
+        self._pipe, end = context.Pipe()
+        self._process = context.Process(target=serve, args=(end, role, name, batch, compiled), daemon=True)
+        self._process.start()
+        end.close()  # the process has its own, and with it gone, receiving fails
+        self.output = torch.from_numpy(self._pipe.recv())
+
+    def seconds(self) -> float:
+        """How long a pass takes."""
+        time.sleep(self.REST)
+        self._pipe.send(True)
+        return float(self._pipe.recv())
+
+    def end(self) -> None:
+        """Lets the process go."""
+        self._pipe.send(False)
+        self._process.join()
+
+
+@torch.no_grad()
+def serve(pipe: Connection, role: str, name: str, batch: int, compiled: bool) -> None:
+    """What a contender's process runs: sends its output, and for every True the seconds of a pass."""
+    evaluate = contender(role, name, batch, compiled=compiled)
+    pipe.send(evaluate().float().numpy())
+    while pipe.recv():
+        pipe.send(seconds(evaluate))
+
+
+def measure(timers: dict[str, Callable[[], float]], turns: int) -> list[dict[str, float]]:
+    """Seconds of each contender in each turn, after one that does not count; every second turn runs backwards."""
+    for timer in timers.values():
+        timer()
     taken = []
     for turn in range(turns):
-        order = list(contenders)[:: 1 if turn % 2 else -1]
-        taken.append({role: seconds(contenders[role]) for role in order})
+        order = list(timers)[:: 1 if turn % 2 else -1]
+        taken.append({role: timers[role]() for role in order})
     return taken
 
 
@@ -144,14 +187,14 @@ def report(name: str, batch: int, turns: int, *, compiled: bool, limits: dict[st
     """Measures one net at one batch size in the dtypes of `limits`, and prints a row for each contender."""
     model = NETS[name]
     package = [f"package {dtype}" for dtype in limits]
-    contenders = {role: contender(role, name, batch) for role in (*package, *(f"mpvideo {dtype}" for dtype in limits))}
+    contenders = {role: Contender(role, name, batch) for role in (*package, *(f"mpvideo {dtype}" for dtype in limits))}
     if compiled:
-        contenders |= {f"{role} compiled": contender(role, name, batch, compiled=True) for role in package}
-    reference = contenders["package float32"]().float()
-    errors = {
-        role: float((evaluate().float() - reference).norm() / reference.norm()) for role, evaluate in contenders.items()
-    }
-    taken = measure(contenders, turns)
+        contenders |= {f"{role} compiled": Contender(role, name, batch, compiled=True) for role in package}
+    reference = contenders["package float32"].output
+    errors = {role: float((one.output - reference).norm() / reference.norm()) for role, one in contenders.items()}
+    taken = measure({role: one.seconds for role, one in contenders.items()}, turns)
+    for one in contenders.values():
+        one.end()
     median = {role: statistics.median(turn[role] for turn in taken) for role in contenders}
     best = min((role for role in contenders if role.startswith("package")), key=median.__getitem__)
     flops = network_flops(model) * batch
@@ -188,7 +231,7 @@ def main() -> None:
         tell_peak(arguments.memory, nets[0], batches[0])
         return
     products = {dtype: matmul(getattr(torch, dtype)) for dtype in arguments.dtypes.split(",")}
-    taken = measure(products, 20)
+    taken = measure({name: partial(seconds, product) for name, product in products.items()}, 20)
     limits = {name: 2 * 2048**3 / statistics.median(turn[name] for turn in taken) / 1e9 for name in products}
     print(f"{torch.get_num_threads()} threads, torch {torch.__version__}; a product of 2048x2048 matrices: ", end="")
     print(", ".join(f"{name} {rate:.0f} GFLOP/s" for name, rate in limits.items()))
