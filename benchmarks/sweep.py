@@ -18,11 +18,11 @@ from mpvideo.checkpoint import bundled_checkpoint
 from mpvideo.diffusion import class_rows
 from mpvideo.diffusion.noise import seeded_generator
 from mpvideo.nn import KarrasUnet3D
+from mpvideo.nn.memory import keep_freed_memory
 from mpvideo.training.cost import faster_dtype
 from mpvideo.training.factored import FactoredClassEmbedding
 from mpvideo.training.initial import own_autoencoder
 from mpvideo.training.latents import encoded_batches
-from mpvideo.training.memory import keep_freed_memory
 from mpvideo.training.objective import Objective
 from mpvideo.training.recipe import AUTOENCODER, PRESETS, Recipe, codec_config
 from mpvideo.training.trainer import Batches, Trainer

@@ -222,8 +222,8 @@ class StackedConvolution:
         """As `Convolution`."""
         # Channels before places while they are summed: few at a time would be slow.
         for_next, y, for_last = self._frame(x).movedim(-1, 1).contiguous().chunk(3, dim=1)
-        y[:, :, 1:] += for_next[:, :, :-1]
-        y[:, :, :-1] += for_last[:, :, 1:]
+        y[:, :, 1:].add_(for_next[:, :, :-1])
+        y[:, :, :-1].add_(for_last[:, :, 1:])
         y = y.movedim(1, -1).contiguous()
         if times is not None:
             return y.mul_(times)
