@@ -23,6 +23,7 @@ from torch import Tensor
 
 from mpvideo.architecture import BlockPlan, attention_heads, network_plan, network_shapes
 from mpvideo.config import ModelConfig
+from mpvideo.nn import winograd
 from mpvideo.nn.compilation import CompiledBlocks, CudaGraph
 from mpvideo.nn.kernels import Convolution, Product, SameConvolution, convolution, shrinking
 from mpvideo.nn.layers import EPS, MP_SILU_SCALE, RESIDUAL_BALANCE, AttentionAxes, normalize, pixel_norm
@@ -184,7 +185,10 @@ class Weights:
 
     def convolution(self, name: str, shape: tuple[int, ...], *, scale: float = 1.0, unseen: int = 0) -> SameConvolution:
         """A 3x3x3 convolution, usually of T, H and W of `shape`; the rest as in `take`."""
-        return convolution(self.take(name, scale=scale, unseen=unseen), shape, reorder=self._reorder)
+        # For pairs of frames its taps are added up first: rounded before it as well as after, they would lose more.
+        form = winograd.form(self._tensors[f"{name}.weight"], shape, self.dtype)
+        kernel = self.take(name, scale=scale, unseen=unseen, accurate=form == "pairs")
+        return convolution(kernel, shape, dtype=self.dtype, reorder=self._reorder)
 
     def shrinking(self, name: str, factors: tuple[int, ...], shape: tuple[int, ...]) -> Convolution:
         """The mean over `factors` places, and a 1x1x1 convolution after it."""

@@ -171,15 +171,16 @@ class FramePairConvolution:
     twice that of `Convolution`.
 
     Args:
-        kernel: (O, C, 3, 3, 3).
+        kernel: (O, C, 3, 3, 3), best in float32 or better.
         shape: T, H and W of the usual input; any other will do.
+        dtype: what to convolve in.
     """
 
-    def __init__(self, kernel: Tensor, shape: tuple[int, ...]) -> None:
+    def __init__(self, kernel: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> None:
         first, middle, last = kernel.to(torch.promote_types(kernel.dtype, torch.float32)).unbind(2)
         points = first, (first + middle + last) / 2, (first - middle + last) / 2, last
         pairs = (math.ceil(shape[0] / 2), *shape[1:])
-        self._points = [Convolution(point.unsqueeze(2).to(kernel.dtype), pairs, padding=(0, 1, 1)) for point in points]
+        self._points = [Convolution(point.unsqueeze(2).to(dtype), pairs, padding=(0, 1, 1)) for point in points]
 
     def __call__(self, x: Tensor, *, times: Tensor | None = None, plus: Tensor | None = None) -> Tensor:
         """As `Convolution`."""
@@ -234,18 +235,22 @@ SameConvolution = Convolution | SmallPlaneConvolution | WinogradConvolution | Fr
 """A 3x3x3 convolution with zero padding."""
 
 
-def convolution(kernel: Tensor, shape: tuple[int, ...], *, reorder: bool = True) -> SameConvolution:
-    """3x3x3 convolution with zero padding by the form that suits T, H and W."""
-    form = winograd.form(kernel, shape)
+def convolution(
+    kernel: Tensor, shape: tuple[int, ...], *, dtype: torch.dtype | None = None, reorder: bool = True
+) -> SameConvolution:
+    """3x3x3 convolution with zero padding by the form that suits T, H and W, in the kernel's dtype or another."""
+    dtype = dtype or kernel.dtype
+    form = winograd.form(kernel, shape, dtype)
+    if reorder and form == "pairs" and _bfloat16_by_vectors():
+        return FramePairConvolution(kernel, shape, dtype)
+    kernel = kernel.to(dtype)
     if form == "planes":
         return SmallPlaneConvolution(kernel, shape[1], reorder=reorder)
-    # What may not be reordered is for torch.compile, which makes nothing of what follows.
+    # What may not be reordered is for torch.compile, which makes nothing of these forms.
     if reorder and form == "stacked":
         return StackedConvolution(kernel, shape)
     if reorder and form in ("points", "taps"):
         return WinogradConvolution(kernel, keep_points=form == "points")
-    if reorder and form == "pairs" and _bfloat16_by_vectors():
-        return FramePairConvolution(kernel, shape)
     return Convolution(kernel, shape, reorder=reorder)
 
 

@@ -33,10 +33,10 @@ _KERNEL = (
 _OUTPUT = ((1, 1, 1, 1, 1, 0), (0, 1, -1, 2, -2, 0), (0, 1, 1, 4, 4, 0), (0, 1, -1, 8, -8, 1))
 
 
-def form(kernel: Tensor, shape: tuple[int, ...]) -> KernelForm:
-    """The form in which a kernel (D, C, 3, 3, 3) convolves clips of T, H and W fastest where it is."""
-    dtype = str(kernel.dtype).removeprefix("torch.") if kernel.device.type == "cpu" else "another device's"
-    return kernel_form(kernel.shape[1], kernel.shape[0], shape, dtype)
+def form(kernel: Tensor, shape: tuple[int, ...], dtype: torch.dtype | None = None) -> KernelForm:
+    """The form in which a kernel (D, C, 3, 3, 3) convolves clips of T, H and W fastest where it is, in that dtype."""
+    name = str(dtype or kernel.dtype).removeprefix("torch.") if kernel.device.type == "cpu" else "another device's"
+    return kernel_form(kernel.shape[1], kernel.shape[0], shape, name)
 
 
 def kernel_taps(kernel: Tensor) -> Tensor:

@@ -89,13 +89,21 @@ def test_pairs_of_frames(shape, widths, dtype):
     (B, T, S), (C, D) = shape, widths
     x, kernel = randn(B, T, S, S, C).to(dtype), randn(D, C, 3, 3, 3, seed=1).to(dtype)
     times, plus = randn(B, 1, 1, 1, D, seed=2).to(dtype), randn(B, T, S, S, D, seed=3).to(dtype)
-    run = FramePairConvolution(kernel, (8, S, S))
+    run = FramePairConvolution(kernel, (8, S, S), dtype)
     expected = direct(x, kernel, padding=1)
     scale = 2 * float(expected.abs().max())
     assert_near(run(x), expected, dtype, scale)
     assert_near(run(x, times=times), expected * times.double(), dtype, 4 * scale)
     sum_ = expected + plus.double()
     assert_near(run(x, plus=plus), sum_, dtype, scale + 4)
+
+
+def test_pairs_of_frames_of_accurate_kernels():
+    """Of which nothing is rounded before the taps, here almost opposite ones, are added up."""
+    x, kernel = torch.ones(1, 8, 3, 3, 1).bfloat16(), torch.zeros(1, 1, 3, 3, 3)
+    kernel[0, 0, :, 1, 1] = torch.tensor([1 + 2**-9, 0, -1])
+    run = FramePairConvolution(kernel, (8, 3, 3), torch.bfloat16)
+    assert (run(x)[:, 1:-1] == 2**-9).all()
 
 
 @settings(max_examples=60, deadline=None)
@@ -117,6 +125,7 @@ def test_matrix_units_take_all_frames_at_once(monkeypatch, by_vectors, form):
     monkeypatch.setattr(kernels, "_bfloat16_by_vectors", lambda: by_vectors)
     kernel = randn(64, 64, 3, 3, 3)
     assert type(convolution(kernel.bfloat16(), (16, 16, 16))) is form
+    assert type(convolution(kernel, (16, 16, 16), dtype=torch.bfloat16)) is form
     assert type(convolution(kernel.half(), (16, 16, 16))) is Convolution
     assert type(convolution(kernel.bfloat16(), (16, 16, 16), reorder=False)) is Convolution
 
