@@ -4,7 +4,8 @@
     python benchmarks/training.py
 
 All train the network of the menagerie's preset on batches of the same size, made of noise, on the same cores. They take
-turns, so that whatever else slows the machine slows them all, and what is quoted is the median of the turns' ratios.
+turns of several steps, so that whatever else slows the machine slows them all, and what is quoted is the median of the
+turns' ratios.
 
 - package: what the package's users write: the module in float32 as it is, EDM's loss, torch's Adam, one average of the
   weights, on all threads; and the same under bfloat16 autocast, where the processor has instructions for bfloat16.
@@ -38,6 +39,8 @@ from mpvideo.training.recipe import PRESETS, Recipe, codec_config
 from mpvideo.training.trainer import Trainer
 
 SIGMA_DATA = 0.5
+STEPS = 4
+"""Of a turn, one after the other as in a training: after those of others the first finds nothing in the caches."""
 
 
 def plain_step(model: ModelConfig, recipe: Recipe, dtype: torch.dtype) -> Callable[[], None]:
@@ -86,7 +89,7 @@ def data(model: ModelConfig, count: int) -> tuple[Tensor, Tensor]:
 
 
 def work(role: str, batch_size: int) -> None:
-    """Takes a step for every line of standard input, and says when it is done."""
+    """Takes a turn's steps for every line of standard input, and says when they are done."""
     torch.manual_seed(0)
     model = PRESETS["small"].model(codec_config("latent", 8.0), size=64, frames=32, num_classes=1000)
     recipe = Recipe(batch_size=batch_size, micro_batch=batch_size)
@@ -100,12 +103,13 @@ def work(role: str, batch_size: int) -> None:
         step()
         print("ready", flush=True)
         for _ in sys.stdin:
-            step()
+            for _ in range(STEPS):
+                step()
             print("done", flush=True)
 
 
 class Contender:
-    """The processes that share a step; idle, without using a core, until they are asked for one."""
+    """The processes that share a step; idle, without using a core, until they are asked for a turn."""
 
     def __init__(self, role: str, batch_size: int, count: int, threads: int) -> None:
         self.processes = []
@@ -127,14 +131,14 @@ class Contender:
         self.dtype = self._wait("ready")
 
     def seconds(self) -> float:
-        """How long a step takes."""
+        """How long a step takes, as the mean over a turn."""
         began = time.perf_counter()
         for process in self.processes:
             assert process.stdin is not None
-            process.stdin.write("step\n")
+            process.stdin.write("turn\n")
             process.stdin.flush()
         self._wait("done")
-        return time.perf_counter() - began
+        return (time.perf_counter() - began) / STEPS
 
     def _wait(self, word: str) -> str:
         told = ""
