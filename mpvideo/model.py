@@ -16,6 +16,7 @@ from mpvideo.device import Placement, memory_errors
 from mpvideo.diffusion import EDMDenoiser
 from mpvideo.errors import UsageError
 from mpvideo.nn import InferenceUnet3D
+from mpvideo.nn.memory import keep_freed_memory
 from mpvideo.record import Recorder, Weights
 from mpvideo.text import printable
 from mpvideo.video.autoencoder import Autoencoder
@@ -127,6 +128,9 @@ def load_model(
 ) -> Model:
     """Reads a checkpoint's weights and builds its network and codec.
 
+    On a CPU the C library is asked to keep freed memory for the next pass, see `mpvideo.nn.memory`: for the rest of the
+    process.
+
     Args:
         checkpoint: the checkpoint.
         placement: where to compute, and in what.
@@ -149,6 +153,8 @@ def load_model(
         if (shape := config.video.autoencoder) is not None:
             codec = LatentCodec(_build_autoencoder(shape, parts, placement.device), config.edm.sigma_data)
         net = _build_network(config, tensors, placement)
+    if placement.device.type == "cpu":
+        keep_freed_memory()
     if second is not None and guide_name is not None:
         second = dataclasses.replace(second, name=guide_name)
     return Model(

@@ -27,7 +27,7 @@ from mpvideo.nn import winograd
 from mpvideo.nn.compilation import CompiledBlocks, CudaGraph
 from mpvideo.nn.kernels import Convolution, Product, SameConvolution, convolution, shrinking
 from mpvideo.nn.layers import EPS, MP_SILU_SCALE, RESIDUAL_BALANCE, AttentionAxes, normalize, pixel_norm
-from mpvideo.nn.memory import give_back_memory, keep_freed_memory
+from mpvideo.nn.memory import give_back_memory
 from mpvideo.nn.unet3d import check_input, label_rows
 from mpvideo.text import first_ten
 
@@ -88,8 +88,6 @@ class InferenceUnet3D:
             CompiledBlocks(Block.__call__) if compiled else Block.__call__
         )
         self._evaluate: Callable[..., Tensor] = self._run
-        if weights.device.type == "cpu":
-            keep_freed_memory()
         if compiled and weights.device.type == "cuda":
             self._evaluate = CudaGraph(self._run)
 

@@ -184,14 +184,14 @@ class FramePairConvolution:
 
     def __call__(self, x: Tensor, *, times: Tensor | None = None, plus: Tensor | None = None) -> Tensor:
         """As `Convolution`."""
-        B, T, *plane = x.shape
-        zeros = x.new_zeros(B, 1, *plane)
-        x = torch.cat((zeros, x, *[zeros] * (1 + T % 2)), dim=1)
-        d0, d1, d2, d3 = (x[:, start : start + T : 2] for start in range(4))
-        # One after the other, so that few of them are in memory at once.
+        B, T = x.shape[:2]
+        if T % 2:
+            x = F.pad(x, (0, 0, 0, 0, 0, 0, 0, 1))
+        # The frames in the middle of each pair's four, d1 and d2; the others are d2 and d1 of its neighbours.
+        d1, d2 = x[:, 0::2], x[:, 1::2]
         sum_, difference = self._points[1](d1 + d2), self._points[2](d2 - d1)
-        even = self._points[0](d0 - d2, plus=sum_ + difference)
-        odd = self._points[3](d3 - d1, plus=sum_.sub_(difference))
+        even = self._points[0](_changes(d2, before=True), plus=sum_ + difference)
+        odd = self._points[3](_changes(d1, before=False), plus=sum_.sub_(difference))
         y = even.new_empty(B, T, *even.shape[2:]) if plus is None else plus
         for start, frames in enumerate((even, odd)):
             place = y[:, start::2]
@@ -203,6 +203,18 @@ class FramePairConvolution:
             else:
                 place.copy_(frames)
         return y
+
+
+def _changes(x: Tensor, *, before: bool) -> Tensor:
+    """Each frame of (B, T, ...) subtracted from the one before it, or else after it, which are zeros at the ends."""
+    result = torch.empty_like(x, memory_format=torch.contiguous_format)
+    if before:
+        torch.neg(x[:, :1], out=result[:, :1])
+        torch.sub(x[:, :-1], x[:, 1:], out=result[:, 1:])
+    else:
+        torch.sub(x[:, 1:], x[:, :-1], out=result[:, :-1])
+        torch.neg(x[:, -1:], out=result[:, -1:])
+    return result
 
 
 class StackedConvolution:
