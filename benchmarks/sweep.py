@@ -4,8 +4,8 @@
     python benchmarks/sweep.py --rate 0.008,0.016 --batch-size 8,16
 
 Every combination trains the preset's network on the latents of the bundled autoencoder, from the same random weights
-and on as many videos. What is printed is the error of the average of width 0.10 on other videos, for each noise level:
-its mean square, as a share of the latents' variance.
+and on as many videos (or up to a batch more), with as many steps of warm-up. What is printed is the error of the
+average of width 0.10 on other videos, for each noise level: its mean square, as a share of the latents' variance.
 """
 
 import argparse
@@ -34,6 +34,7 @@ EMA_STD = 0.10
 FIRST_OTHER = 2**50
 """Number of the first video that is not trained on."""
 AT_ONCE = 16
+"""How many videos are measured on at once."""
 
 
 def untrained(data: MenagerieData) -> KarrasUnet3D:
@@ -60,18 +61,25 @@ def errors(net: KarrasUnet3D, batches: Batches, levels: list[float], videos: int
     return [total / videos for total in sums]
 
 
+def _floats(text: str) -> list[float]:
+    return [float(part) for part in text.split(",")]
+
+
+def _ints(text: str) -> list[int]:
+    return [int(part) for part in text.split(",")]
+
+
 def main() -> None:
     """Trains, measures and prints."""
-    numbers = lambda kind: lambda text: [kind(part) for part in text.split(",")]  # noqa: E731
     preset = Recipe(**PRESETS["small"].recipe)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--p-mean", type=numbers(float), default=[preset.P_mean])
-    parser.add_argument("--p-std", type=numbers(float), default=[preset.P_std])
-    parser.add_argument("--rate", type=numbers(float), default=[preset.peak_rate])
-    parser.add_argument("--batch-size", type=numbers(int), default=[preset.batch_size])
+    parser.add_argument("--p-mean", type=_floats, default=[preset.P_mean])
+    parser.add_argument("--p-std", type=_floats, default=[preset.P_std])
+    parser.add_argument("--rate", type=_floats, default=[preset.peak_rate])
+    parser.add_argument("--batch-size", type=_ints, default=[preset.batch_size])
     parser.add_argument("--videos", type=int, default=4800, help="how many to train on")
     parser.add_argument("--warmup", type=int, default=50, help="steps of warm-up")
-    parser.add_argument("--sigmas", type=numbers(float), default=[0.3, 0.8, 1.2, 2, 3.3, 5, 8, 12])
+    parser.add_argument("--sigmas", type=_floats, default=[0.3, 0.8, 1.2, 2, 3.3, 5, 8, 12])
     parser.add_argument("--others", type=int, default=128, help="how many videos to measure on")
     arguments = parser.parse_args()
     keep_freed_memory()

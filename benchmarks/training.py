@@ -4,8 +4,8 @@
     python benchmarks/training.py
 
 All train the network of the menagerie's preset on batches of the same size, made of noise, on the same cores. They take
-turns of several steps, so that whatever else slows the machine slows them all, and what is quoted is the median of the
-turns' ratios.
+turns of several steps, in alternating order, so that whatever else slows the machine slows them all, and what is quoted
+is the median of the turns' ratios.
 
 - package: what the package's users write: the module in float32 as it is, EDM's loss, torch's Adam, one average of the
   weights, on all threads; and the same under bfloat16 autocast, where the processor has instructions for bfloat16.
@@ -155,8 +155,8 @@ class Contender:
         for process in self.processes:
             assert process.stdin is not None
             process.stdin.close()
-        for process in self.processes:
-            process.wait()
+        if any(process.wait() for process in self.processes):
+            raise SystemExit("a process failed; see what it printed")
 
 
 def main() -> None:
@@ -181,7 +181,10 @@ def main() -> None:
     contenders = {
         name: Contender(role, arguments.batch_size, count, threads) for name, (role, count, threads) in names.items()
     }
-    turns = [{name: one.seconds() for name, one in contenders.items()} for _ in range(arguments.turns)]
+    turns = []
+    for turn in range(arguments.turns):
+        order = list(contenders)[:: 1 if turn % 2 else -1]
+        turns.append({name: contenders[name].seconds() for name in order})
     for name, one in contenders.items():
         ratios = [turn["package, float32"] / turn[name] for turn in turns]
         print(

@@ -31,13 +31,14 @@ that save it. Of fewer frames the direct convolution leaves out more taps, those
 with AVX-512."""
 
 
-def kernel_form(dim_in: int, dim_out: int, shape: tuple[int, ...], dtype: str) -> KernelForm:
+def kernel_form(dim_in: int, dim_out: int, shape: tuple[int, ...], dtype: str | None) -> KernelForm:
     """The form that suits a kernel (D, C, 3, 3, 3) and clips of T, H and W.
 
     Args:
         dim_in, dim_out: C and D.
         shape: T, H and W.
-        dtype: its name. Those of less than float32 round too much for Winograd's method on tiles.
+        dtype: its name; None on other devices than a CPU. Those of less than float32 round too much for Winograd's
+            method on tiles.
 
     Returns:
         `direct` for the kernel as it is, `planes` for a matrix from three whole planes to one
@@ -64,7 +65,7 @@ def kernel_form(dim_in: int, dim_out: int, shape: tuple[int, ...], dtype: str) -
     return "direct"
 
 
-def values_per_tap(dim_in: int, dim_out: int, shape: tuple[int, ...], dtype: str) -> float:
+def values_per_tap(dim_in: int, dim_out: int, shape: tuple[int, ...], dtype: str | None) -> float:
     """How many values the form of a kernel has for each of its 27 taps; arguments as of `kernel_form`."""
     _, height, width = shape
     values = {"planes": 3 * (height * width) ** 2, "points": 3 * (TILE + 2) ** 2, "pairs": 36}

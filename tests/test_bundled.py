@@ -47,6 +47,15 @@ def test_the_autoencoder_knows_the_world(checkpoint: Checkpoint) -> None:
     assert 20 * torch.log10(255 / error.square().mean().sqrt()) > 22
 
 
+def test_freed_memory_is_kept_from_where_they_are_loaded(
+    checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[bool] = []
+    monkeypatch.setattr("mpvideo.model.keep_freed_memory", lambda: kept.append(True))
+    load_model(checkpoint, choose_placement("cpu", "float32"))
+    assert kept == [True]
+
+
 def test_the_coat_is_seen(checkpoint: Checkpoint) -> None:
     """Dogs in four coats: of the colours that real ones have, each sampled one has its own coat's."""
     classes = [menagerie.class_index(2, coat, 0) for coat in VIVID.values()]

@@ -184,8 +184,8 @@ class Weights:
     def convolution(self, name: str, shape: tuple[int, ...], *, scale: float = 1.0, unseen: int = 0) -> SameConvolution:
         """A 3x3x3 convolution, usually of T, H and W of `shape`; the rest as in `take`."""
         # For pairs of frames its taps are added up first: rounded before it as well as after, they would lose more.
-        form = winograd.form(self._tensors[f"{name}.weight"], shape, self.dtype)
-        kernel = self.take(name, scale=scale, unseen=unseen, accurate=form == "pairs")
+        form = winograd.form(self._tensors[f"{name}.weight"], shape, self.dtype, self.device)
+        kernel = self.take(name, scale=scale, unseen=unseen, accurate=self._reorder and form == "pairs")
         return convolution(kernel, shape, dtype=self.dtype, reorder=self._reorder)
 
     def shrinking(self, name: str, factors: tuple[int, ...], shape: tuple[int, ...]) -> Convolution:

@@ -27,11 +27,6 @@ def onednn_bfloat16() -> bool:
     return bool(torch._C._has_mkldnn and _ONEDNN._is_mkldnn_bf16_supported())
 
 
-def _bfloat16_by_vectors() -> bool:
-    """Whether bfloat16 is multiplied by AVX-512 vectors, and not in matrix units, where products are cheap (AMX)."""
-    return onednn_bfloat16() and torch.cpu._is_avx512_supported() and not torch.cpu._is_amx_tile_supported()
-
-
 def _onednn_takes(weight: Tensor) -> bool:
     if weight.device.type != "cpu" or not torch._C._has_mkldnn:
         return False
@@ -189,9 +184,12 @@ class FramePairConvolution:
             x = F.pad(x, (0, 0, 0, 0, 0, 0, 0, 1))
         # The frames in the middle of each pair's four, d1 and d2; the others are d2 and d1 of its neighbours.
         d1, d2 = x[:, 0::2], x[:, 1::2]
-        sum_, difference = self._points[1](d1 + d2), self._points[2](d2 - d1)
-        even = self._points[0](_changes(d2, before=True), plus=sum_ + difference)
-        odd = self._points[3](_changes(d1, before=False), plus=sum_.sub_(difference))
+        odd, difference = self._points[1](d1 + d2), self._points[2](d2 - d1)
+        even = odd + difference
+        odd -= difference
+        del difference
+        even = self._points[0](_changes(d2, before=True), plus=even)
+        odd = self._points[3](_changes(d1, before=False), plus=odd)
         y = even.new_empty(B, T, *even.shape[2:]) if plus is None else plus
         for start, frames in enumerate((even, odd)):
             place = y[:, start::2]
@@ -220,7 +218,9 @@ def _changes(x: Tensor, *, before: bool) -> Tensor:
 class StackedConvolution:
     """3x3x3 convolution with zero padding to few channels, whose taps along time are channels out of one frame each.
 
-    oneDNN computes 16 channels or more at once, wanted or not: three frames' at once are a third of the work.
+    oneDNN computes as many channels at once as a vector has values, wanted or not: with AVX-512, which has 16, three
+    frames' at once are a third of the work. They are rounded before they are added up: in bfloat16 an error of 0.28 %
+    instead of 0.17.
 
     Args:
         kernel: (O, C, 3, 3, 3).
@@ -253,7 +253,7 @@ def convolution(
     """3x3x3 convolution with zero padding by the form that suits T, H and W, in the kernel's dtype or another."""
     dtype = dtype or kernel.dtype
     form = winograd.form(kernel, shape, dtype)
-    if reorder and form == "pairs" and _bfloat16_by_vectors():
+    if reorder and form == "pairs":
         return FramePairConvolution(kernel, shape, dtype)
     kernel = kernel.to(dtype)
     if form == "planes":

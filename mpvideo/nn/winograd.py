@@ -33,10 +33,25 @@ _KERNEL = (
 _OUTPUT = ((1, 1, 1, 1, 1, 0), (0, 1, -1, 2, -2, 0), (0, 1, 1, 4, 4, 0), (0, 1, -1, 8, -8, 1))
 
 
-def form(kernel: Tensor, shape: tuple[int, ...], dtype: torch.dtype | None = None) -> KernelForm:
-    """The form in which a kernel (D, C, 3, 3, 3) convolves clips of T, H and W fastest where it is, in that dtype."""
-    name = str(dtype or kernel.dtype).removeprefix("torch.") if kernel.device.type == "cpu" else "another device's"
-    return kernel_form(kernel.shape[1], kernel.shape[0], shape, name)
+def form(
+    kernel: Tensor, shape: tuple[int, ...], dtype: torch.dtype | None = None, device: torch.device | None = None
+) -> KernelForm:
+    """The form in which a kernel (D, C, 3, 3, 3) convolves clips of T, H and W fastest.
+
+    Args:
+        kernel: the kernel.
+        shape: T, H and W.
+        dtype, device: where and in what it is to convolve, if not where and in what it is.
+    """
+    on_cpu = (device or kernel.device).type == "cpu"
+    name = str(dtype or kernel.dtype).removeprefix("torch.") if on_cpu else None
+    fastest = kernel_form(kernel.shape[1], kernel.shape[0], shape, name)
+    return "direct" if fastest == "pairs" and not _bfloat16_by_vectors() else fastest
+
+
+def _bfloat16_by_vectors() -> bool:
+    """Whether bfloat16 is multiplied in vectors of AVX-512, and not in matrix units, where products are cheap (AMX)."""
+    return torch.cpu._is_avx512_bf16_supported() and not torch.cpu._is_amx_tile_supported()
 
 
 def kernel_taps(kernel: Tensor) -> Tensor:
@@ -82,7 +97,7 @@ def kernel_gradient(x: Tensor, gradient: Tensor) -> Tensor:
         for tap in range(3):
             of_points[tap].baddbmm_(inputs[:, tap * frame :][:, :count].mT, outputs)
     taps = (of_kernel.mT @ of_points.flatten(2)).view(3, 3, 3, C, D)
-    return taps.permute(4, 3, 0, 1, 2).contiguous()
+    return taps.permute(4, 3, 0, 1, 2).contiguous(memory_format=torch.channels_last_3d)
 
 
 @lru_cache

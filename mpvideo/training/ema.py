@@ -37,7 +37,7 @@ class PowerEMA(Generic[Module]):
     """Average of a module's weights, weighing the step s of t by (s / t)**gamma.
 
     Args:
-        module: the module to follow.
+        module: the module to follow; its parameters and buffers must stay the same tensors.
         ema_std: relative width of the profile; 0.10 averages over about the last tenth of the training.
 
     Attributes:

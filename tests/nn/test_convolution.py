@@ -59,13 +59,14 @@ def test_an_input_without_gradient_gets_none():
     assert weight.grad is not None
 
 
-OWN = [(5, 3, 2, 1), (5, 3, 2, 3), (48, 32, 4, 3)]
-"""Channels, frames, size and kernel size of convolutions by functions of our own: products, planes, points."""
+OWN = [(5, 3, 2, 1), (5, 3, 2, 3), (5, 3, 4, 3), (48, 32, 4, 3)]
+"""Channels, frames, size and kernel size of convolutions by other means than the library's in some dtype."""
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(("dim", "frames", "size", "k"), OWN)
-def test_an_empty_batch(dim, frames, size, k):
-    x, weight, gradient = (value.float() for value in operands(0, dim, dim + 1, frames, size, size, k))
+def test_an_empty_batch(dim, frames, size, k, dtype):
+    x, weight, gradient = (value.to(dtype) for value in operands(0, dim, dim + 1, frames, size, size, k))
     y = conv3d_same(x.requires_grad_(), weight.requires_grad_())
     assert y.shape == gradient.shape
     y.backward(gradient)
@@ -133,6 +134,31 @@ def test_gradients_of_gradients(dim, frames, size):
         assert (exact - rounded).norm() < 1e-5 * exact.norm()
 
 
+@pytest.mark.parametrize("frames", [2, 3])
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_gradients_of_gradients_in_bfloat16(frames, size):
+    x, weight, gradient = operands(3, 16, 24, frames, size, size, 3)
+    results = []
+    for dtype in (torch.float32, torch.bfloat16):
+        inputs = [value.detach().to(dtype).requires_grad_() for value in (x, weight)]
+        y = conv3d_same(*inputs)
+        first = torch.autograd.grad(y, inputs, gradient.to(dtype), create_graph=True)
+        sum(value.square().sum() for value in first).backward()
+        results.append([value.float() for value in (*first, *(each.grad for each in inputs))])
+    for exact, rounded in zip(*results, strict=True):
+        assert (exact - rounded).norm() < 0.02 * exact.norm()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("dim", "frames", "size"), [(5, 3, 2), (5, 3, 4), (48, 32, 4)])
+def test_gradients_of_kernels_lie_as_kernels_do_where_they_learn(dim, frames, size, dtype):
+    """Else autograd copies them, or whatever is done with both takes several times as long."""
+    x, weight, gradient = (value.to(dtype) for value in operands(2, dim, dim, frames, size, size, 3))
+    weight = weight.contiguous(memory_format=torch.channels_last_3d).requires_grad_()
+    (of_weight,) = torch.autograd.grad(conv3d_same(x, weight), weight, gradient)
+    assert of_weight.stride() == weight.stride()
+
+
 @pytest.mark.parametrize(("dim", "frames", "size", "k"), OWN)
 def test_under_autocast_it_is_the_librarys_own(dim, frames, size, k):
     x, weight, gradient = (value.float() for value in operands(1, dim, dim, frames, size, size, k))
@@ -152,12 +178,14 @@ def test_for_the_compiler_it_is_the_librarys_own(monkeypatch, dim, frames, size)
     assert type(y.grad_fn).__name__.startswith("Convolution")
 
 
-@pytest.mark.parametrize(("dim", "frames", "size"), [(5, 3, 2), (48, 32, 4)])
-def test_functional_gradients(dim, frames, size):
-    x, weight, _ = (value.float() for value in operands(1, dim, dim, frames, size, size, 3))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("dim", "frames", "size"), [(5, 2, 2), (5, 3, 2), (5, 2, 4), (48, 32, 4)])
+def test_functional_gradients(dim, frames, size, dtype):
+    x, weight, _ = (value.to(dtype) for value in operands(1, dim, dim, frames, size, size, 3))
     gradient = torch.func.grad(lambda weight: conv3d_same(x, weight).square().sum())(weight)
-    conv3d_same(x, weight.requires_grad_()).square().sum().backward()
-    torch.testing.assert_close(gradient, weight.grad, rtol=1e-4, atol=1e-2)
+    exact = weight.float().requires_grad_()
+    conv3d_same(x.float(), exact).square().sum().backward()
+    assert (gradient - exact.grad).norm() < (1e-5 if dtype == torch.float32 else 0.01) * exact.grad.norm()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

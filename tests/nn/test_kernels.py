@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mpvideo.nn import kernels
+from mpvideo.nn import kernels, winograd
 from mpvideo.nn.kernels import (
     Convolution,
     FramePairConvolution,
@@ -122,7 +122,7 @@ def test_few_channels(shape, widths, dtype):
 
 @pytest.mark.parametrize(("by_vectors", "form"), [(True, FramePairConvolution), (False, Convolution)])
 def test_matrix_units_take_all_frames_at_once(monkeypatch, by_vectors, form):
-    monkeypatch.setattr(kernels, "_bfloat16_by_vectors", lambda: by_vectors)
+    monkeypatch.setattr(winograd, "_bfloat16_by_vectors", lambda: by_vectors)
     kernel = randn(64, 64, 3, 3, 3)
     assert type(convolution(kernel.bfloat16(), (16, 16, 16))) is form
     assert type(convolution(kernel, (16, 16, 16), dtype=torch.bfloat16)) is form
