@@ -140,10 +140,14 @@ class Contender:
 
 @torch.no_grad()
 def serve(pipe: Connection, role: str, name: str, batch: int, compiled: bool) -> None:
-    """What a contender's process runs: sends its output, and for every True the seconds of a pass."""
+    """What a contender's process runs: sends its output, and for every True the seconds of a pass.
+
+    It comes after another, as passes of a video do: the first after those of others finds nothing in the caches.
+    """
     evaluate = contender(role, name, batch, compiled=compiled)
     pipe.send(evaluate().float().numpy())
     while pipe.recv():
+        evaluate()
         pipe.send(seconds(evaluate))
 
 
