@@ -151,7 +151,7 @@ def test_a_preset_beats_the_record(program: Program, ckpt: Path) -> None:
     for done in (
         program("sample", "--like", "loose.npy", "--preset", "package", "--steps", 2, "--out", "a.npy"),
         program("sample", "--like", "clamped.npy", "--preset", "fast", "--steps", 2, "--out", "b.npy"),
-        program("batch", "jobs.jsonl"),
+        program("batch", "jobs.jsonl", "--dtype", "float32"),
     ):
         assert done.code == 0, done.stderr
     made = {name: load_record(Path(f"{name}.npy")) for name in "abcde"}
