@@ -17,10 +17,8 @@ def give_back_memory() -> None:
 def keep_freed_memory() -> None:
     """Has glibc keep freed blocks of up to 32 MiB for the next step or pass, for the rest of the process.
 
-    Elsewhere nothing is done.
-
-    By default it goes back to the system after each, and comes again page by page in the next: a fifth of a training
-    step on two cores, up to a twentieth of a network's pass. See mallopt(3).
+    By default they go back to the system after each, and come again page by page in the next: a fifth of a training
+    step on two cores, up to a twentieth of a network's pass. See mallopt(3). With another C library nothing is done.
     """
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
