@@ -33,7 +33,7 @@ from mpvideo.checkpoint.load import load_tensors
 from mpvideo.config import ModelConfig
 from mpvideo.diffusion import class_rows
 from mpvideo.nn import InferenceUnet3D
-from mpvideo.nn.memory import keep_freed_memory
+from mpvideo.nn.memory import FOR_PASSES, keep_freed_memory
 
 _SMALL = {"frames": 16, "image_size": 32, "num_blocks_per_stage": 2, "channels": 3, "num_classes": 10}
 NETS = {
@@ -79,8 +79,8 @@ def contender(
     labels, time = torch.arange(batch), torch.full((batch,), 0.1)
     dtype = torch.bfloat16 if role.endswith("bfloat16") else torch.float32
     if role.startswith("mpvideo"):
+        keep_freed_memory(FOR_PASSES)  # as `mpvideo.model.load_model` does
         net = InferenceUnet3D(model, weights(name, stored), dtype=dtype)
-        keep_freed_memory()  # as `mpvideo.model.load_model` does
         rows = class_rows(labels, model.num_classes or 0)
         net.prepare((time[:1], rows))
         return lambda: net(x, time, class_labels=rows)

@@ -18,7 +18,7 @@ from mpvideo.checkpoint import bundled_checkpoint
 from mpvideo.diffusion import class_rows
 from mpvideo.diffusion.noise import seeded_generator
 from mpvideo.nn import KarrasUnet3D
-from mpvideo.nn.memory import keep_freed_memory
+from mpvideo.nn.memory import FOR_STEPS, keep_freed_memory
 from mpvideo.training.cost import faster_dtype
 from mpvideo.training.factored import FactoredClassEmbedding
 from mpvideo.training.initial import own_autoencoder
@@ -82,7 +82,7 @@ def main() -> None:
     parser.add_argument("--sigmas", type=_floats, default=[0.3, 0.8, 1.2, 2, 3.3, 5, 8, 12])
     parser.add_argument("--others", type=int, default=128, help="how many videos to measure on")
     arguments = parser.parse_args()
-    keep_freed_memory()
+    keep_freed_memory(FOR_STEPS)
     data = MenagerieData()
     dtype = faster_dtype(untrained(data).config, preset)
     autoencoder = own_autoencoder(bundled_checkpoint(), AUTOENCODER).to(getattr(torch, dtype))

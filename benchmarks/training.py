@@ -31,7 +31,7 @@ from torch import Tensor
 from mpvideo.config import ModelConfig
 from mpvideo.diffusion import preconditioning
 from mpvideo.nn import KarrasUnet3D
-from mpvideo.nn.memory import keep_freed_memory
+from mpvideo.nn.memory import FOR_STEPS, keep_freed_memory
 from mpvideo.probe import without_bfloat16
 from mpvideo.processes import Processes, join_processes
 from mpvideo.training.cost import faster_dtype
@@ -70,7 +70,7 @@ def plain_step(model: ModelConfig, recipe: Recipe, dtype: torch.dtype) -> Callab
 
 def trainer_step(model: ModelConfig, recipe: Recipe, processes: Processes) -> Callable[[], None]:
     """A step of mpvideo's trainer, shared by the processes."""
-    keep_freed_memory()  # as `mpvideo train` does
+    keep_freed_memory(FOR_STEPS)  # as `mpvideo train` does
     recipe = replace(recipe, dtype=faster_dtype(model, recipe))
     print(f"dtype {recipe.dtype}", flush=True)
     trainer = Trainer(KarrasUnet3D(**vars(model)), recipe, sigma_data=SIGMA_DATA, processes=processes)

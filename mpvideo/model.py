@@ -16,7 +16,7 @@ from mpvideo.device import Placement, memory_errors
 from mpvideo.diffusion import EDMDenoiser
 from mpvideo.errors import UsageError
 from mpvideo.nn import InferenceUnet3D
-from mpvideo.nn.memory import keep_freed_memory
+from mpvideo.nn.memory import FOR_PASSES, keep_freed_memory
 from mpvideo.record import Recorder, Weights
 from mpvideo.text import printable
 from mpvideo.video.autoencoder import Autoencoder
@@ -145,6 +145,8 @@ def load_model(
     config = checkpoint.config
     if guide is not None:
         check_guide(config, guide)
+    if placement.device.type == "cpu":  # before the weights come, or they leave gaps
+        keep_freed_memory(FOR_PASSES)
     with memory_errors("the weights", "Close other programs, or use a smaller checkpoint or another --device."):
         tensors, sha256 = load_tensors(checkpoint.header)
         parts = _codec_tensors(tensors)
@@ -153,8 +155,6 @@ def load_model(
         if (shape := config.video.autoencoder) is not None:
             codec = LatentCodec(_build_autoencoder(shape, parts, placement.device), config.edm.sigma_data)
         net = _build_network(config, tensors, placement)
-    if placement.device.type == "cpu":
-        keep_freed_memory()
     if second is not None and guide_name is not None:
         second = dataclasses.replace(second, name=guide_name)
     return Model(

@@ -283,13 +283,13 @@ def train(
     # The options are known to be right before torch, which takes a second, is imported.
     from mpvideo import menagerie
     from mpvideo.device import choose_placement, memory_errors
-    from mpvideo.nn.memory import keep_freed_memory
+    from mpvideo.nn.memory import FOR_STEPS, keep_freed_memory
     from mpvideo.processes import join_processes
     from mpvideo.training.cost import faster_dtype
     from mpvideo.training.record import recorded_dtype
     from mpvideo.training.run import Rhythm, Run
 
-    keep_freed_memory()
+    keep_freed_memory(FOR_STEPS)
     # auto is measured below, on the network itself
     placement = choose_placement(device, "float32" if dtype == "auto" else dtype)
     with (

@@ -42,11 +42,12 @@ def _in_float32(x: Tensor, weight: Tensor, learning: bool) -> Tensor:
         return _library(x, weight)
     if weight.shape[-1] == 1:
         return _as_product(_channels_last(x), weight)
-    ways = {"planes": _ByPlanes, "points": _ByPoints, "taps": _ByPoints}
-    way = ways.get(winograd.form(weight, x.shape[2:]))
-    if way is None:
+    form = winograd.form(weight, x.shape[2:])
+    if form == "planes":
+        return _by_planes(_channels_last(x), weight)
+    if form not in ("points", "taps"):
         return _library(x, weight)
-    result: Tensor = way.apply(_channels_last(x), weight)  # type: ignore[no-untyped-call]
+    result: Tensor = _ByPoints.apply(_channels_last(x), weight)  # type: ignore[no-untyped-call]
     return result
 
 
@@ -58,8 +59,9 @@ def _in_bfloat16(x: Tensor, weight: Tensor, learning: bool) -> Tensor:
     if learning and weight.shape[-1] == 1:
         return _as_product(x, weight)
     if learning and x.shape[-1] <= _WIDEST_ROW:
-        way = _ByPlanes if winograd.form(weight, x.shape[2:]) == "planes" else _ByProducts
-        result: Tensor = way.apply(x, weight)  # type: ignore[no-untyped-call]
+        if winograd.form(weight, x.shape[2:]) == "planes":
+            return _by_planes(x, weight)
+        result: Tensor = _ByProducts.apply(x, weight)  # type: ignore[no-untyped-call]
         return result
     if learning and x.shape[2] == 2:
         # With two frames, padded by it, oneDNN's bfloat16 gradient of the weight is garbage (torch 2.13.0).
@@ -70,6 +72,11 @@ def _in_bfloat16(x: Tensor, weight: Tensor, learning: bool) -> Tensor:
 def _as_product(x: Tensor, weight: Tensor) -> Tensor:
     """A 1x1x1 convolution of x, channels last in memory, which takes torch half as long to call as the library's."""
     return _channels_second(F.linear(_places_first(x), weight.flatten(1)))
+
+
+def _by_planes(x: Tensor, weight: Tensor) -> Tensor:
+    """A 3x3x3 convolution of x, channels last in memory, by `mpvideo.nn.planes`."""
+    return _channels_second(planes.convolve(_places_first(x), weight))
 
 
 def _channels_last(x: Tensor) -> Tensor:
@@ -111,28 +118,6 @@ class _ByProducts(_OwnGradients):
         gradient = _channels_last(gradient)
         of_x = _library_gradients(gradient, x, weight, True, False)[0] if ctx.needs_input_grad[0] else None
         return of_x, weight_gradient(x, gradient)
-
-
-class _ByPlanes(_OwnGradients):
-    """Convolution and its gradients by `mpvideo.nn.planes`."""
-
-    @staticmethod
-    def forward(x: Tensor, weight: Tensor) -> Tensor:
-        x = _places_first(x)
-        y = F.linear(planes.three_planes(x), planes.kernel_matrix(weight, *x.shape[2:4]))
-        return _channels_second(y.view(*x.shape[:4], len(weight)))
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight = ctx.saved_tensors
-        if torch.is_grad_enabled():
-            return _differentiable_gradients(gradient, x, weight, *ctx.needs_input_grad)
-        x, gradient = _places_first(x), _places_first(_channels_last(gradient))
-        of_x = None
-        if ctx.needs_input_grad[0]:
-            matrix = planes.kernel_matrix(weight, *x.shape[2:4])
-            of_x = _channels_second(planes.input_gradient(gradient, matrix))
-        return of_x, planes.kernel_gradient(x, gradient)
 
 
 class _ByPoints(_OwnGradients):

@@ -26,7 +26,16 @@ from mpvideo.config import ModelConfig
 from mpvideo.nn import winograd
 from mpvideo.nn.compilation import CompiledBlocks, CudaGraph
 from mpvideo.nn.kernels import Convolution, Product, SameConvolution, convolution, shrinking
-from mpvideo.nn.layers import EPS, MP_SILU_SCALE, RESIDUAL_BALANCE, AttentionAxes, normalize, pixel_norm
+from mpvideo.nn.layers import (
+    EPS,
+    MP_SILU_SCALE,
+    RESIDUAL_BALANCE,
+    AttentionAxes,
+    mp_cat,
+    normalize,
+    pixel_norm,
+    sum_scales,
+)
 from mpvideo.nn.memory import give_back_memory
 from mpvideo.nn.unet3d import check_input, label_rows
 from mpvideo.text import first_ten
@@ -124,7 +133,7 @@ class InferenceUnet3D:
         for block, scale in zip(self._blocks, scales, strict=True):
             x = x.to(block.dtype)
             if block.plan.skip_dim:
-                x = _mp_cat(x, skips.pop().to(block.dtype), self.config.mp_cat_t)
+                x = mp_cat(x, skips.pop().to(block.dtype), self.config.mp_cat_t, dim=-1)
             x = self._apply(block, x, scale)
             if block.plan.kind == "encoder":
                 skips.append(x)
@@ -235,15 +244,12 @@ class _Embedding:
         self._dtypes = dtypes
         self._widths = [block.dim_out for block in network_plan(model)]
         self._frequencies = weights.plain("to_time_emb.0.weights") * (2 * math.pi)
-        balance, class_scale = model.mp_add_emb_t, 0.0
-        norm = math.hypot(1 - balance, balance)
-        if model.num_classes is not None:
-            class_scale = math.sqrt(model.num_classes) * balance / norm
-        time_scale = math.sqrt(2) * (1.0 if model.num_classes is None else (1 - balance) / norm)
-        self._time = weights.take("to_time_emb.1", scale=time_scale, accurate=True)
+        of_time, of_class = sum_scales(0.0 if model.num_classes is None else model.mp_add_emb_t)
+        self._time = weights.take("to_time_emb.1", scale=math.sqrt(2) * of_time, accurate=True)
         self._class = None
         if model.num_classes is not None:
-            self._class = weights.take("to_class_emb", scale=class_scale, accurate=True)
+            of_class *= math.sqrt(model.num_classes)
+            self._class = weights.take("to_class_emb", scale=of_class, accurate=True)
         self._blocks = torch.cat(
             [
                 weights.take(
@@ -319,11 +325,9 @@ class Block:
 
     def __init__(self, plan: BlockPlan, model: ModelConfig, weights: Weights) -> None:
         self.plan, self.dtype = plan, weights.dtype
-        norm = math.hypot(1 - RESIDUAL_BALANCE, RESIDUAL_BALANCE)
-        self._straight = RESIDUAL_BALANCE / norm
+        branch, self._straight = sum_scales(RESIDUAL_BALANCE)
         name, shape = plan.name, (plan.frames, plan.image_size, plan.image_size)
         self._conv1 = weights.convolution(f"{name}.block1.1", shape, scale=1 / MP_SILU_SCALE)
-        branch = (1 - RESIDUAL_BALANCE) / norm
         self._conv2 = weights.convolution(f"{name}.block2.2", shape, scale=branch / MP_SILU_SCALE)
         self._shrink = None
         if plan.kind == "encoder" and plan.resamples:
@@ -378,15 +382,13 @@ class _Attention:
     """Cosine attention with memory; see `mpvideo.nn.layers.MPAttention`."""
 
     def __init__(self, name: str, axes: AttentionAxes, plan: BlockPlan, model: ModelConfig, weights: Weights) -> None:
-        balance = model.attn_res_mp_add_t
-        norm = math.hypot(1 - balance, balance)
-        self._straight = balance / norm
+        of_out, self._straight = sum_scales(model.attn_res_mp_add_t)
         self._axes = axes
         self._heads = attention_heads(model, plan.dim_out)
         memory = pixel_norm(weights.plain(f"{name}.mem_kv"), dim=-1)
         self._memory = rearrange(memory, "n heads m d -> m n heads d").to(weights.dtype)
         self._to_qkv = weights.product(f"{name}.to_qkv")
-        self._to_out = weights.product(f"{name}.to_out", scale=(1 - balance) / norm)
+        self._to_out = weights.product(f"{name}.to_out", scale=of_out)
 
     def __call__(self, x: Tensor) -> Tensor:
         B, T, H, W, _ = x.shape
@@ -412,15 +414,6 @@ class _Attention:
         out = out.transpose(1, 2).flatten(2)
         out = rearrange(out, "(b h w) t c -> b t h w c", h=H, w=W) if self._axes == "time" else out.view(B, T, H, W, -1)
         return self._to_out(out, plus=x.mul_(self._straight))
-
-
-def _mp_cat(a: Tensor, b: Tensor, balance: float) -> Tensor:
-    """`mpvideo.nn.layers.mp_cat` on the last axis; the scales are 1 for equal widths and balance 0.5."""
-    Na, Nb = a.shape[-1], b.shape[-1]
-    norm = math.sqrt((Na + Nb) / ((1 - balance) ** 2 + balance**2))
-    scales = norm * (1 - balance) / math.sqrt(Na), norm * balance / math.sqrt(Nb)
-    parts = [part if math.isclose(scale, 1.0) else part * scale for part, scale in zip((a, b), scales, strict=True)]
-    return torch.cat(parts, dim=-1)
 
 
 def _upsampled(x: Tensor, factors: tuple[int, ...]) -> Tensor:

@@ -128,7 +128,7 @@ class SmallPlaneConvolution:
     """
 
     def __init__(self, kernel: Tensor, size: int, *, reorder: bool = True) -> None:
-        self._product = Product(planes.kernel_matrix(kernel, size, size), reorder=reorder)
+        self._product = Product(planes.kernel_matrix(kernel, (size, size)), reorder=reorder)
 
     def __call__(self, x: Tensor, *, times: Tensor | None = None, plus: Tensor | None = None) -> Tensor:
         """As `Convolution`."""

@@ -8,17 +8,25 @@ Letters: B batch, C D channels in and out, T frames, H W height and width, P = H
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 
-def kernel_matrix(kernel: Tensor, height: int, width: int) -> Tensor:
-    """A kernel (D, C, 3, 3, 3) as the matrix from three planes to one: (P * D, 3 * P * C)."""
+def convolve(x: Tensor, kernel: Tensor) -> Tensor:
+    """Convolution of (B, T, H, W, C) by a kernel (D, C, 3, 3, 3), with gradients of all orders: (B, T, H, W, D)."""
+    matrix = _KernelMatrix.apply(kernel, x.shape[2:4])  # type: ignore[no-untyped-call]
+    three = _ThreePlanes.apply(x)  # type: ignore[no-untyped-call]
+    return F.linear(three, matrix).view(*x.shape[:4], len(kernel))
+
+
+def kernel_matrix(kernel: Tensor, size: tuple[int, int]) -> Tensor:
+    """A kernel (D, C, 3, 3, 3) as the matrix from three planes of H and W to one: (P * D, 3 * P * C)."""
     taps = kernel.permute(0, 2, 3, 4, 1).contiguous()  # channels last: places are copied as they are
-    rows = torch.stack([taps[seen] for seen in _seen(height, width)])
-    return rows.view(height * width * len(kernel), -1)
+    rows = torch.stack([taps[seen] for seen in _seen(*size)])
+    return rows.view(len(rows) * len(kernel), -1)
 
 
 def three_planes(x: Tensor) -> Tensor:
@@ -27,25 +35,78 @@ def three_planes(x: Tensor) -> Tensor:
     return torch.cat((planes[:, :-2], planes[:, 1:-1], planes[:, 2:]), dim=2)
 
 
-def input_gradient(gradient: Tensor, matrix: Tensor) -> Tensor:
-    """Gradient (B, T, H, W, C) of the input, from that of the result, (B, T, H, W, D), and the `kernel_matrix`."""
-    before, at, after = (gradient.flatten(2) @ matrix).chunk(3, dim=2)
-    result = at.contiguous()
-    result[:, :-1].add_(before[:, 1:])
-    result[:, 1:].add_(after[:, :-1])
-    height, width = gradient.shape[2:4]
-    return result.view(*gradient.shape[:4], matrix.shape[1] // (3 * height * width))
+class _KernelMatrix(torch.autograd.Function):
+    """`kernel_matrix`; what autograd makes of it passes over the taps several times as often."""
+
+    @staticmethod
+    def forward(kernel: Tensor, size: tuple[int, int]) -> Tensor:
+        return kernel_matrix(kernel, size)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, tuple[int, int]], output: Tensor) -> None:
+        kernel, ctx.size = inputs
+        ctx.dim_out = len(kernel)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return _KernelTaps.apply(gradient, ctx.dim_out, ctx.size), None  # type: ignore[no-untyped-call]
 
 
-def kernel_gradient(x: Tensor, gradient: Tensor) -> Tensor:
-    """Gradient (D, C, 3, 3, 3) of the kernel, from the input (B, T, H, W, C) and that of the result (B, T, H, W, D)."""
-    height, width, C = x.shape[2:]
-    D = gradient.shape[-1]
-    rows = gradient.flatten(2).flatten(0, 1).mT @ three_planes(x).flatten(0, 1)
-    taps = x.new_zeros(D, 3, 3, 3, C)
-    for seen, row in zip(_seen(height, width), rows.view(height * width, D, 3, height, width, C), strict=True):
-        taps[seen].add_(row)
-    return taps.permute(0, 4, 1, 2, 3)
+class _KernelTaps(torch.autograd.Function):
+    """The transpose of `kernel_matrix`: for each tap of a kernel (D, C, 3, 3, 3) the sum of where it stands."""
+
+    @staticmethod
+    def forward(matrix: Tensor, dim_out: int, size: tuple[int, int]) -> Tensor:
+        rows = matrix.view(size[0] * size[1], dim_out, 3, *size, -1)
+        taps = rows.new_zeros(dim_out, 3, 3, 3, rows.shape[-1])
+        for seen, row in zip(_seen(*size), rows, strict=True):
+            taps[seen].add_(row)
+        return taps.permute(0, 4, 1, 2, 3)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, int, tuple[int, int]], output: Tensor) -> None:
+        _, _, ctx.size = inputs
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        return _KernelMatrix.apply(gradient, ctx.size), None, None  # type: ignore[no-untyped-call]
+
+
+class _ThreePlanes(torch.autograd.Function):
+    """`three_planes`."""
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        return three_planes(x)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        ctx.shape = inputs[0].shape
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        result: Tensor = _PlaneSum.apply(gradient, ctx.shape)  # type: ignore[no-untyped-call]
+        return result
+
+
+class _PlaneSum(torch.autograd.Function):
+    """The transpose of `three_planes`: for each plane the sum of the three places where it stands."""
+
+    @staticmethod
+    def forward(three: Tensor, shape: tuple[int, ...]) -> Tensor:
+        before, at, after = three.chunk(3, dim=2)
+        result = at.contiguous()
+        result[:, :-1].add_(before[:, 1:])
+        result[:, 1:].add_(after[:, :-1])
+        return result.view(shape)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, tuple[int, ...]], output: Tensor) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return _ThreePlanes.apply(gradient.contiguous()), None  # type: ignore[no-untyped-call]
 
 
 def _seen(height: int, width: int) -> Iterator[tuple[slice, ...]]:

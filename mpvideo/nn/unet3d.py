@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from mpvideo.architecture import NUM_MEMORY_KEY_VALUES, BlockPlan, attention_heads, network_plan
 from mpvideo.config import ModelConfig
 from mpvideo.nn.layers import (
+    MP_SILU_SCALE,
     RESIDUAL_BALANCE,
     AttentionAxes,
     Gain,
@@ -23,11 +24,11 @@ from mpvideo.nn.layers import (
     MPConv3d,
     MPFourier,
     MPLinear,
-    MPSiLU,
     mp_cat,
     mp_silu,
     mp_sum,
     pixel_norm,
+    sum_scales,
 )
 
 
@@ -39,9 +40,9 @@ class Block(nn.Module):
         self.plan = plan
         dim, inner = plan.dim_out, plan.dim_out if plan.kind == "encoder" else plan.dim_in
         self.to_emb = nn.Sequential(MPLinear(4 * model.dim, dim), Gain())
-        self.block1 = nn.Sequential(MPSiLU(), MPConv3d(inner, dim, 3, legacy_fan_in=legacy_fan_in))
+        self.block1 = nn.Sequential(nn.SiLU(), MPConv3d(inner, dim, 3, legacy_fan_in=legacy_fan_in))
         self.block2 = nn.Sequential(
-            MPSiLU(), nn.Dropout(model.dropout), MPConv3d(dim, dim, 3, legacy_fan_in=legacy_fan_in)
+            nn.SiLU(), nn.Dropout(model.dropout), MPConv3d(dim, dim, 3, legacy_fan_in=legacy_fan_in)
         )
 
         def attention(axes: AttentionAxes) -> MPAttention:
@@ -61,14 +62,20 @@ class Block(nn.Module):
             self.attn = nn.Sequential(attention("space"), attention("time"))
 
     def branch(self, x: Tensor, emb: Tensor) -> Tensor:
-        """The residual branch: two convolutions with the embedding's modulation between them."""
-        y = self.block1(x)
+        """The residual branch: two convolutions with the embedding's modulation between them.
+
+        The convolutions take along the constant factors: those that make `mp_silu` of SiLU, and that of `mp_sum`.
+        """
+        silu, convolution = self.block1
+        y = convolution(silu(x), 1 / MP_SILU_SCALE)
         scale = (self.to_emb(emb) + 1).to(y.dtype)
-        return self.block2(y * scale[:, :, None, None, None])  # type: ignore[no-any-return]
+        silu, dropout, convolution = self.block2
+        y = dropout(silu(y * scale[:, :, None, None, None]))
+        return convolution(y, sum_scales(RESIDUAL_BALANCE)[0] / MP_SILU_SCALE)  # type: ignore[no-any-return]
 
     def merge(self, y: Tensor, x: Tensor) -> Tensor:
         """Adds the branch y to the main path x, then attends, if it does."""
-        x = mp_sum(y, x, RESIDUAL_BALANCE)
+        x = torch.add(y, x, alpha=sum_scales(RESIDUAL_BALANCE)[1])
         return x if self.attn is None else self.attn(x)
 
 

@@ -88,14 +88,18 @@ def kernel_gradient(x: Tensor, gradient: Tensor) -> Tensor:
     """Gradient (D, C, 3, 3, 3) of the kernel, from the input (B, T, H, W, C) and that of the result (B, T, H, W, D)."""
     to_places, of_kernel = _matrix(_OUTPUT, x.dtype), _matrix(_KERNEL, x.dtype)
     C, D = x.shape[-1], gradient.shape[-1]
-    of_points = x.new_zeros(3, len(of_kernel), C, D)
+    of_points = x.new_empty(3, len(of_kernel), C, D)
+    if not len(x):
+        of_points.zero_()
+    beta = 0  # for the first part: what is there before it does not count
     for clips, rows in _parts(x):
         inputs, tiles = _input_points(x, clips, rows), _tiles(gradient, clips, rows)
         outputs = (to_places.mT @ tiles.reshape(TILE * TILE, -1)).view(len(of_kernel), -1, D)
         count = outputs.shape[1]
         frame = count // x.shape[1]
         for tap in range(3):
-            of_points[tap].baddbmm_(inputs[:, tap * frame :][:, :count].mT, outputs)
+            of_points[tap].baddbmm_(inputs[:, tap * frame :][:, :count].mT, outputs, beta=beta)
+        beta = 1
     taps = (of_kernel.mT @ of_points.flatten(2)).view(3, 3, 3, C, D)
     return taps.permute(4, 3, 0, 1, 2).contiguous(memory_format=torch.channels_last_3d)
 

@@ -97,9 +97,9 @@ def test_an_input_without_gradient_is_given_none_by_points(monkeypatch):
 @pytest.mark.parametrize(
     ("dim", "frames", "size", "how"),
     [
-        (5, 3, 1, "_ByPlanes"),
-        (5, 1, 2, "_ByPlanes"),
-        (5, 3, 2, "_ByPlanes"),
+        (5, 3, 1, "Permute"),
+        (5, 1, 2, "Permute"),
+        (5, 3, 2, "Permute"),
         (5, 3, 4, "Convolution"),
         (48, 33, 4, "_ByPoints"),
         (48, 9, 8, "_ByPoints"),
@@ -120,7 +120,7 @@ def test_float32_training_is_float64s(dim, frames, size, how, k):
         assert (exact - rounded).norm() < 1e-5 * exact.norm()
 
 
-@pytest.mark.parametrize(("dim", "frames", "size"), [(5, 3, 2), (48, 32, 4)])
+@pytest.mark.parametrize(("dim", "frames", "size"), [(5, 1, 2), (5, 3, 1), (5, 3, 2), (48, 32, 4)])
 def test_gradients_of_gradients(dim, frames, size):
     x, weight, gradient = operands(1, dim, dim, frames, size, size, 3)
     results = []

@@ -81,6 +81,25 @@ def test_pixel_norm(dim):
     torch.testing.assert_close(y, x / x.square().mean(dim, keepdim=True).sqrt())
 
 
+@pytest.mark.parametrize("dim", [1, -1])
+@pytest.mark.parametrize(("dtype", "error"), [(torch.float64, 1e-12), (torch.float32, 1e-5), (torch.bfloat16, 0.01)])
+def test_gradient_of_pixel_norm(dim, dtype, error):
+    x, gradient = randn(3, 5, 4, 6).to(dtype), randn(3, 5, 4, 6, seed=1).to(dtype)
+    exact = x.double().requires_grad_()
+    (exact / exact.square().mean(dim, keepdim=True).sqrt()).backward(gradient.double())
+    pixel_norm(x.requires_grad_(), dim).backward(gradient)
+    assert x.grad.dtype == dtype
+    assert (x.grad.double() - exact.grad).norm() < error * exact.grad.norm()
+
+
+def test_pixel_norm_has_no_second_derivative():
+    """An error, and not a wrong one."""
+    x = randn(2, 5).requires_grad_()
+    (first,) = torch.autograd.grad(pixel_norm(x, 1).square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        first.sum().backward()
+
+
 def test_pixel_norm_module_works_on_channels():
     x = randn(2, 5, 1, 2, 3)
     assert torch.equal(PixelNorm()(x), pixel_norm(x, 1))
@@ -96,6 +115,8 @@ def test_pixel_norm_of_almost_nothing(dtype):
     assert not y[0].any()
     assert y[1, 0].item() == pytest.approx(8 / 16, rel=0.3 if dtype == torch.float16 else 0.01)
     assert y.isfinite().all()
+    pixel_norm(x.requires_grad_(), 1).sum().backward()
+    assert x.grad.isfinite().all()
 
 
 def test_pixel_norm_of_large_halves():
@@ -143,6 +164,12 @@ def test_mp_cat_ends():
     torch.testing.assert_close(mp_cat(a, b, 1.0), torch.cat((0 * a, b * 2), 1))
 
 
+def test_mp_cat_of_equal_parts_scales_nothing():
+    a, b = randn(2, 3, 4, seed=1), randn(2, 3, 4, seed=2)
+    assert torch.equal(mp_cat(a, b, 0.5), torch.cat((a, b), 1))
+    assert torch.equal(mp_cat(a, b, 0.5, dim=-1), torch.cat((a, b), -1))
+
+
 # Linear layer and convolution
 
 
@@ -179,6 +206,14 @@ def test_conv_is_the_naive_one_with_same_padding(k):
     weight = layer.weight.detach()
     rows = weight / weight.square().mean((1, 2, 3, 4), keepdim=True).sqrt()
     torch.testing.assert_close(layer(x), naive_conv(x, rows / math.sqrt(3 * k**3)), atol=1e-5, rtol=1e-4)
+
+
+def test_a_gain_is_a_factor_of_the_result():
+    layer, x = MPConv3d(3, 4, 3).eval(), randn(2, 3, 4, 5, 6)
+    plain, gained = layer(x), layer(x, 2.5)
+    torch.testing.assert_close(gained, 2.5 * plain)
+    gradients = [torch.autograd.grad(y.square().sum(), layer.weight)[0] for y in (2.5 * plain, gained)]
+    torch.testing.assert_close(*gradients, atol=1e-3, rtol=1e-3)
 
 
 def test_conv_keeps_the_magnitude():

@@ -5,22 +5,34 @@ import torch
 import torch.nn.functional as F
 
 from mpvideo.nn import planes
+from tests.networks import randn
+
+SIZES = [(1, 1), (1, 2), (2, 1), (2, 2)]
 
 
 @pytest.mark.parametrize("frames", [1, 2, 5])
-@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 2), (2, 1), (2, 2)])
+@pytest.mark.parametrize(("height", "width"), SIZES)
 def test_it_is_the_convolution_and_its_gradients(height, width, frames):
-    torch.manual_seed(0)
-    x = torch.randn(3, frames, height, width, 4, dtype=torch.float64)
-    kernel = torch.randn(5, 4, 3, 3, 3, dtype=torch.float64, requires_grad=True)
-    gradient = torch.randn(3, frames, height, width, 5, dtype=torch.float64)
-    video = x.permute(0, 4, 1, 2, 3).requires_grad_()
-    y = F.conv3d(video, kernel, padding=1)
-    y.backward(gradient.permute(0, 4, 1, 2, 3))
+    x = randn(3, frames, height, width, 4).double().requires_grad_()
+    kernel = randn(5, 4, 3, 3, 3, seed=1).double().requires_grad_()
+    gradient = randn(3, frames, height, width, 5, seed=2).double()
+    y = F.conv3d(x.permute(0, 4, 1, 2, 3), kernel, padding=1).permute(0, 2, 3, 4, 1)
+    result = planes.convolve(x, kernel)
+    torch.testing.assert_close(result, y)
+    inputs = (x, kernel)
+    torch.testing.assert_close(torch.autograd.grad(result, inputs, gradient), torch.autograd.grad(y, inputs, gradient))
 
-    matrix = planes.kernel_matrix(kernel.detach(), height, width)
-    result = (planes.three_planes(x) @ matrix.mT).view(*x.shape[:4], 5)
-    torch.testing.assert_close(result, y.detach().permute(0, 2, 3, 4, 1))
-    of_x = planes.input_gradient(gradient, matrix)
-    torch.testing.assert_close(of_x, video.grad.permute(0, 2, 3, 4, 1))
-    torch.testing.assert_close(planes.kernel_gradient(x, gradient), kernel.grad)
+
+@pytest.mark.parametrize(("height", "width"), SIZES)
+def test_gradients_of_all_orders(height, width):
+    x = randn(2, 3, height, width, 2).double().requires_grad_()
+    kernel = randn(2, 2, 3, 3, 3, seed=1).double().requires_grad_()
+    torch.autograd.gradcheck(planes.convolve, (x, kernel))
+    torch.autograd.gradgradcheck(planes.convolve, (x, kernel))
+
+
+def test_one_product_makes_a_convolution():
+    """What inference does with a matrix that it keeps."""
+    x, kernel = randn(3, 5, 2, 2, 4), randn(6, 4, 3, 3, 3, seed=1)
+    result = planes.three_planes(x) @ planes.kernel_matrix(kernel, (2, 2)).mT
+    torch.testing.assert_close(result.view(3, 5, 2, 2, 6), planes.convolve(x, kernel))
