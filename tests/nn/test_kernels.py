@@ -37,65 +37,56 @@ def assert_near(result, expected, dtype, scale):
     assert (result.double() - expected).abs().max() <= ACCURACY[dtype] * (1 + scale)
 
 
+def operands(shape, widths, dtype):
+    """An input of B, T and H = W, a kernel, and what a result may be multiplied by or added to."""
+    (B, T, S), (C, D) = shape, widths
+    x, kernel = randn(B, T, S, S, C), randn(D, C, 3, 3, 3, seed=1)
+    times, plus = randn(B, 1, 1, 1, D, seed=2), randn(B, T, S, S, D, seed=3)
+    return [value.to(dtype) for value in (x, kernel, times, plus)]
+
+
+def check(run, x, kernel, times, plus, *, rounding=1):
+    """Alone, times and plus something, within `rounding` times the rounding of the direct convolution."""
+    expected = direct(x, kernel, padding=1)
+    scale = rounding * float(expected.abs().max())
+    assert_near(run(x), expected, x.dtype, scale)
+    assert_near(run(x, times=times), expected * times.double(), x.dtype, 4 * scale)
+    sum_ = expected + plus.double()  # before: the result may be written in its place
+    assert_near(run(x, plus=plus), sum_, x.dtype, scale + 4)
+
+
 @settings(max_examples=100, deadline=None)
 @given(shape=shapes, usual=shapes, widths=widths, dtype=dtypes)
 def test_convolution(shape, usual, widths, dtype):
-    (B, T, S), (C, D) = shape, widths
-    x, kernel = randn(B, T, S, S, C).to(dtype), randn(D, C, 3, 3, 3, seed=1).to(dtype)
-    times, plus = randn(B, 1, 1, 1, D, seed=2).to(dtype), randn(B, T, S, S, D, seed=3).to(dtype)
-    run = Convolution(kernel, (usual[1], S, S))
-    expected = direct(x, kernel, padding=1)
-    scale = float(expected.abs().max())
-    assert_near(run(x), expected, dtype, scale)
-    assert_near(run(x, times=times), expected * times.double(), dtype, 4 * scale)
-    sum_ = expected + plus.double()
-    assert_near(run(x, plus=plus), sum_, dtype, scale + 4)
+    x, kernel, times, plus = operands(shape, widths, dtype)
+    check(Convolution(kernel, (usual[1], *x.shape[2:4])), x, kernel, times, plus)
 
 
 @settings(max_examples=60, deadline=None)
 @given(shape=st.tuples(st.integers(1, 3), st.integers(1, 4), st.integers(1, 2)), widths=widths, dtype=dtypes)
 def test_small_planes(shape, widths, dtype):
-    (B, T, S), (C, D) = shape, widths
-    x, kernel = randn(B, T, S, S, C).to(dtype), randn(D, C, 3, 3, 3, seed=1).to(dtype)
-    times, plus = randn(B, 1, 1, 1, D, seed=2).to(dtype), randn(B, T, S, S, D, seed=3).to(dtype)
-    run = convolution(kernel, (T, S, S))
+    x, kernel, times, plus = operands(shape, widths, dtype)
+    run = convolution(kernel, tuple(x.shape[1:4]))
     assert isinstance(run, SmallPlaneConvolution)
-    expected = direct(x, kernel, padding=1)
-    scale = float(expected.abs().max())
-    assert_near(run(x), expected, dtype, scale)
-    assert_near(run(x, times=times), expected * times.double(), dtype, 4 * scale)
-    assert_near(run(x, plus=plus.clone()), expected + plus.double(), dtype, scale + 4)
+    check(run, x, kernel, times, plus)
 
 
 @pytest.mark.parametrize("frames", [1, 32])
 @pytest.mark.parametrize(("size", "kept"), [(4, 36), (8, 9)])
 def test_tiles(frames, size, kept):
-    x, kernel = randn(2, frames, size, size, 48), randn(64, 48, 3, 3, 3, seed=1)
-    times, plus = randn(2, 1, 1, 1, 64, seed=2), randn(2, frames, size, size, 64, seed=3)
+    x, kernel, times, plus = operands((2, frames, size), (48, 64), torch.float32)
     run = convolution(kernel, (32, size, size))
     assert isinstance(run, WinogradConvolution)
     assert run._kept.shape == (3, kept, 48, 64), "of few tiles the points are kept, of many they cost little"
-    expected = direct(x, kernel, padding=1)
-    scale = float(expected.abs().max())
-    assert_near(run(x), expected, torch.float32, scale)
-    assert_near(run(x, times=times), expected * times.double(), torch.float32, 4 * scale)
-    assert_near(run(x, plus=plus.clone()), expected + plus.double(), torch.float32, scale + 4)
+    check(run, x, kernel, times, plus)
 
 
 @settings(max_examples=60, deadline=None)
 @given(shape=st.tuples(st.integers(1, 3), st.integers(1, 7), st.integers(1, 5)), widths=widths, dtype=dtypes)
 def test_pairs_of_frames(shape, widths, dtype):
     """Of even and odd numbers of frames; a third fewer products of what was rounded cost twice the rounding error."""
-    (B, T, S), (C, D) = shape, widths
-    x, kernel = randn(B, T, S, S, C).to(dtype), randn(D, C, 3, 3, 3, seed=1).to(dtype)
-    times, plus = randn(B, 1, 1, 1, D, seed=2).to(dtype), randn(B, T, S, S, D, seed=3).to(dtype)
-    run = FramePairConvolution(kernel, (8, S, S), dtype)
-    expected = direct(x, kernel, padding=1)
-    scale = 2 * float(expected.abs().max())
-    assert_near(run(x), expected, dtype, scale)
-    assert_near(run(x, times=times), expected * times.double(), dtype, 4 * scale)
-    sum_ = expected + plus.double()
-    assert_near(run(x, plus=plus), sum_, dtype, scale + 4)
+    x, kernel, times, plus = operands(shape, widths, dtype)
+    check(FramePairConvolution(kernel, (8, *x.shape[2:4]), dtype), x, kernel, times, plus, rounding=2)
 
 
 def test_pairs_of_frames_of_accurate_kernels():
@@ -109,15 +100,8 @@ def test_pairs_of_frames_of_accurate_kernels():
 @settings(max_examples=60, deadline=None)
 @given(shape=shapes, widths=st.tuples(st.sampled_from([1, 2, 3, 16, 40]), st.integers(1, 5)), dtype=dtypes)
 def test_few_channels(shape, widths, dtype):
-    (B, T, S), (C, D) = shape, widths
-    x, kernel = randn(B, T, S, S, C).to(dtype), randn(D, C, 3, 3, 3, seed=1).to(dtype)
-    times, plus = randn(B, 1, 1, 1, D, seed=2).to(dtype), randn(B, T, S, S, D, seed=3).to(dtype)
-    run = StackedConvolution(kernel, (4, S, S))
-    expected = direct(x, kernel, padding=1)
-    scale = 2 * float(expected.abs().max())
-    assert_near(run(x), expected, dtype, scale)
-    assert_near(run(x, times=times), expected * times.double(), dtype, 4 * scale)
-    assert_near(run(x, plus=plus.clone()), expected + plus.double(), dtype, scale + 4)
+    x, kernel, times, plus = operands(shape, widths, dtype)
+    check(StackedConvolution(kernel, (4, *x.shape[2:4])), x, kernel, times, plus, rounding=2)
 
 
 @pytest.mark.parametrize(("by_vectors", "form"), [(True, FramePairConvolution), (False, Convolution)])
