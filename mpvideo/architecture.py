@@ -258,9 +258,9 @@ def network_flops(model: ModelConfig) -> int:
 def activation_bytes(model: ModelConfig, bytes_per_value: int = 4) -> int:
     """About how much memory the tensors alive at the network's fattest point take, for one sample.
 
-    Counts the skips waiting for their decoder block and, inside a block, the input and its activation, two tensors of
-    the width that comes out, and six times the width of an attention's heads: queries, keys and values before and after
-    they are normalised.
+    Counts the skips waiting for their decoder block and, inside a block, four tensors of its wider side (input,
+    residual, activation, result) and six times the width of an attention's heads: queries, keys and values before and
+    after they are normalised.
     """
     waiting = model.dim * model.frames * model.image_size**2
     pending: list[int] = [waiting]
@@ -269,9 +269,7 @@ def activation_bytes(model: ModelConfig, bytes_per_value: int = 4) -> int:
         if block.skip_dim:
             waiting -= pending.pop()
         inner = attention_heads(model, block.dim_out) * model.attn_dim_head if block.attention != "none" else 0
-        # An encoder's block changes the width of its input at once.
-        seen = block.dim_out if block.kind == "encoder" else block.dim_in
-        peak = max(peak, waiting + block.positions * (2 * seen + 2 * block.dim_out + 6 * inner))
+        peak = max(peak, waiting + block.positions * (4 * max(block.dim_in, block.dim_out) + 6 * inner))
         if block.kind == "encoder":
             pending.append(block.dim_out * block.positions)
             waiting += pending[-1]

@@ -23,7 +23,7 @@ from mpvideo.architecture import (
     network_shapes,
 )
 from mpvideo.config import AutoencoderConfig, CheckpointConfig, ModelConfig, VideoConfig
-from mpvideo.nn import KarrasUnet3D
+from mpvideo.nn import InferenceUnet3D, KarrasUnet3D
 from mpvideo.video.autoencoder import Autoencoder
 from tests.networks import TINY, model_configs, tiny_network
 
@@ -231,14 +231,15 @@ class PeakMemory(TorchDispatchMode):
 def test_activations_take_about_what_is_said(overrides):
     """Measured over what torch's operations return; the kernels' own workspaces do not show.
 
-    The videos are large beside the weights, because the copies of these that act while a layer runs are not counted.
+    The videos are large beside the weights, of which some forms of convolution make others as they run.
     """
     model = tiny(image_size=32, frames=4, **overrides)
-    net = tiny_network(image_size=32, frames=4, **overrides)
+    net = InferenceUnet3D(model, tiny_network(image_size=32, frames=4, **overrides).state_dict())
     example = inputs(model)
-    with PeakMemory() as memory, torch.no_grad():
+    net(**example)  # what is made once
+    with PeakMemory() as memory:
         net(**example)
-    assert memory.peak == pytest.approx(activation_bytes(model), rel=0.2)
+    assert 0.6 < memory.peak / activation_bytes(model) < 1.25
 
 
 def test_activations_grow_with_every_size():

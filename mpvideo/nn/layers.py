@@ -14,7 +14,6 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange, repeat
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from mpvideo.nn.convolution import conv3d_same
 
@@ -39,37 +38,40 @@ def normalize(weight: Tensor) -> Tensor:
 def pixel_norm(x: Tensor, dim: int) -> Tensor:
     """Scales x to root mean square 1 along axis `dim` (eq. 30). The norm is taken in float32 or better."""
     if not x.requires_grad:
-        return x * _unit_scale(x, dim)
+        return x * _unit_scale(x, dim)[0]
     result: Tensor = _PixelNorm.apply(x, dim)  # type: ignore[no-untyped-call]
     return result
 
 
-def _unit_scale(x: Tensor, dim: int) -> Tensor:
-    """What `pixel_norm` multiplies x with."""
+def _unit_scale(x: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+    """What `pixel_norm` multiplies x with, and where it is held constant: where the norm is below EPS."""
     accurate = torch.promote_types(x.dtype, torch.float32)
-    norm: Tensor = torch.linalg.vector_norm(x, dim=dim, keepdim=True, dtype=accurate).clamp(min=EPS)
+    norm = torch.linalg.vector_norm(x, dim=dim, keepdim=True, dtype=accurate)
     # For almost nothing the scale is beyond float16, and infinity times zero would not be zero.
-    return (math.sqrt(x.shape[dim]) / norm).clamp(max=torch.finfo(x.dtype).max).to(x.dtype)
+    scale = (math.sqrt(x.shape[dim]) / norm.clamp(min=EPS)).clamp(max=torch.finfo(x.dtype).max)
+    return scale.to(x.dtype), norm < EPS
 
 
 class _PixelNorm(torch.autograd.Function):
-    """`pixel_norm`, whose gradient autograd would compute in three times as many steps. It has no second derivative."""
+    """`pixel_norm`, whose gradient autograd would compute in three times as many steps."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, dim: int) -> Tensor:
-        scale = _unit_scale(x, dim)
-        y = x * scale
-        ctx.save_for_backward(y, scale)
-        ctx.dim = dim
-        return y
+    def forward(x: Tensor, dim: int) -> Tensor:
+        return x * _unit_scale(x, dim)[0]
 
     @staticmethod
-    @once_differentiable
+    def setup_context(ctx: Any, inputs: tuple[Tensor, int], output: Tensor) -> None:
+        x, ctx.dim = inputs
+        ctx.save_for_backward(x)
+
+    @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        """(g - y <g, y>) * scale: the part of g along y changes nothing."""
-        y, scale = ctx.saved_tensors
-        along = (gradient * y).mean(ctx.dim, keepdim=True)
-        return torch.addcmul(gradient, y, along, value=-1).mul_(scale), None
+        """(g - y <g, y>) * scale: the part of g along the result y changes nothing, unless the scale is constant."""
+        (x,) = ctx.saved_tensors
+        scale, constant = _unit_scale(x, ctx.dim)  # made anew: gradients of gradients go through it
+        y = x * scale
+        along = (gradient * y).mean(ctx.dim, keepdim=True).masked_fill(constant, 0)
+        return torch.addcmul(gradient, y, along, value=-1) * scale, None
 
 
 def mp_silu(x: Tensor) -> Tensor:
@@ -138,21 +140,24 @@ def _row_norms(weight: Tensor) -> Tensor:
 class _Normalized(torch.autograd.Function):
     """scale * weight / norm in another dtype, where norm is the `_row_norms` of the weight.
 
-    What autograd makes of the same formula passes over the weight three times as often: a tenth of a training step. It
-    has no second derivative: its backward takes the norm for a constant.
+    What autograd makes of the same formula passes over the weight three times as often: a tenth of a training step.
     """
 
     @staticmethod
-    def forward(ctx: Any, weight: Tensor, norm: Tensor, scale: float, dtype: torch.dtype) -> Tensor:
-        ctx.save_for_backward(weight, norm)
-        ctx.scale = scale
+    def forward(weight: Tensor, norm: Tensor, scale: float, dtype: torch.dtype) -> Tensor:
         return (weight * (scale / norm)).to(dtype)
 
     @staticmethod
-    @once_differentiable
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, float, torch.dtype], output: Tensor) -> None:
+        weight, norm, ctx.scale, _ = inputs
+        ctx.save_for_backward(weight, norm)
+
+    @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
         """(g - w <g, w>) / norm, with the unit-norm weight w: the part of g along w changes nothing."""
         weight, norm = ctx.saved_tensors
+        if torch.is_grad_enabled():  # gradients of gradients go through it
+            norm = _row_norms(weight)
         gradient = gradient.to(weight.dtype)
         along = (gradient * weight).sum(tuple(range(1, weight.ndim)), keepdim=True) / weight[0].numel()
         of_weight = torch.addcmul(gradient, weight, along / norm**2, value=-1).mul_(ctx.scale / norm)
@@ -197,7 +202,7 @@ class MPConv3d(ForcedWeightNorm):
         self.concat_ones = concat_ones
 
     def forward(self, x: Tensor, gain: float = 1.0) -> Tensor:
-        """Applies the layer; gain is a constant factor of its input or output, which costs nothing here."""
+        """Applies the layer; gain is a constant factor of the result, which costs nothing here."""
         if self.concat_ones:
             x = F.pad(x, (0, 0, 0, 0, 0, 0, 1, 0), value=1.0)
         return conv3d_same(x, self.effective_weight(x.dtype, gain))

@@ -16,7 +16,11 @@ from torch import Tensor
 
 
 def convolve(x: Tensor, kernel: Tensor) -> Tensor:
-    """Convolution of (B, T, H, W, C) by a kernel (D, C, 3, 3, 3), with gradients of all orders: (B, T, H, W, D)."""
+    """Convolution of (B, T, H, W, C) by a kernel (D, C, 3, 3, 3), with gradients of all orders: (B, T, H, W, D).
+
+    For the gradients it keeps `three_planes` and `kernel_matrix`, which have three times the values of x and up to 48
+    for each 27 of the kernel: a tenth more memory for training the menagerie's network than by keeping x.
+    """
     matrix = _KernelMatrix.apply(kernel, x.shape[2:4])  # type: ignore[no-untyped-call]
     three = _ThreePlanes.apply(x)  # type: ignore[no-untyped-call]
     return F.linear(three, matrix).view(*x.shape[:4], len(kernel))
@@ -95,7 +99,7 @@ class _PlaneSum(torch.autograd.Function):
     @staticmethod
     def forward(three: Tensor, shape: tuple[int, ...]) -> Tensor:
         before, at, after = three.chunk(3, dim=2)
-        result = at.contiguous()
+        result = at.clone(memory_format=torch.contiguous_format)
         result[:, :-1].add_(before[:, 1:])
         result[:, 1:].add_(after[:, :-1])
         return result.view(shape)

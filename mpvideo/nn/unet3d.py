@@ -40,9 +40,9 @@ class Block(nn.Module):
         self.plan = plan
         dim, inner = plan.dim_out, plan.dim_out if plan.kind == "encoder" else plan.dim_in
         self.to_emb = nn.Sequential(MPLinear(4 * model.dim, dim), Gain())
-        self.block1 = nn.Sequential(nn.SiLU(), MPConv3d(inner, dim, 3, legacy_fan_in=legacy_fan_in))
-        self.block2 = nn.Sequential(
-            nn.SiLU(), nn.Dropout(model.dropout), MPConv3d(dim, dim, 3, legacy_fan_in=legacy_fan_in)
+        self.block1 = nn.ModuleList((nn.SiLU(), MPConv3d(inner, dim, 3, legacy_fan_in=legacy_fan_in)))
+        self.block2 = nn.ModuleList(
+            (nn.SiLU(), nn.Dropout(model.dropout), MPConv3d(dim, dim, 3, legacy_fan_in=legacy_fan_in))
         )
 
         def attention(axes: AttentionAxes) -> MPAttention:

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mpvideo.nn import winograd
+from mpvideo.nn import planes, winograd
 from mpvideo.nn.convolution import conv3d_same, weight_gradient
 from mpvideo.nn.kernels import onednn_bfloat16
 
@@ -83,6 +83,16 @@ def test_larger_kernels(dim, frames, size, dtype):
     conv3d_same(x.requires_grad_(), weight.requires_grad_()).backward(gradient)
     for ours, right in zip((x, weight), exact, strict=True):
         assert (ours.grad.float() - right.grad).norm() < (1e-5 if dtype == torch.float32 else 0.02) * right.grad.norm()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_small_planes_are_convolved_as_a_whole(monkeypatch, size, dtype):
+    x, weight, _ = (value.to(dtype) for value in operands(1, 5, 5, 3, size, size, 3))
+    convolve, convolved = planes.convolve, []
+    monkeypatch.setattr(planes, "convolve", lambda *arguments: convolved.append(1) or convolve(*arguments))
+    conv3d_same(x, weight.requires_grad_())
+    assert bool(convolved) == (size <= 2)
 
 
 def test_an_input_without_gradient_is_given_none_by_points(monkeypatch):

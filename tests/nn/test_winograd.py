@@ -1,5 +1,7 @@
 """Winograd's convolution against the direct one in float64."""
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -43,6 +45,12 @@ def check(batch, frames, dim_in, dim_out, plane, dtype):
     of_kernel = winograd.kernel_gradient(x.to(dtype), gradient.to(dtype))
     assert_near(of_kernel, exact.grad, dtype)
     assert of_kernel.is_contiguous(memory_format=torch.channels_last_3d)
+
+
+def test_a_kernel_learns_nothing_from_an_empty_batch(monkeypatch):
+    empty = torch.Tensor.new_empty
+    monkeypatch.setattr(torch.Tensor, "new_empty", lambda x, *shape: empty(x, *shape).fill_(math.nan))
+    assert not winograd.kernel_gradient(randn(0, 4, 4, 4, 2), randn(0, 4, 4, 4, 3)).any()
 
 
 def assert_near(result, expected, dtype):
