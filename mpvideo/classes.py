@@ -5,8 +5,13 @@ import re
 from mpvideo.errors import UsageError
 from mpvideo.text import first_ten, nearest, printable
 
+_FEW = 10
+"""How many classes a message names."""
 
-def find_class(text: str, num_classes: int, names: tuple[str, ...] | None) -> int:
+
+def find_class(
+    text: str, num_classes: int, names: tuple[str, ...] | None, *, listing: str = "mpvideo inspect --classes"
+) -> int:
     """Finds the class that `text` means: an index, a whole name, or words that fit exactly one name.
 
     Words fit a name that has all of them, in any order and case: 'cat red hops' fits 'red cat hops'.
@@ -15,6 +20,7 @@ def find_class(text: str, num_classes: int, names: tuple[str, ...] | None) -> in
         text: what the user wrote.
         num_classes: number of classes; indices are 0 .. num_classes - 1.
         names: a name for each class, or None.
+        listing: the command that lists them.
 
     Raises:
         UsageError: nothing fits, or several names do; the message lists them.
@@ -22,7 +28,9 @@ def find_class(text: str, num_classes: int, names: tuple[str, ...] | None) -> in
     asked = " ".join(text.split())
     if re.fullmatch(r"[+-]?[0-9]{1,20}", asked):
         if not 0 <= (index := int(asked)) < num_classes:
-            raise UsageError(f"--class must be from 0 to {num_classes - 1}, got {asked}", hint=_list_hint(names))
+            raise UsageError(
+                f"--class must be from 0 to {num_classes - 1}, got {asked}", hint=_list_hint(names, listing)
+            )
         return index
     if names is None:
         raise UsageError(
@@ -36,7 +44,7 @@ def find_class(text: str, num_classes: int, names: tuple[str, ...] | None) -> in
     if not words or not found:
         raise UsageError(
             f"--class fits none of the {num_classes} classes, got {printable(text)!r}",
-            hint=_near_hint(folded.split(), names) or _list_hint(names),
+            hint=_near_hint(folded.split(), names) or _list_hint(names, listing),
         )
     if len(found) > 1:
         raise UsageError(
@@ -57,5 +65,9 @@ def _near_hint(words: list[str], names: tuple[str, ...]) -> str | None:
     return f"Did you mean {' '.join(map(printable, said))}?" if near else None
 
 
-def _list_hint(names: tuple[str, ...] | None) -> str | None:
-    return None if names is None else "`mpvideo inspect --classes` lists them."
+def _list_hint(names: tuple[str, ...] | None, listing: str) -> str | None:
+    if names is None:
+        return None
+    if len(names) <= _FEW:
+        return f"They are {first_ten([*names])}."
+    return f"`{printable(listing, 300)}` lists them."

@@ -49,7 +49,7 @@ def test_every_name_of_the_menagerie_finds_itself():
 
 
 @pytest.mark.parametrize("text", ["6", "-1", "99999999999999999999"])
-@pytest.mark.parametrize(("names", "hint"), [(NAMES, "`mpvideo inspect --classes` lists them."), (None, None)])
+@pytest.mark.parametrize(("names", "hint"), [(NAMES, f"They are {', '.join(NAMES)}."), (None, None)])
 def test_index_out_of_range(text, names, hint):
     error = refused(text, names)
     assert error.message == f"--class must be from 0 to 5, got {text}"
@@ -72,7 +72,15 @@ def test_nothing_fits(text):
     error = refused(text)
     assert error.message.startswith("--class fits none of the 6 classes, got '")
     assert len(error.message) < 300
-    assert error.hint == "`mpvideo inspect --classes` lists them."
+    assert error.hint == f"They are {', '.join(NAMES)}."
+
+
+def test_many_classes_are_listed_by_a_command():
+    names = class_names()
+    for text in ("1000", "fox"):
+        with pytest.raises(UsageError) as refused:
+            find_class(text, len(names), names, listing="mpvideo inspect 'my run' --classes")
+        assert refused.value.hint == "`mpvideo inspect 'my run' --classes` lists them."
 
 
 @pytest.mark.parametrize(

@@ -185,9 +185,9 @@ def test_decision():
     for error, speedup, reason in (
         (0.0301, 100.0, "bfloat16 is wrong on a test block: relative error 0.03, at most 0.03 expected"),
         (None, 100.0, "bfloat16 gives NaN or infinity on a test block"),
-        (0.01, 1.04, "a test block in bfloat16 is 1.04 times as fast, not 1.1"),
-        (0.01, 1.099, "a test block in bfloat16 is 1.10 times as fast, not 1.1"),
-        (0.01, 0.1, "a test block in bfloat16 is 0.10 times as fast, not 1.1"),
+        (0.01, 1.04, "bfloat16 is 1.04 times as fast on a test block, 1.1 is wanted"),
+        (0.01, 1.099, "bfloat16 is 1.10 times as fast on a test block, 1.1 is wanted"),
+        (0.01, 0.1, "bfloat16 is 0.10 times as fast on a test block, 1.1 is wanted"),
         (0.01, None, "the speed of bfloat16 could not be measured"),
     ):
         assert decide(error, speedup) == (torch.float32, reason)

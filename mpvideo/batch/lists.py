@@ -23,7 +23,11 @@ class Entries(Generic[Item]):
     parts: tuple[Sequence[Item], ...]
 
     def __len__(self) -> int:
-        # No len() of a range: it fails above 2**63 - 1.
+        return self.count
+
+    @property
+    def count(self) -> int:
+        """How many there are: len() fails above 2**63 - 1, of a range as well."""
         return sum(part.stop - part.start if isinstance(part, range) else len(part) for part in self.parts)
 
     def __iter__(self) -> Iterator[Item]:

@@ -102,7 +102,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except OSError as error:
         if debug:
             traceback.print_exc()
-        _fail(f"input or output failed: {reason(error)}", None, ExitCode.OUTPUT)
+        where = "" if error.filename is None else f"{printable(error.filename)}: "
+        _fail(f"input or output failed: {where}{reason(error)}", None, ExitCode.OUTPUT)
     except SystemExit as ended:
         # Typer turns Ctrl-C into this code without a word.
         if ended.code in (ExitCode.INTERRUPTED, ExitCode.TERMINATED):

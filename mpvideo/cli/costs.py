@@ -117,9 +117,10 @@ def tell_costs(costs: Mapping[str, Any], say: "Say") -> None:
             f"step of {part['batch_size']} images, {part['steps']:,} steps in about "
             f"{_duration(part['seconds_per_step'] * part['steps'])}"
         )
-    for part in costs["networks"]:
+    for index, part in enumerate(costs["networks"]):
+        chosen = "" if index == 0 else "with --preset "
         say(
-            f"{part['preset']}: {part['frames']} frames of {part['size']}x{part['size']}, "
+            f"{chosen}{part['preset']}: {part['frames']} frames of {part['size']}x{part['size']}, "
             f"{part['parameters'] / 1e6:.1f} M parameters, {part['flops_per_step'] / 1e9:,.0f} GFLOP and about "
             f"{_duration(part['seconds_per_step'])} a step of {part['batch_size']} samples, {part['steps']:,} steps in "
             f"about {_duration(part['seconds_per_step'] * part['steps'])}"

@@ -103,7 +103,8 @@ def evaluate(
         typer.Option(
             "--num",
             metavar="N",
-            help=f"How many videos, at least {MIN_VIDEOS}, of consecutive seeds and evenly spread classes.",
+            help=f"How many videos, at least {MIN_VIDEOS}, of consecutive seeds, their classes in random order, none "
+            "twice before all were there.",
             rich_help_panel=VIDEO_PANEL,
         ),
     ] = 500,

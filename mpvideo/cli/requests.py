@@ -1,5 +1,6 @@
 """What the options of `sample` ask for: the product of their lists, one request after the other."""
 
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
@@ -168,6 +169,7 @@ def requests_of(
         seeds = parse_choices("seed", options["seed"], 0, MAX_SEED, keep_ends=True)
         if any(len(numbers_of(seed)) > 2 for part in seeds.parts if not isinstance(part, range) for seed in part):
             raise ValueError(f"seed must be between two seeds, got {printable(options['seed'])!r}")
+    _check_count(seeds.count)
     recorded = None if original is None else frozenset((*_LISTS, *_SINGLE)) - given
     samplings, lists, warnings = openings.samplings(
         sources, about.sampling, given, recorded, *(options[name] for name in (*_LISTS, *_SINGLE))
@@ -201,12 +203,16 @@ def requests_of(
         where=where,
         warnings=warnings,
     )
-    if len(requests) > MAX_REQUESTS:
+    _check_count(len(requests))
+    return requests
+
+
+def _check_count(count: int) -> None:
+    if count > MAX_REQUESTS:
         raise UsageError(
-            f"the lists must ask for at most {MAX_REQUESTS:,} videos, got {len(requests):,}",
+            f"the lists must ask for at most {MAX_REQUESTS:,} videos, got {count:,}",
             hint="Divide them among several commands.",
         )
-    return requests
 
 
 _SOURCE_OPTIONS = ("like", "ckpt", "guide", "config", "settings")
@@ -343,9 +349,11 @@ def _classes(text: str | None, checkpoint: Checkpoint) -> Entries[int | Blend] |
             hint="Leave --class out.",
         )
     num_classes = model.num_classes
+    bundled = checkpoint.path == bundled_checkpoint()
+    listing = f"mpvideo inspect{'' if bundled else f' {shlex.quote(str(checkpoint.path))}'} --classes"
 
     def find(word: str) -> int:
-        return find_class(word, num_classes, names)
+        return find_class(word, num_classes, names, listing=listing)
 
     if names is not None and text in names:  # whatever .., : or - in it mean otherwise
         return Entries(([find(text)],))

@@ -130,7 +130,7 @@ def find_snapshots(run: Path, step: int | None = None) -> list[EMASnapshot]:
         raise CheckpointError(
             f"{printable(run)} must hold snapshots of its averages, such as "
             f"{FOLDER}/std-0.050-step-00000064.safetensors; {found_instead}",
-            hint="`mpvideo train` writes them as it goes; give the folder of such a run.",
+            hint="`mpvideo train` writes them once its network has begun; give the folder of such a run.",
         )
     steps = sorted({written for _, (_, written) in found})
     if step is not None and step not in steps:
@@ -211,7 +211,7 @@ def save_average(
 def std_word(ema_std: float) -> str:
     """A width as names of files have it: '0.100'; with more digits where it has more."""
     word = f"{ema_std:.3f}"
-    return word if float(word) == ema_std else f"{ema_std:.17f}".rstrip("0")
+    return word if float(word) == ema_std else str(ema_std)
 
 
 def _names(run: Path) -> list[tuple[Path, tuple[float, int]]]:

@@ -92,7 +92,7 @@ def check_files(folder: Path) -> None:
     """Makes sure that there is no file which a run would take for its own, or replace, unless it is known of which run.
 
     Raises:
-        UsageError: there is, but no record.
+        UsageError: there is, but no record; or there is a checkpoint, and nothing to go on from.
     """
     files = [
         *(folder / name for name in _FILES),
@@ -104,6 +104,11 @@ def check_files(folder: Path) -> None:
             f"{printable(folder)} has {printable(found.relative_to(folder))}, but no {RUN_FILE} that says of which run "
             "that is",
             hint=f"Give --out another folder; or put the run's {RUN_FILE} back.",
+        )
+    if (folder / WEIGHTS_FILE).exists() and not (folder / "snapshot.pt").exists():
+        raise UsageError(
+            f"{printable(folder)} has {WEIGHTS_FILE}, but no snapshot.pt to go on from",
+            hint="Put it back; or give --out another folder, and --init this one to begin with its weights.",
         )
 
 

@@ -395,12 +395,14 @@ class Run:
             weights |= {f"codec.{name}": tensor.cpu() for name, tensor in self.autoencoder.state_dict().items()}
         # Weights have root mean square 1 and need float16's precision more than bfloat16's range.
         halves = {name: tensor.to(torch.float16) for name, tensor in weights.items()}
-        save_checkpoint(self.folder / "model.safetensors", halves, self._config(trainer), overwrite=True)
-        # Last, as nothing is written anew for steps that a snapshot has.
-        state = trainer.state()
+        state, snapshot = trainer.state(), self.folder / "snapshot.pt"
         if self.autoencoder is not None:
             state["autoencoder"] = autoencoder_sha256(self.autoencoder)
-        save_snapshot(state, self.folder / "snapshot.pt")
+        if not snapshot.exists():  # first: a checkpoint without one has lost it, see check_files
+            save_snapshot(state, snapshot)
+        save_checkpoint(self.folder / "model.safetensors", halves, self._config(trainer), overwrite=True)
+        # Last, as nothing is written anew for steps that a snapshot has.
+        save_snapshot(state, snapshot)
 
     def _config(self, trainer: Trainer) -> CheckpointConfig:
         plan = self.plan

@@ -24,7 +24,7 @@ def load_snapshot(path: Path) -> dict[str, Any]:
     if not isinstance(state, dict):
         raise CheckpointError(
             f"{printable(path)} is not a snapshot: it holds {type(state).__name__}, not a state",
-            hint="Move it away to begin anew.",
+            hint="Put a copy of it in its place, or train in another folder.",
         )
     return state
 
@@ -39,7 +39,7 @@ def _unpickled(path: Path, file: BinaryIO) -> object:
 def _unreadable(path: Path, why: str) -> CheckpointError:
     return CheckpointError(
         f"{printable(path)} is not a snapshot that can be read: {why}",
-        hint="Move it away to begin anew, or put a copy of it in its place.",
+        hint="Put a copy of it in its place, or train in another folder.",
     )
 
 

@@ -185,7 +185,7 @@ class Trainer:
         if not isinstance(settings, dict) or settings.keys() != own.keys():
             raise CheckpointError(
                 "the snapshot must be that of a network in training, but is something else",
-                hint="Move it away to begin anew, or train in another folder.",
+                hint="Put the run's own in its place, or train in another folder.",
             )
         names = changed_fields(settings["recipe"], self.recipe)
         if settings["model"] != own["model"] or names:

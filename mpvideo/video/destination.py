@@ -68,6 +68,7 @@ class PendingStream:
 
     Raises:
         UsageError: standard output is a terminal, or the format a folder.
+        OutputError: standard output is closed.
     """
 
     def __init__(self, kind: Format) -> None:
@@ -75,6 +76,10 @@ class PendingStream:
             raise UsageError(
                 f"--format {kind.name} makes {kind.title}, which cannot go to standard output",
                 hint="For example --format apng.",
+            )
+        if sys.__stdout__ is None:
+            raise OutputError(
+                "standard output, which is to have the video, is closed", hint="Give --out a file's name."
             )
         if sys.stdout.isatty():
             raise UsageError(

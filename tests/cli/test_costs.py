@@ -58,7 +58,7 @@ def test_what_is_told_is_what_json_has(monkeypatch: pytest.MonkeyPatch) -> None:
         f"tiny: 16 frames of 64x64, {tiny['parameters'] / 1e6:.1f} M parameters, "
         f"{tiny['flops_per_step'] / 1e9:.0f} GFLOP and about 0.50 s a step of 16 samples, 2,000 steps in about 17 min",
     ]
-    assert [line.split(":")[0] for line in said[3:]] == ["small", "base"]
+    assert [line.split(":")[0] for line in said[3:]] == ["with --preset small", "with --preset base"]
 
 
 def test_minutes_that_cannot_suffice() -> None:

@@ -274,6 +274,11 @@ def test_a_checkpoint_without_config(program: Program, ckpt: Path) -> None:
         (["--seed", "0,,1"], 2, "--seed has an empty entry, got '0,,1'"),
         (["--seed", "9-3"], 2, "--seed must have ranges that go up, got 9-3"),
         (["--seed", "0-9999999", "--out", "{seed}.gif"], 2, "at most 1,000,000 videos, got 10,000,000"),
+        (
+            ["--seed", f"0-{2**63 - 1}", "--out", "{seed}.gif"],
+            2,
+            "at most 1,000,000 videos, got 9,223,372,036,854,775,808",
+        ),
         (["--seed", "3,1-4", "--out", "{seed}.gif"], 2, "number 0 (seed 3) and number 3 (seed 3) both give '3.gif'"),
         (["--class", "0:1+x:1"], 2, "--class fits none of the 3 classes, got 'x'"),
         (["--class", "0:1,x"], 2, "got '0:1' beside 'x'"),
@@ -559,6 +564,14 @@ def test_closed_streams(ckpt: Path, tmp_path: Path, closed: str, stdout: bytes) 
     done = subprocess.run(f"{line} {closed}", shell=True, cwd=tmp_path, capture_output=True, timeout=60, check=False)
     assert (done.returncode, done.stdout) == (0, stdout)
     assert files(tmp_path) == ["a.gif"]
+
+
+def test_a_video_for_a_closed_standard_output(ckpt: Path, tmp_path: Path) -> None:
+    words = ["sample", "--ckpt", str(ckpt), "--out", "-", "--format", "npy", "--quiet"]
+    line = shlex.join([sys.executable, "-m", "mpvideo", *words])
+    done = subprocess.run(f"{line} >&-", shell=True, cwd=tmp_path, capture_output=True, timeout=60, check=False)
+    assert done.returncode == 5
+    assert done.stderr.startswith(b"error: standard output, which is to have the video, is closed\n")
 
 
 def test_a_reader_that_has_gone_loses_no_video(ckpt: Path, tmp_path: Path) -> None:

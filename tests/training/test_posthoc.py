@@ -236,6 +236,8 @@ def test_snapshots_of_another_network(tmp_path):
         find_snapshots(tmp_path)
 
 
-@pytest.mark.parametrize(("std", "word"), [(0.05, "0.050"), (0.1, "0.100"), (0.1234, "0.1234"), (0.15, "0.150")])
+@pytest.mark.parametrize(
+    ("std", "word"), [(0.05, "0.050"), (0.1, "0.100"), (0.1234, "0.1234"), (0.1204, "0.1204"), (0.15, "0.150")]
+)
 def test_words_for_widths(std, word):
     assert std_word(std) == word

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -188,6 +189,27 @@ def test_files_of_no_known_run_are_neither_replaced_nor_gone_on_from(tmp_path: P
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_a_run_that_lost_its_snapshot_is_not_begun_anew(tmp_path: Path) -> None:
+    """Its averages and its checkpoint would be gone."""
+    train(plan(), tmp_path)
+    (tmp_path / "snapshot.pt").unlink()
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(UsageError, match=r"has model\.safetensors, but no snapshot\.pt to go on from$"):
+        train(plan(steps=6), tmp_path)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_the_first_checkpoint_comes_after_a_snapshot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed between them, a run goes on."""
+    monkeypatch.setattr("mpvideo.training.run.save_checkpoint", Mock(side_effect=KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        train(plan(), tmp_path)
+    assert (tmp_path / "snapshot.pt").exists() and not (tmp_path / "model.safetensors").exists()
+    monkeypatch.undo()
+    train(plan(), tmp_path)
+    assert (tmp_path / "model.safetensors").exists()
+
+
 def test_a_training_that_diverged_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not any("diverged" in line for line in train(plan(), tmp_path / "sound").said)
     monkeypatch.setattr("mpvideo.training.run.DIVERGED", 1e-3)
@@ -304,7 +326,8 @@ def test_latents_are_those_of_the_autoencoder(tmp_path: Path) -> None:
     assert "encoding 6 frames" in train(begun, run, stop_after=1).said
     [before] = run.glob("latents-*.npy")
     assert "encoding 6 frames" not in train(begun, run, stop_after=1).said
-    (run / "snapshot.pt").unlink()  # a network that has learned its latents goes on with no other
+    for name in ("snapshot.pt", "model.safetensors"):  # a network that has learned its latents goes on with no other
+        (run / name).unlink()
     assert begun.video.autoencoder is not None
     other = load_autoencoder(run / "autoencoder.safetensors", begun.video.autoencoder)
     other.mean.add_(1.0)

@@ -36,7 +36,7 @@ def refusal(path: Path) -> CheckpointError:
     assert error.message.isprintable()
     assert "weights_only" not in error.message
     assert error.hint is not None
-    assert error.hint.startswith("Move it away to begin anew")
+    assert error.hint.startswith("Put a copy of it in its place")
     return error
 
 
