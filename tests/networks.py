@@ -78,3 +78,8 @@ def model_configs(draw: st.DrawFn) -> ModelConfig:
         self_condition=draw(st.booleans()),
         factorize_space_time_attn=draw(st.booleans()),
     )
+
+
+def rms(x: Tensor) -> float:
+    """Root mean square."""
+    return x.double().square().mean().sqrt().item()

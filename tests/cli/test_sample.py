@@ -566,14 +566,6 @@ def test_closed_streams(ckpt: Path, tmp_path: Path, closed: str, stdout: bytes) 
     assert files(tmp_path) == ["a.gif"]
 
 
-def test_a_video_for_a_closed_standard_output(ckpt: Path, tmp_path: Path) -> None:
-    words = ["sample", "--ckpt", str(ckpt), "--out", "-", "--format", "npy", "--quiet"]
-    line = shlex.join([sys.executable, "-m", "mpvideo", *words])
-    done = subprocess.run(f"{line} >&-", shell=True, cwd=tmp_path, capture_output=True, timeout=60, check=False)
-    assert done.returncode == 5
-    assert done.stderr.startswith(b"error: standard output, which is to have the video, is closed\n")
-
-
 def test_a_reader_that_has_gone_loses_no_video(ckpt: Path, tmp_path: Path) -> None:
     process = start("sample", "--ckpt", ckpt, "--seed", "0-2", "--out", "{seed}.gif", "-q", cwd=tmp_path)
     assert process.stdout is not None

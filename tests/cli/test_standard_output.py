@@ -2,6 +2,7 @@
 
 import os
 import pty
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -87,3 +88,11 @@ def test_a_reader_that_went_away(tmp_path: Path, ckpt: Path) -> None:
     assert process.wait(timeout=60) == 5, stderr
     assert "standard output could not be written: broken pipe" in stderr
     assert "Traceback" not in stderr
+
+
+def test_it_is_closed(ckpt: Path, tmp_path: Path) -> None:
+    words = ["sample", "--ckpt", str(ckpt), "--out", "-", "--format", "npy", "--quiet"]
+    line = shlex.join([sys.executable, "-m", "mpvideo", *words])
+    done = subprocess.run(f"{line} >&-", shell=True, cwd=tmp_path, capture_output=True, timeout=60, check=False)
+    assert done.returncode == 5
+    assert done.stderr.startswith(b"error: standard output, which is to have the video, is closed\n")
