@@ -125,17 +125,16 @@ class _ByPoints(_OwnGradients):
 
     @staticmethod
     def forward(x: Tensor, weight: Tensor) -> Tensor:
-        return _convolve(x, weight)
+        return _channels_second(winograd.convolve(_places_first(x), _kernel_points(weight)))
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         if torch.is_grad_enabled():
             return _differentiable_gradients(gradient, x, weight, *ctx.needs_input_grad)
-        gradient = _channels_last(gradient)
-        # What a place gave to its neighbours, they give back: the taps the other way round.
-        of_x = _convolve(gradient, weight.transpose(0, 1).flip(2, 3, 4)) if ctx.needs_input_grad[0] else None
-        return of_x, winograd.kernel_gradient(_places_first(x), _places_first(gradient))
+        points = _kernel_points(weight) if ctx.needs_input_grad[0] else None
+        of_x, of_weight = winograd.gradients(_places_first(x), _places_first(_channels_last(gradient)), points)
+        return None if of_x is None else _channels_second(of_x), of_weight
 
 
 def _differentiable_gradients(
@@ -159,9 +158,8 @@ def _library_gradients(
     return by_x, by_weight
 
 
-def _convolve(x: Tensor, weight: Tensor) -> Tensor:
-    """By Winograd's method, channels last in memory."""
-    return _channels_second(winograd.convolve(_places_first(x), winograd.kernel_points(winograd.kernel_taps(weight))))
+def _kernel_points(weight: Tensor) -> Tensor:
+    return winograd.kernel_points(winograd.kernel_taps(weight))
 
 
 def weight_gradient(x: Tensor, gradient: Tensor) -> Tensor:

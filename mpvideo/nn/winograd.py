@@ -5,12 +5,13 @@ and width; the taps along time stay as they are. The rounding error is two to ei
 for float32, not for less.
 
 A tile, with the places around it, becomes P = 36 points, at each of which channels meet in a matrix product. Where that
-is worth while, `mpvideo.kernel_form` says. Letters: B batch, C D channels in and out, T frames, H W height and width.
-Activations are (B, T, H, W, C), contiguous.
+is worth while, `mpvideo.kernel_form` says. Letters: B batch, C D channels in and out, T frames, H W height and width, N
+tiles of a frame. Activations are (B, T, H, W, C), contiguous.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from itertools import product
 
 import torch
 import torch.nn.functional as F
@@ -74,34 +75,44 @@ def convolve(x: Tensor, points: Tensor) -> Tensor:
     to_places = _matrix(_OUTPUT, x.dtype)
     result = x.new_empty(*x.shape[:4], points.shape[-1])
     for clips, rows in _parts(x):
-        inputs, place = _input_points(x, clips, rows), _tiles(result, clips, rows)
-        frame = inputs.shape[1] // (x.shape[1] + 2)
-        count = inputs.shape[1] - 2 * frame
-        outputs = torch.bmm(inputs[:, :count], points[0])
-        for tap in (1, 2):
-            outputs.baddbmm_(inputs[:, tap * frame :][:, :count], points[tap])
+        outputs = _over_frames(_between_zeros(*_seen(x, clips, rows)), points.unbind())
+        place = _tiles(result, clips, rows)
         place.copy_((to_places @ outputs.flatten(1)).view_as(place))
     return result
 
 
-def kernel_gradient(x: Tensor, gradient: Tensor) -> Tensor:
-    """Gradient (D, C, 3, 3, 3) of the kernel, from the input (B, T, H, W, C) and that of the result (B, T, H, W, D)."""
-    to_places, of_kernel = _matrix(_OUTPUT, x.dtype), _matrix(_KERNEL, x.dtype)
+def gradients(x: Tensor, gradient: Tensor, points: Tensor | None) -> tuple[Tensor | None, Tensor]:
+    """Gradients of the input and of the kernel: the steps of `convolve` transposed, the last one first.
+
+    Args:
+        x: the input (B, T, H, W, C).
+        gradient: that of the result (B, T, H, W, D).
+        points: what `kernel_points` made of the kernel; None if the gradient of the input is not wanted.
+
+    Returns:
+        (B, T, H, W, C) or None, and (D, C, 3, 3, 3).
+    """
+    of_outputs, of_kernel = _matrix(_OUTPUT, x.dtype).mT, _matrix(_KERNEL, x.dtype)
     C, D = x.shape[-1], gradient.shape[-1]
+    transposed = None if points is None else points.mT.unbind()[::-1]  # what a frame gave to the next, that gives back
+    of_x = None if points is None else _nothing_seen(x)
     of_points = x.new_empty(3, len(of_kernel), C, D)
     if not len(x):
         of_points.zero_()
     beta = 0  # for the first part: what is there before it does not count
     for clips, rows in _parts(x):
-        inputs, tiles = _input_points(x, clips, rows), _tiles(gradient, clips, rows)
-        outputs = (to_places.mT @ tiles.reshape(TILE * TILE, -1)).view(len(of_kernel), -1, D)
-        count = outputs.shape[1]
-        frame = count // x.shape[1]
-        for tap in range(3):
-            of_points[tap].baddbmm_(inputs[:, tap * frame :][:, :count].mT, outputs, beta=beta)
+        matrix, places = _seen(x, clips, rows)
+        inputs = (matrix @ places.flatten(1)).view(len(matrix), -1, C)
+        tiles = _tiles(gradient, clips, rows).reshape(TILE * TILE, x.shape[1], -1, D)
+        outputs = _between_zeros(of_outputs, tiles)
+        for of_tap, frames in zip(of_points.unbind()[::-1], _neighbours(outputs), strict=True):
+            of_tap.baddbmm_(inputs.mT, frames, beta=beta)
         beta = 1
+        if of_x is not None and transposed is not None:
+            _add_seen(of_x, matrix.mT @ _over_frames(outputs, transposed).flatten(1), clips, rows)
     taps = (of_kernel.mT @ of_points.flatten(2)).view(3, 3, 3, C, D)
-    return taps.permute(4, 3, 0, 1, 2).contiguous(memory_format=torch.channels_last_3d)
+    of_taps = taps.permute(4, 3, 0, 1, 2).contiguous(memory_format=torch.channels_last_3d)
+    return None if of_x is None else _without_padding(of_x, x), of_taps
 
 
 @lru_cache
@@ -128,25 +139,70 @@ def _tiles(x: Tensor, clips: slice, rows: slice) -> Tensor:
     return part.view(B, T, H // TILE, TILE, W // TILE, TILE, D).permute(3, 5, 1, 0, 2, 4, 6)
 
 
-def _input_points(x: Tensor, clips: slice, rows: slice) -> Tensor:
-    """Some tiles of (B, T, H, W, C) at the points: (P, (T + 2) * tiles, C).
+def _neighbours(points: Tensor) -> list[Tensor]:
+    """For each of T frames of (P, T + 2, N, C), between two ends, that before, itself and that after: (P, T * N, C)."""
+    _, padded, tiles, _ = points.shape
+    return [points.flatten(1, 2)[:, tap * tiles : (padded - 2 + tap) * tiles] for tap in range(3)]
 
-    Before the first frame and after the last are zeros. Frames are the slowest, so that the tiles of the next frame are
-    all as many rows further on.
-    """
-    _, T, H, W, C = x.shape
+
+def _over_frames(points: Tensor, taps: Sequence[Tensor]) -> Tensor:
+    """What taps before, at and after a frame, each (P, C, D), make of points (P, T + 2, N, C): (P, T * N, D)."""
+    before, at, after = _neighbours(points)
+    return torch.bmm(before, taps[0]).baddbmm_(at, taps[1]).baddbmm_(after, taps[2])
+
+
+def _between_zeros(matrix: Tensor, places: Tensor) -> Tensor:
+    """Places (K, T, N, C) multiplied by a matrix (P, K), and frames of zeros before and after: (P, T + 2, N, C)."""
+    _, T, tiles, C = places.shape
+    points = places.new_empty(len(matrix), T + 2, tiles, C)
+    points[:, 0], points[:, -1] = 0, 0
+    torch.mm(matrix, places.flatten(1), out=points.flatten(1)[:, tiles * C : -tiles * C])
+    return points
+
+
+def _is_a_tile(x: Tensor) -> bool:
+    """Whether planes of (B, T, H, W, C) are of one tile: of the places around it nothing is seen."""
+    return x.shape[2] == x.shape[3] == TILE
+
+
+def _seen(x: Tensor, clips: slice, rows: slice) -> tuple[Tensor, Tensor]:
+    """The input's transform (P, K), and what it transforms: K places in and around each of N tiles (K, T, N, C)."""
     matrix = _matrix(_INPUT, x.dtype)
-    if H == W == TILE:  # of the places around the only tile nothing is seen
-        inside = matrix.view(-1, TILE + 2, TILE + 2)[:, 1:-1, 1:-1]
-        matrix, tiles = inside.flatten(1), _tiles(x, clips, rows)
+    if _is_a_tile(x):
+        matrix = matrix.view(-1, TILE + 2, TILE + 2)[:, 1:-1, 1:-1].flatten(1)
+        tiles = _tiles(x, clips, rows)
     else:
+        H = x.shape[2]
         top, bottom = TILE * rows.start - 1, TILE * rows.stop + 1
         part = x[clips, :, max(top, 0) : min(bottom, H)]
         part = F.pad(part, (0, 0, 1, 1, int(top < 0), int(bottom > H)))
         tiles = part.unfold(2, TILE + 2, TILE).unfold(3, TILE + 2, TILE).permute(5, 6, 1, 0, 2, 3, 4)
-    places = tiles.reshape(matrix.shape[1], -1)
-    points = x.new_empty(len(matrix), T + 2, places.shape[1] // T)
-    points[:, 0], points[:, -1] = 0, 0
-    frame = points.shape[-1]
-    torch.mm(matrix, places, out=points.flatten(1)[:, frame:-frame])
-    return points.view(len(matrix), -1, C)
+    return matrix, tiles.reshape(matrix.shape[1], x.shape[1], -1, x.shape[-1])
+
+
+def _nothing_seen(x: Tensor) -> Tensor:
+    """Zeros for `_add_seen` to add to: (B, T, H, W, C) with a place before and three after, but for single tiles."""
+    B, T, H, W, C = x.shape
+    return torch.zeros_like(x) if _is_a_tile(x) else x.new_zeros(B, T, H + TILE, W + TILE, C)
+
+
+def _add_seen(whole: Tensor, places: Tensor, clips: slice, rows: slice) -> None:
+    """Puts places, ordered as of `_seen`, where they are from, and sums up where tiles overlap."""
+    if _is_a_tile(whole):
+        place = _tiles(whole, clips, rows)
+        place.copy_(places.view_as(place))
+        return
+    B, T, H, W, C = whole[clips].shape
+    cells = whole[clips].view(B, T, H // TILE, TILE, W // TILE, TILE, C).permute(3, 5, 1, 0, 2, 4, 6)
+    count, across = rows.stop - rows.start, W // TILE - 1
+    places = places.view(TILE + 2, TILE + 2, T, B, count, across, C)
+    # Two lines of a tile's surroundings belong to the next tile, as everything lies a place further on.
+    own, next_one = (slice(0, TILE), 0), (slice(TILE, TILE + 2), 1)
+    for (y, down), (x, right) in product((own, next_one), repeat=2):
+        part = places[y, x]
+        cells[: len(part), : part.shape[1], :, :, rows.start + down : rows.stop + down, right : across + right] += part
+
+
+def _without_padding(whole: Tensor, x: Tensor) -> Tensor:
+    """What `_nothing_seen` made for x, without what is not seen of it."""
+    return whole if _is_a_tile(x) else whole[:, :, 1 : x.shape[2] + 1, 1 : x.shape[3] + 1].contiguous()

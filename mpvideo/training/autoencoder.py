@@ -14,6 +14,7 @@ from mpvideo.config import AutoencoderConfig
 from mpvideo.errors import CheckpointError
 from mpvideo.files import atomic_path, reason
 from mpvideo.text import printable
+from mpvideo.training.adam import Adam
 from mpvideo.training.draws import generator_for
 from mpvideo.training.loss import learning_rate
 from mpvideo.training.recipe import TrainingDtype
@@ -74,7 +75,7 @@ class AutoencoderTrainer:
         self.peak_rate, self.warmup_steps, self.seed = peak_rate, warmup_steps, seed
         self.device = torch.device(device)
         self.dtype: torch.dtype = getattr(torch, dtype)
-        self.optimizer = torch.optim.Adam(self.autoencoder.parameters(), betas=(0.9, 0.99), fused=True)
+        self.optimizer = Adam(self.autoencoder.parameters())
         self.step = 0
 
     def train_step(self) -> float:

@@ -16,6 +16,7 @@ from mpvideo.errors import CheckpointError
 from mpvideo.nn import KarrasUnet3D
 from mpvideo.processes import ALONE, Processes
 from mpvideo.text import printable
+from mpvideo.training.adam import Adam
 from mpvideo.training.draws import draw_index, generator_for
 from mpvideo.training.ema import PowerEMA
 from mpvideo.training.loss import NoiseDistribution, learning_rate
@@ -80,7 +81,7 @@ class Trainer:
             torch.manual_seed(draw_index(2**32, recipe.seed, "objective"))
             self.objective = Objective(net, sigma_data).to(self.device).train()
         self.parameters = list(self.objective.parameters())
-        self.optimizer = torch.optim.Adam(self.parameters, betas=(0.9, 0.99), fused=True)
+        self.optimizer = Adam(self.parameters)
         self.averages = {std: PowerEMA(net, std) for std in EMA_STDS}
         self.step = 0
         self.samples = 0
@@ -201,10 +202,6 @@ class Trainer:
         for std, average in self.averages.items():
             average.average.load_state_dict(state["averages"][f"{std:.3f}"])
         self.optimizer.load_state_dict(state["optimizer"])
-        # A snapshot's may lie otherwise in memory, and fused Adam pairs values by where they lie (torch 2.13.0).
-        for parameter, values in self.optimizer.state.items():
-            for name in ("exp_avg", "exp_avg_sq"):
-                values[name] = torch.empty_like(parameter).copy_(values[name])
 
     def _settings(self) -> dict[str, Any]:
         """What must not change between the calls of one training."""

@@ -35,14 +35,16 @@ def test_parts(batch, frames, plane):
 def check(batch, frames, dim_in, dim_out, plane, dtype):
     x, gradient = randn(batch, frames, *plane, dim_in), randn(batch, frames, *plane, dim_out, seed=2)
     kernel = randn(dim_out, dim_in, 3, 3, 3, seed=1)
-    exact = kernel.double().requires_grad_()
-    y = F.conv3d(x.double().permute(0, 4, 1, 2, 3), exact, padding=1).permute(0, 2, 3, 4, 1)
+    exact, exact_x = kernel.double().requires_grad_(), x.double().requires_grad_()
+    y = F.conv3d(exact_x.permute(0, 4, 1, 2, 3), exact, padding=1).permute(0, 2, 3, 4, 1)
     y.backward(gradient.double())
     points = winograd.kernel_points(winograd.kernel_taps(kernel.to(dtype)))
     result = winograd.convolve(x.to(dtype), points)
     assert_near(result, y.detach(), dtype)
     assert result.is_contiguous()
-    of_kernel = winograd.kernel_gradient(x.to(dtype), gradient.to(dtype))
+    of_x, of_kernel = winograd.gradients(x.to(dtype), gradient.to(dtype), points)
+    assert_near(of_x, exact_x.grad, dtype)
+    assert of_x.is_contiguous()
     assert_near(of_kernel, exact.grad, dtype)
     assert of_kernel.is_contiguous(memory_format=torch.channels_last_3d)
 
@@ -50,7 +52,8 @@ def check(batch, frames, dim_in, dim_out, plane, dtype):
 def test_a_kernel_learns_nothing_from_an_empty_batch(monkeypatch):
     empty = torch.Tensor.new_empty
     monkeypatch.setattr(torch.Tensor, "new_empty", lambda x, *shape: empty(x, *shape).fill_(math.nan))
-    assert not winograd.kernel_gradient(randn(0, 4, 4, 4, 2), randn(0, 4, 4, 4, 3)).any()
+    of_x, of_kernel = winograd.gradients(randn(0, 4, 4, 4, 2), randn(0, 4, 4, 4, 3), None)
+    assert of_x is None and not of_kernel.any()
 
 
 def assert_near(result, expected, dtype):
