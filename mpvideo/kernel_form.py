@@ -18,6 +18,9 @@ _SHORTEST, _NARROWEST, _FEWEST, _WIDEST = 4, 48, 32, 4
 tile up to which its kernel, four times as large, is not most of what has to be read. Measured with AVX2; with AVX-512
 some smaller ones gain as well."""
 
+_NARROWEST_OF_ONE = 16
+"""Channels from which on gradients of planes of a single tile are made by Winograd's method sooner than by oneDNN."""
+
 _MANY = 128
 """Tiles from which on that kernel is made in each call, for 2 to 12 % of its time, instead of kept."""
 
@@ -63,6 +66,15 @@ def kernel_form(dim_in: int, dim_out: int, shape: tuple[int, ...], dtype: str | 
     if dtype == "bfloat16" and paired:
         return "pairs"
     return "direct"
+
+
+def gradients_by_points(dim_in: int, dim_out: int, shape: tuple[int, ...]) -> bool:
+    """Whether Winograd's method makes the gradients of a convolution in float32 faster; arguments as of `kernel_form`.
+
+    Also where the convolution itself is faster as it is: oneDNN takes three to ten times as long for its gradients.
+    """
+    one_tile = shape[0] >= _SHORTEST and shape[1:] == (TILE, TILE) and min(dim_in, dim_out) >= _NARROWEST_OF_ONE
+    return one_tile or kernel_form(dim_in, dim_out, shape, "float32") in ("points", "taps")
 
 
 def values_per_tap(dim_in: int, dim_out: int, shape: tuple[int, ...], dtype: str | None) -> float:

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mpvideo.kernel_form import gradients_by_points
 from mpvideo.nn import planes, winograd
 
 _TO_TAPS = torch.tensor(((1, 0.5, 0.5, 0), (0, 0.5, -0.5, 0), (0, 0.5, 0.5, 1)), dtype=torch.float32, device="cpu")
@@ -45,9 +46,10 @@ def _in_float32(x: Tensor, weight: Tensor, learning: bool) -> Tensor:
     form = winograd.form(weight, x.shape[2:])
     if form == "planes":
         return _by_planes(_channels_last(x), weight)
-    if form not in ("points", "taps"):
+    if not gradients_by_points(weight.shape[1], weight.shape[0], tuple(x.shape[2:])):
         return _library(x, weight)
-    result: Tensor = _ByPoints.apply(_channels_last(x), weight)  # type: ignore[no-untyped-call]
+    by_points = form in ("points", "taps")
+    result: Tensor = _ByPoints.apply(_channels_last(x), weight, by_points)  # type: ignore[no-untyped-call]
     return result
 
 
@@ -96,8 +98,8 @@ class _OwnGradients(torch.autograd.Function):
     """A function of x and the weight, which it keeps for its gradients."""
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs)
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs[:2])
 
 
 class _ByProducts(_OwnGradients):
@@ -121,20 +123,22 @@ class _ByProducts(_OwnGradients):
 
 
 class _ByPoints(_OwnGradients):
-    """Convolution and its gradients by `mpvideo.nn.winograd`."""
+    """Convolution whose gradients are made by `mpvideo.nn.winograd`, and itself if `by_points`."""
 
     @staticmethod
-    def forward(x: Tensor, weight: Tensor) -> Tensor:
+    def forward(x: Tensor, weight: Tensor, by_points: bool) -> Tensor:
+        if not by_points:
+            return _library(x, weight)
         return _channels_second(winograd.convolve(_places_first(x), _kernel_points(weight)))
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         if torch.is_grad_enabled():
-            return _differentiable_gradients(gradient, x, weight, *ctx.needs_input_grad)
+            return *_differentiable_gradients(gradient, x, weight, *ctx.needs_input_grad[:2]), None
         points = _kernel_points(weight) if ctx.needs_input_grad[0] else None
         of_x, of_weight = winograd.gradients(_places_first(x), _places_first(_channels_last(gradient)), points)
-        return None if of_x is None else _channels_second(of_x), of_weight
+        return None if of_x is None else _channels_second(of_x), of_weight, None
 
 
 def _differentiable_gradients(

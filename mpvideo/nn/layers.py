@@ -137,13 +137,6 @@ def _row_norms(weight: Tensor) -> Tensor:
     return norm.clamp(min=EPS) / math.sqrt(weight[0].numel())
 
 
-def _row_products(a: Tensor, b: Tensor) -> Tensor:
-    """Inner products of the output units of two weights, as a column."""
-    if a.ndim == 5:  # in the order in which values of convolutions lie, or they would be copied
-        a, b = a.permute(0, 2, 3, 4, 1), b.permute(0, 2, 3, 4, 1)
-    return torch.bmm(a.flatten(1).unsqueeze(1), b.flatten(1).unsqueeze(2)).view(-1, *(1,) * (a.ndim - 1))
-
-
 class _Normalized(torch.autograd.Function):
     """scale * weight / norm in another dtype, where norm is the `_row_norms` of the weight.
 
@@ -167,7 +160,7 @@ class _Normalized(torch.autograd.Function):
             norm = _row_norms(weight)
         gradient = gradient.to(weight.dtype)
         scale = ctx.scale / norm
-        along = _row_products(gradient, weight) / weight[0].numel()
+        along = (gradient * weight).sum(tuple(range(1, weight.ndim)), keepdim=True) / weight[0].numel()
         return (gradient * scale).addcmul_(weight, along * scale / norm**2, value=-1), None, None, None
 
 

@@ -97,11 +97,12 @@ def test_small_planes_are_convolved_as_a_whole(monkeypatch, size, dtype):
 
 def test_an_input_without_gradient_is_given_none_by_points(monkeypatch):
     x, weight, gradient = (value.float() for value in operands(1, 48, 48, 32, 4, 4, 3))
-    y = conv3d_same(x, weight.requires_grad_())
-    convolved = []
-    monkeypatch.setattr(winograd, "convolve", lambda *arguments: convolved.append(arguments))
-    y.backward(gradient)
-    assert not convolved
+    gradients, made = winograd.gradients, []
+    monkeypatch.setattr(winograd, "gradients", lambda *arguments: made.append(gradients(*arguments)) or made[-1])
+    for needs in (False, True):
+        conv3d_same(x.requires_grad_(needs), weight.requires_grad_()).backward(gradient)
+        of_x, _ = made.pop()
+        assert (of_x is not None) == needs
 
 
 @pytest.mark.parametrize(
@@ -112,6 +113,10 @@ def test_an_input_without_gradient_is_given_none_by_points(monkeypatch):
         (5, 3, 2, "Permute"),
         (5, 3, 4, "Convolution"),
         (48, 33, 4, "_ByPoints"),
+        (16, 4, 4, "_ByPoints"),  # its gradients alone
+        (15, 4, 4, "Convolution"),
+        (16, 3, 4, "Convolution"),
+        (16, 4, 8, "Convolution"),
         (48, 9, 8, "_ByPoints"),
         (48, 33, 5, "Convolution"),
     ],
@@ -130,7 +135,7 @@ def test_float32_training_is_float64s(dim, frames, size, how, k):
         assert (exact - rounded).norm() < 1e-5 * exact.norm()
 
 
-@pytest.mark.parametrize(("dim", "frames", "size"), [(5, 1, 2), (5, 3, 1), (5, 3, 2), (48, 32, 4)])
+@pytest.mark.parametrize(("dim", "frames", "size"), [(5, 1, 2), (5, 3, 1), (5, 3, 2), (16, 4, 4), (48, 32, 4)])
 def test_gradients_of_gradients(dim, frames, size):
     x, weight, gradient = operands(1, dim, dim, frames, size, size, 3)
     results = []
