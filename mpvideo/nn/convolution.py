@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mpvideo.kernel_form import gradients_by_points
 from mpvideo.nn import planes, winograd
+from mpvideo.nn.function import Function
 
 _TO_TAPS = torch.tensor(((1, 0.5, 0.5, 0), (0, 0.5, -0.5, 0), (0, 0.5, 0.5, 1)), dtype=torch.float32, device="cpu")
 """Gradients of three taps from those of a kernel at the four points of F(2, 3): the paper's G, transposed."""
@@ -49,7 +50,7 @@ def _in_float32(x: Tensor, weight: Tensor, learning: bool) -> Tensor:
     if not gradients_by_points(weight.shape[1], weight.shape[0], tuple(x.shape[2:])):
         return _library(x, weight)
     by_points = form in ("points", "taps")
-    result: Tensor = _ByPoints.apply(_channels_last(x), weight, by_points)  # type: ignore[no-untyped-call]
+    result: Tensor = _ByPoints.apply(_channels_last(x), weight, by_points)
     return result
 
 
@@ -63,7 +64,7 @@ def _in_bfloat16(x: Tensor, weight: Tensor, learning: bool) -> Tensor:
     if learning and x.shape[-1] <= _WIDEST_ROW:
         if winograd.form(weight, x.shape[2:]) == "planes":
             return _by_planes(x, weight)
-        result: Tensor = _ByProducts.apply(x, weight)  # type: ignore[no-untyped-call]
+        result: Tensor = _ByProducts.apply(x, weight)
         return result
     if learning and x.shape[2] == 2:
         # With two frames, padded by it, oneDNN's bfloat16 gradient of the weight is garbage (torch 2.13.0).
@@ -94,7 +95,7 @@ def _channels_second(x: Tensor) -> Tensor:
     return x.permute(0, 4, 1, 2, 3)
 
 
-class _OwnGradients(torch.autograd.Function):
+class _OwnGradients(Function):
     """A function of x and the weight, which it keeps for its gradients."""
 
     @staticmethod

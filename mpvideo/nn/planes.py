@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mpvideo.nn.function import Function
+
 
 def convolve(x: Tensor, kernel: Tensor) -> Tensor:
     """Convolution of (B, T, H, W, C) by a kernel (D, C, 3, 3, 3), with gradients of all orders: (B, T, H, W, D).
@@ -21,8 +23,8 @@ def convolve(x: Tensor, kernel: Tensor) -> Tensor:
     For the gradients it keeps `three_planes` and `kernel_matrix`, which have three times the values of x and up to 48
     for each 27 of the kernel: a tenth more memory for training the menagerie's network than by keeping x.
     """
-    matrix = _KernelMatrix.apply(kernel, x.shape[2:4])  # type: ignore[no-untyped-call]
-    three = _ThreePlanes.apply(x)  # type: ignore[no-untyped-call]
+    matrix = _KernelMatrix.apply(kernel, x.shape[2:4])
+    three = _ThreePlanes.apply(x)
     return F.linear(three, matrix).view(*x.shape[:4], len(kernel))
 
 
@@ -39,7 +41,7 @@ def three_planes(x: Tensor) -> Tensor:
     return torch.cat((planes[:, :-2], planes[:, 1:-1], planes[:, 2:]), dim=2)
 
 
-class _KernelMatrix(torch.autograd.Function):
+class _KernelMatrix(Function):
     """`kernel_matrix`; what autograd makes of it passes over the taps several times as often."""
 
     @staticmethod
@@ -53,10 +55,10 @@ class _KernelMatrix(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return _KernelTaps.apply(gradient, ctx.dim_out, ctx.size), None  # type: ignore[no-untyped-call]
+        return _KernelTaps.apply(gradient, ctx.dim_out, ctx.size), None
 
 
-class _KernelTaps(torch.autograd.Function):
+class _KernelTaps(Function):
     """The transpose of `kernel_matrix`: for each tap of a kernel (D, C, 3, 3, 3) the sum of where it stands."""
 
     @staticmethod
@@ -73,10 +75,10 @@ class _KernelTaps(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        return _KernelMatrix.apply(gradient, ctx.size), None, None  # type: ignore[no-untyped-call]
+        return _KernelMatrix.apply(gradient, ctx.size), None, None
 
 
-class _ThreePlanes(torch.autograd.Function):
+class _ThreePlanes(Function):
     """`three_planes`."""
 
     @staticmethod
@@ -89,11 +91,11 @@ class _ThreePlanes(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        result: Tensor = _PlaneSum.apply(gradient, ctx.shape)  # type: ignore[no-untyped-call]
+        result: Tensor = _PlaneSum.apply(gradient, ctx.shape)
         return result
 
 
-class _PlaneSum(torch.autograd.Function):
+class _PlaneSum(Function):
     """The transpose of `three_planes`: for each plane the sum of the three places where it stands."""
 
     @staticmethod
@@ -110,7 +112,7 @@ class _PlaneSum(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return _ThreePlanes.apply(gradient.contiguous()), None  # type: ignore[no-untyped-call]
+        return _ThreePlanes.apply(gradient.contiguous()), None
 
 
 def _seen(height: int, width: int) -> Iterator[tuple[slice, ...]]:
