@@ -1,6 +1,6 @@
 import pytest
 
-from mpvideo.kernel_form import kernel_form, values_per_tap
+from mpvideo.kernel_form import gradients_by_points, kernel_form, values_per_tap
 
 
 @pytest.mark.parametrize(
@@ -30,6 +30,27 @@ from mpvideo.kernel_form import kernel_form, values_per_tap
 )
 def test_forms_in_float32(widths, shape, form):
     assert kernel_form(*widths, shape, "float32") == form
+
+
+@pytest.mark.parametrize(
+    ("widths", "batch", "shape", "expected"),
+    [
+        ((64, 64), 1, (32, 4, 4), True),
+        ((64, 64), 1, (128, 4, 4), True),
+        ((64, 64), 1, (8, 16, 16), True),
+        ((64, 64), 16, (32, 2, 2), False),
+        ((16, 16), 2, (32, 4, 4), True),
+        ((16, 16), 16, (4, 4, 4), True),
+        ((16, 16), 1, (63, 4, 4), False),
+        ((16, 16), 22, (3, 4, 4), False),
+        ((15, 16), 2, (32, 4, 4), False),
+        ((16, 15), 2, (32, 4, 4), False),
+        ((16, 16), 2, (32, 4, 8), False),
+        ((16, 16), 2, (32, 8, 4), False),
+    ],
+)
+def test_whose_gradients_are_made_by_points(widths, batch, shape, expected):
+    assert gradients_by_points(*widths, batch, shape) == expected
 
 
 @pytest.mark.parametrize(

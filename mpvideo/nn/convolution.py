@@ -47,7 +47,7 @@ def _in_float32(x: Tensor, weight: Tensor, learning: bool) -> Tensor:
     form = winograd.form(weight, x.shape[2:])
     if form == "planes":
         return _by_planes(_channels_last(x), weight)
-    if not gradients_by_points(weight.shape[1], weight.shape[0], tuple(x.shape[2:])):
+    if not gradients_by_points(weight.shape[1], weight.shape[0], len(x), tuple(x.shape[2:])):
         return _library(x, weight)
     by_points = form in ("points", "taps")
     result: Tensor = _ByPoints.apply(_channels_last(x), weight, by_points)

@@ -14,7 +14,7 @@ class Function(torch.autograd.Function):
 
     @classmethod
     def apply(cls, *arguments: Any) -> Any:
-        """As torch's, for arguments without defaults."""
+        """As torch's, but for arguments with defaults and for tensors that have outlived a transform of torch.func."""
         if torch._C._are_functorch_transforms_active():
             return super().apply(*arguments)  # type: ignore[no-untyped-call]
         return super(torch.autograd.Function, cls).apply(*arguments)  # type: ignore[misc]

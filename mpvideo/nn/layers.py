@@ -136,7 +136,7 @@ def _row_norms(weight: Tensor) -> Tensor:
 
 
 class _Normalized(Function):
-    """scale * weight / norm in another dtype, where norm is the `_row_norms` of the weight; None if they are 1.
+    """scale * weight / norm in another dtype; norm is the `_row_norms` of the weight, None of one divided by them.
 
     What autograd makes of the same formula passes over the weight three times as often: a tenth of a training step.
     """
@@ -152,7 +152,7 @@ class _Normalized(Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
-        """(g - w <g, w>) * scale, with the unit-norm weight w: the part of g along w changes nothing."""
+        """(g - w <g, w>) * scale, with the normalised weight w: the part of g along w changes nothing."""
         weight, norm = ctx.saved_tensors
         if torch.is_grad_enabled():  # gradients of gradients go through it
             norm = _row_norms(weight)

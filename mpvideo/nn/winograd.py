@@ -88,13 +88,13 @@ def gradients(x: Tensor, gradient: Tensor, points: Tensor | None) -> tuple[Tenso
         x: the input (B, T, H, W, C).
         gradient: that of the result (B, T, H, W, D).
         points: what `kernel_points` made of the kernel; None if the gradient of the input is not wanted.
+            That takes up to 2.25 times its memory for a while, where tiles overlap.
 
     Returns:
         (B, T, H, W, C) or None, and (D, C, 3, 3, 3).
     """
     of_outputs, of_kernel = _matrix(_OUTPUT, x.dtype).mT, _matrix(_KERNEL, x.dtype)
     C, D = x.shape[-1], gradient.shape[-1]
-    transposed = None if points is None else points.mT.unbind()[::-1]  # what a frame gave to the next, that gives back
     of_x = None if points is None else _nothing_seen(x)
     of_points = x.new_empty(3, len(of_kernel), C, D)
     if not len(x):
@@ -108,8 +108,9 @@ def gradients(x: Tensor, gradient: Tensor, points: Tensor | None) -> tuple[Tenso
         for of_tap, frames in zip(of_points.unbind()[::-1], _neighbours(outputs), strict=True):
             of_tap.baddbmm_(inputs.mT, frames, beta=beta)
         beta = 1
-        if of_x is not None and transposed is not None:
-            _add_seen(of_x, matrix.mT @ _over_frames(outputs, transposed).flatten(1), clips, rows)
+        if points is not None and of_x is not None:
+            inputs = _over_frames(outputs, points.mT.unbind()[::-1])  # what a frame gave to the next, that gives back
+            _add_seen(of_x, matrix.mT @ inputs.flatten(1), clips, rows)
     taps = (of_kernel.mT @ of_points.flatten(2)).view(3, 3, 3, C, D)
     of_taps = taps.permute(4, 3, 0, 1, 2).contiguous(memory_format=torch.channels_last_3d)
     return None if of_x is None else _without_padding(of_x, x), of_taps

@@ -6,54 +6,79 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mpvideo.errors import CheckpointError
+
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
-class Adam(torch.optim.Adam):
-    """Fused Adam with EDM's betas, which sees each weight as the vector of its values as they lie in memory.
+class Adam:
+    """torch's fused Adam with EDM's betas, shown each weight as the vector of its values in the order of memory.
 
-    Of weights that are not contiguous torch's own copies the gradients, for as long again as the step takes, and it
-    pairs weights and moments by where they lie, however either is laid out (torch 2.13.0).
+    Of weights that are not contiguous it would copy each gradient, and take twice as long; and with moments laid out
+    otherwise than their weights it goes wrong without a word (torch 2.13.0).
 
     Args:
-        weights: dense parameters that stay where they are in memory; gradients are theirs as ever.
+        weights: dense parameters, which must stay where they are in memory. Their gradients are taken from `grad`.
     """
 
     def __init__(self, weights: Iterable[nn.Parameter]) -> None:
         self._weights = list(weights)
-        vectors = [nn.Parameter(_vector(weight.detach())) for weight in self._weights]
-        super().__init__(vectors, betas=(0.9, 0.99), fused=True)
+        self._vectors = [nn.Parameter(_vector(weight.detach())) for weight in self._weights]
+        self._adam = torch.optim.Adam(self._vectors, betas=(0.9, 0.99), fused=True)
 
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """Takes a step along the gradients of the weights."""
+    @property
+    def rate(self) -> float:
+        """Learning rate of the last step, or of the next once it is set."""
+        rate: float = self._adam.param_groups[0]["lr"]
+        return rate
+
+    @rate.setter
+    def rate(self, rate: float) -> None:
+        self._adam.param_groups[0]["lr"] = rate
+
+    def step(self) -> None:
+        """Takes a step; weights without a gradient stay as they are."""
         for weight, vector in self._pairs():
             vector.grad = None if weight.grad is None else _vector(_laid_out(weight.grad, weight))
-        super().step(closure)
+        self._adam.step()
 
-    def zero_grad(self, set_to_none: bool = True) -> None:
+    def zero_grad(self) -> None:
         """Forgets the gradients."""
-        super().zero_grad(set_to_none)
-        for weight in self._weights:
-            weight.grad = None
+        for weight, vector in self._pairs():
+            weight.grad = vector.grad = None
 
     def state_dict(self) -> dict[str, Any]:
-        """The moments, in the shapes of the weights, and the settings."""
-        whole = super().state_dict()
+        """The state of a torch.optim.Adam of the weights; its tensors change with the next step."""
+        whole = self._adam.state_dict()
         for index, values in whole["state"].items():
             weight = self._weights[index]
             shaped = {name: values[name].as_strided(weight.shape, weight.stride()) for name in _MOMENTS}
             whole["state"][index] = {**values, **shaped}
         return whole
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Goes back to a state, however that is laid out."""
-        super().load_state_dict(state_dict)
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes back to a state, however it is laid out; what is given stays as it is.
+
+        Raises:
+            CheckpointError: its moments have other shapes than the weights.
+        """
+        for index, values in state["state"].items():
+            for name in _MOMENTS:
+                wanted, seen = self._weights[index].shape, values[name].shape
+                if wanted != seen:  # torch would read and write beyond the end
+                    raise CheckpointError(
+                        f"the snapshot's {name} of weight {index} must have the shape {tuple(wanted)}, "
+                        f"got {tuple(seen)}",
+                        hint="The file is damaged: train in another folder.",
+                    )
+        self._adam.load_state_dict(state)
         for weight, vector in self._pairs():
-            if values := self.state.get(vector):
-                values |= {name: _vector(_laid_out(values[name], weight)) for name in _MOMENTS}
+            if values := self._adam.state.get(vector):
+                values["step"] = values["step"].clone()
+                values |= {name: _vector(torch.empty_like(weight).copy_(values[name])) for name in _MOMENTS}
 
     def _pairs(self) -> Iterator[tuple[nn.Parameter, nn.Parameter]]:
-        return zip(self._weights, self.param_groups[0]["params"], strict=True)
+        return zip(self._weights, self._vectors, strict=True)
 
 
 def _vector(x: Tensor) -> Tensor:

@@ -96,8 +96,7 @@ class AutoencoderTrainer:
         self.optimizer.zero_grad()
         (error.abs().mean() + squared).backward()  # type: ignore[no-untyped-call]
         rate = learning_rate(self.step, peak=self.peak_rate, warmup_steps=self.warmup_steps, decay_steps=self.steps)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate * (1 - self.step / self.steps)
+        self.optimizer.rate = rate * (1 - self.step / self.steps)
         self.optimizer.step()
         self.step += 1
         return float(squared.detach())

@@ -371,7 +371,7 @@ class Run:
         return late or self.watcher.stopping()
 
     def _log(self, meter: LossMeter, trainer: Trainer) -> None:
-        record = meter.record(step=trainer.step, samples=trainer.samples, rate=trainer.optimizer.param_groups[0]["lr"])
+        record = meter.record(step=trainer.step, samples=trainer.samples, rate=trainer.optimizer.rate)
         if record is None:
             return
         append_record(self.folder / "log.jsonl", record)

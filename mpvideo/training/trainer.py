@@ -109,10 +109,9 @@ class Trainer:
             with nullcontext() if last else self._no_sync():  # gradients travel once, when they are whole
                 seen.append(self._backward(part, batches, clip, self_conditioned, len(numbers)))
         nonfinite = self._replace_nonfinite()
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(
-                step, peak=recipe.peak_rate, warmup_steps=recipe.warmup_steps, decay_steps=recipe.decay_steps
-            )
+        self.optimizer.rate = learning_rate(
+            step, peak=recipe.peak_rate, warmup_steps=recipe.warmup_steps, decay_steps=recipe.decay_steps
+        )
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.step += 1

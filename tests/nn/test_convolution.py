@@ -59,7 +59,7 @@ def test_an_input_without_gradient_gets_none():
     assert weight.grad is not None
 
 
-OWN = [(5, 3, 2, 1), (5, 3, 2, 3), (5, 3, 4, 3), (48, 32, 4, 3)]
+OWN = [(5, 3, 2, 1), (5, 3, 2, 3), (5, 3, 4, 3), (16, 64, 4, 3), (48, 32, 4, 3)]
 """Channels, frames, size and kernel size of convolutions by other means than the library's in some dtype."""
 
 
@@ -83,6 +83,17 @@ def test_larger_kernels(dim, frames, size, dtype):
     conv3d_same(x.requires_grad_(), weight.requires_grad_()).backward(gradient)
     for ours, right in zip((x, weight), exact, strict=True):
         assert (ours.grad.float() - right.grad).norm() < (1e-5 if dtype == torch.float32 else 0.02) * right.grad.norm()
+
+
+@pytest.mark.parametrize(("dim", "by_points"), [(16, False), (48, True)])
+def test_gradients_by_points_of_what_the_library_convolves(monkeypatch, dim, by_points):
+    x, weight, gradient = (value.float() for value in operands(2, dim, dim, 32, 4, 4, 3))
+    convolve, convolved = winograd.convolve, []
+    gradients, made = winograd.gradients, []
+    monkeypatch.setattr(winograd, "convolve", lambda *arguments: convolved.append(1) or convolve(*arguments))
+    monkeypatch.setattr(winograd, "gradients", lambda *arguments: made.append(1) or gradients(*arguments))
+    conv3d_same(x, weight.requires_grad_()).backward(gradient)
+    assert (bool(convolved), bool(made)) == (by_points, True)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -113,10 +124,8 @@ def test_an_input_without_gradient_is_given_none_by_points(monkeypatch):
         (5, 3, 2, "Permute"),
         (5, 3, 4, "Convolution"),
         (48, 33, 4, "_ByPoints"),
-        (16, 4, 4, "_ByPoints"),  # its gradients alone
-        (15, 4, 4, "Convolution"),
-        (16, 3, 4, "Convolution"),
-        (16, 4, 8, "Convolution"),
+        (16, 32, 4, "_ByPoints"),  # its gradients alone
+        (16, 31, 4, "Convolution"),
         (48, 9, 8, "_ByPoints"),
         (48, 33, 5, "Convolution"),
     ],
@@ -135,7 +144,7 @@ def test_float32_training_is_float64s(dim, frames, size, how, k):
         assert (exact - rounded).norm() < 1e-5 * exact.norm()
 
 
-@pytest.mark.parametrize(("dim", "frames", "size"), [(5, 1, 2), (5, 3, 1), (5, 3, 2), (16, 4, 4), (48, 32, 4)])
+@pytest.mark.parametrize(("dim", "frames", "size"), [(5, 1, 2), (5, 3, 1), (5, 3, 2), (16, 64, 4), (48, 32, 4)])
 def test_gradients_of_gradients(dim, frames, size):
     x, weight, gradient = operands(1, dim, dim, frames, size, size, 3)
     results = []

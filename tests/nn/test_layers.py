@@ -44,6 +44,16 @@ def test_gradients_of_gradients(layer):
     torch.autograd.gradgradcheck(run, inputs)
 
 
+def test_gradients_of_gradients_in_training():
+    layer = MPLinear(5, 3).double().train()
+    gradient, direction = randn(3, 5, seed=1).double(), randn(3, 5, seed=2).double()
+    results = []
+    for effective in (layer.effective_weight(torch.float64), normalize(layer.weight) / math.sqrt(5)):
+        (first,) = torch.autograd.grad(effective, layer.weight, gradient, create_graph=True)
+        results.append((first, *torch.autograd.grad(first, layer.weight, direction)))
+    torch.testing.assert_close(*results)
+
+
 def test_linear():
     layer, x = MPLinear(6, 4).eval(), randn(3, 2, 6)
     weight = layer.weight.detach()
