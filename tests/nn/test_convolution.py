@@ -86,7 +86,7 @@ def test_larger_kernels(dim, frames, size, dtype):
 
 
 @pytest.mark.parametrize(("dim", "by_points"), [(16, False), (48, True)])
-def test_gradients_by_points_of_what_the_library_convolves(monkeypatch, dim, by_points):
+def test_which_convolve_by_points_and_which_only_learn_so(monkeypatch, dim, by_points):
     x, weight, gradient = (value.float() for value in operands(2, dim, dim, 32, 4, 4, 3))
     convolve, convolved = winograd.convolve, []
     gradients, made = winograd.gradients, []
