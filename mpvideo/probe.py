@@ -20,7 +20,7 @@ from torch import Tensor
 from mpvideo.architecture import network_plan, network_shapes
 from mpvideo.config import ModelConfig
 from mpvideo.nn.inference import Block, Weights
-from mpvideo.nn.kernels import onednn_bfloat16
+from mpvideo.nn.processor import onednn_bfloat16
 
 ERROR_LIMITS = {"float32": 1e-4, "bfloat16": 3e-2, "float16": 5e-3}
 """Largest error of the block, relative to its result, that rounding explains: several times what a sound device has."""

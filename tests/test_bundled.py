@@ -12,8 +12,8 @@ from mpvideo.evaluation.judge import load_judge
 from mpvideo.generation import generate
 from mpvideo.job import Job
 from mpvideo.model import load_model
-from mpvideo.nn.kernels import onednn_bfloat16
 from mpvideo.nn.memory import FOR_PASSES
+from mpvideo.nn.processor import onednn_bfloat16
 
 # The coats that differ most in hue.
 VIVID = {"golden": 0, "red": 1, "green": 2, "blue": 3}

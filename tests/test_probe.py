@@ -39,7 +39,7 @@ def broken_convolution(self, x, **after):
 
 
 def unscaled_attention(q, k, v):
-    return F.softmax(q @ k.mT, dim=-1) @ v
+    return F.softmax(q.shape[-1] ** 0.5 * q @ k.mT, dim=-1) @ v
 
 
 @pytest.mark.parametrize("dtype", EVERYWHERE)
@@ -47,7 +47,7 @@ def unscaled_attention(q, k, v):
     ("place", "function"),
     [
         ("mpvideo.nn.kernels.Convolution.__call__", broken_convolution),
-        ("torch.nn.functional.scaled_dot_product_attention", unscaled_attention),
+        ("mpvideo.nn.inference.cosine_attention", unscaled_attention),
     ],
 )
 def test_wrong_kernels_are_found(monkeypatch, dtype, place, function):

@@ -24,6 +24,7 @@ from torch import Tensor
 from mpvideo.architecture import BlockPlan, attention_heads, network_plan, network_shapes
 from mpvideo.config import ModelConfig
 from mpvideo.nn import winograd
+from mpvideo.nn.attention import cosine_attention
 from mpvideo.nn.compilation import CompiledBlocks, CudaGraph
 from mpvideo.nn.kernels import Convolution, Product, SameConvolution, convolution, shrinking
 from mpvideo.nn.layers import (
@@ -399,7 +400,9 @@ class _Attention:
             qkv = qkv.view(B * T if self._axes == "space" else B, -1, qkv.shape[-1])
         qkv = rearrange(qkv, "b n (three heads d) -> b n three heads d", three=3, heads=self._heads)
         norm = torch.linalg.vector_norm(qkv, dim=-1, keepdim=True, dtype=torch.promote_types(x.dtype, torch.float32))
-        unit = (math.sqrt(qkv.shape[-1]) / norm.clamp_(min=EPS)).to(x.dtype)
+        unit = 1 / norm.clamp_(min=EPS)
+        unit[:, :, 1:] *= math.sqrt(qkv.shape[-1])  # of queries only their direction acts
+        unit = unit.to(x.dtype)
         # Memory comes before the keys and values: they are normalised to the place behind it, and not copied again.
         M = len(self._memory)
         kv = qkv.new_empty(len(qkv), M + qkv.shape[1], 2, *qkv.shape[3:])
@@ -410,7 +413,7 @@ class _Attention:
             torch.mul(qkv[:, :, 1:], unit[:, :, 1:], out=kv[:, M:])
         q = qkv[:, :, 0] * unit[:, :, 0]
         k, v = kv.unbind(2)
-        out = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
+        out = cosine_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
         out = out.transpose(1, 2).flatten(2)
         out = rearrange(out, "(b h w) t c -> b t h w c", h=H, w=W) if self._axes == "time" else out.view(B, T, H, W, -1)
         return self._to_out(out, plus=x.mul_(self._straight))

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mpvideo.nn import planes, winograd
+from mpvideo.nn.processor import has_onednn, onednn_bfloat16
 
 _ONEDNN = torch.ops.mkldnn
 
@@ -22,13 +23,8 @@ _ROWS = 64
 """For how many rows a matrix is reordered. It suits fewer and more as well: measured from 8 to 16,384."""
 
 
-def onednn_bfloat16() -> bool:
-    """Whether torch has oneDNN, and the processor what oneDNN wants for bfloat16 (on x86 AVX-512)."""
-    return bool(torch._C._has_mkldnn and _ONEDNN._is_mkldnn_bf16_supported())
-
-
 def _onednn_takes(weight: Tensor) -> bool:
-    if weight.device.type != "cpu" or not torch._C._has_mkldnn:
+    if weight.device.type != "cpu" or not has_onednn():
         return False
     return weight.dtype == torch.float32 or (weight.dtype == torch.bfloat16 and onednn_bfloat16())
 

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mpvideo.kernel_form import TILE, KernelForm, kernel_form
+from mpvideo.nn.processor import bfloat16_by_vectors
 
 _TILES = 128
 """How many tiles are convolved at once, or else a row of them in all frames: few, so that they stay in a cache."""
@@ -47,12 +48,7 @@ def form(
     on_cpu = (device or kernel.device).type == "cpu"
     name = str(dtype or kernel.dtype).removeprefix("torch.") if on_cpu else None
     fastest = kernel_form(kernel.shape[1], kernel.shape[0], shape, name)
-    return "direct" if fastest == "pairs" and not _bfloat16_by_vectors() else fastest
-
-
-def _bfloat16_by_vectors() -> bool:
-    """Whether bfloat16 is multiplied in vectors of AVX-512, and not in matrix units, where products are cheap (AMX)."""
-    return torch.cpu._is_avx512_bf16_supported() and not torch.cpu._is_amx_tile_supported()
+    return "direct" if fastest == "pairs" and not bfloat16_by_vectors() else fastest
 
 
 def kernel_taps(kernel: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from mpvideo.nn import planes, winograd
 from mpvideo.nn.convolution import conv3d_same, weight_gradient
-from mpvideo.nn.kernels import onednn_bfloat16
+from mpvideo.nn.processor import onednn_bfloat16
 
 
 def operands(

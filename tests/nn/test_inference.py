@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from mpvideo.config import ModelConfig
 from mpvideo.nn import InferenceUnet3D, KarrasUnet3D
-from mpvideo.nn.kernels import onednn_bfloat16
+from mpvideo.nn.processor import onednn_bfloat16
 from tests.networks import model_configs, randn, tiny_network
 from tests.nn.test_golden import GOLDEN, INDEX, SMALL, golden_network, relative_error
 

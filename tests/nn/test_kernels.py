@@ -106,7 +106,7 @@ def test_few_channels(shape, widths, dtype):
 
 @pytest.mark.parametrize(("by_vectors", "form"), [(True, FramePairConvolution), (False, Convolution)])
 def test_matrix_units_take_all_frames_at_once(monkeypatch, by_vectors, form):
-    monkeypatch.setattr(winograd, "_bfloat16_by_vectors", lambda: by_vectors)
+    monkeypatch.setattr(winograd, "bfloat16_by_vectors", lambda: by_vectors)
     kernel = randn(64, 64, 3, 3, 3)
     assert type(convolution(kernel.bfloat16(), (16, 16, 16))) is form
     assert type(convolution(kernel, (16, 16, 16), dtype=torch.bfloat16)) is form
