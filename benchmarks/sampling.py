@@ -227,7 +227,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--nets", default=",".join(NETS), help="which nets, of " + ", ".join(NETS))
     parser.add_argument("--batches", default="1,4", help="batch sizes")
-    parser.add_argument("--dtypes", default=",".join(DTYPES), help="what to compute in, float32 first")
+    parser.add_argument(
+        "--dtypes", default=",".join(DTYPES), choices=(DTYPES[0], ",".join(DTYPES)), help="what to compute in"
+    )
     parser.add_argument("--turns", type=int, default=5, help="how often each contender is timed")
     parser.add_argument("--no-compile", action="store_true", help="leave out the package under torch.compile")
     parser.add_argument("--memory", help=argparse.SUPPRESS)
