@@ -40,7 +40,8 @@ from mpvideo.training.trainer import Trainer
 
 SIGMA_DATA = 0.5
 STEPS = 4
-"""Of a turn, one after the other as in a training: after those of others the first finds nothing in the caches."""
+"""That are timed in a turn, after one that is not: as in a training they follow others, while the first of a turn finds
+nothing of its own in the caches."""
 
 
 def plain_step(model: ModelConfig, recipe: Recipe, dtype: torch.dtype) -> Callable[[], None]:
@@ -71,8 +72,6 @@ def plain_step(model: ModelConfig, recipe: Recipe, dtype: torch.dtype) -> Callab
 def trainer_step(model: ModelConfig, recipe: Recipe, processes: Processes) -> Callable[[], None]:
     """A step of mpvideo's trainer, shared by the processes."""
     keep_freed_memory(FOR_STEPS)  # as `mpvideo train` does
-    recipe = replace(recipe, dtype=faster_dtype(model, recipe))
-    print(f"dtype {recipe.dtype}", flush=True)
     trainer = Trainer(KarrasUnet3D(**vars(model)), recipe, sigma_data=SIGMA_DATA, processes=processes)
     latents, labels = data(model, recipe.batch_size)
 
@@ -89,7 +88,7 @@ def data(model: ModelConfig, count: int) -> tuple[Tensor, Tensor]:
 
 
 def work(role: str, batch_size: int) -> None:
-    """Takes a turn's steps for every line of standard input, and says when they are done."""
+    """Takes a turn's steps for every line of standard input, and says how many seconds they took."""
     torch.manual_seed(0)
     model = PRESETS["small"].model(codec_config("latent", 8.0), size=64, frames=32, num_classes=1000)
     recipe = Recipe(batch_size=batch_size, micro_batch=batch_size)
@@ -97,19 +96,30 @@ def work(role: str, batch_size: int) -> None:
         if processes.count != int(os.environ.get("WORLD_SIZE", "1")):
             raise SystemExit("the processes do not train together")
         if role.startswith("package"):
+            chosen = ""
             step = plain_step(model, recipe, torch.bfloat16 if role.endswith("bfloat16") else torch.float32)
         else:
-            step = trainer_step(model, recipe, processes)
+            chosen = faster_dtype(model, recipe)
+            step = trainer_step(model, replace(recipe, dtype=chosen), processes)
         step()
-        print("ready", flush=True)
+        print(f"ready {chosen}", flush=True)
         for _ in sys.stdin:
+            step()
+            began = time.perf_counter()
             for _ in range(STEPS):
                 step()
-            print("done", flush=True)
+            print(f"seconds {time.perf_counter() - began}", flush=True)
 
 
 class Contender:
-    """The processes that share a step; idle, without using a core, until they are asked for a turn."""
+    """The processes that share a step; idle, without using a core, until they are asked for a turn.
+
+    Attributes:
+        dtype: what they compute in, if they choose it.
+    """
+
+    REST = 0.05
+    """Seconds before each turn, in which the threads of the processes before it stop to look for work."""
 
     def __init__(self, role: str, batch_size: int, count: int, threads: int) -> None:
         self.processes = []
@@ -128,26 +138,26 @@ class Contender:
                     env=environment,
                 )
             )
-        self.dtype = self._wait("ready")
+        self.dtype = self._told("ready")[0]
 
     def seconds(self) -> float:
-        """How long a step takes, as the mean over a turn."""
-        began = time.perf_counter()
+        """How long a step takes, as the mean over a turn, to the slowest of the processes."""
+        time.sleep(self.REST)
         for process in self.processes:
             assert process.stdin is not None
             process.stdin.write("turn\n")
             process.stdin.flush()
-        self._wait("done")
-        return (time.perf_counter() - began) / STEPS
+        return max(map(float, self._told("seconds"))) / STEPS
 
-    def _wait(self, word: str) -> str:
-        told = ""
+    def _told(self, word: str) -> list[str]:
+        """What each process says after `word`."""
+        told = []
         for process in self.processes:
             assert process.stdout is not None
-            while (line := process.stdout.readline().strip()) != word:
-                if not line and process.poll() is not None:
-                    raise SystemExit("a process failed; see what it printed")
-                told = line.removeprefix("dtype ")
+            line = next((line for line in process.stdout if line.startswith(word)), None)
+            if line is None:
+                raise SystemExit("a process failed; see what it printed")
+            told.append(line.removeprefix(word).strip())
         return told
 
     def end(self) -> None:
