@@ -71,7 +71,6 @@ def plain_step(model: ModelConfig, recipe: Recipe, dtype: torch.dtype) -> Callab
 
 def trainer_step(model: ModelConfig, recipe: Recipe, processes: Processes) -> Callable[[], None]:
     """A step of mpvideo's trainer, shared by the processes."""
-    keep_freed_memory(FOR_STEPS)  # as `mpvideo train` does
     trainer = Trainer(KarrasUnet3D(**vars(model)), recipe, sigma_data=SIGMA_DATA, processes=processes)
     latents, labels = data(model, recipe.batch_size)
 
@@ -99,6 +98,7 @@ def work(role: str, batch_size: int) -> None:
             chosen = ""
             step = plain_step(model, recipe, torch.bfloat16 if role.endswith("bfloat16") else torch.float32)
         else:
+            keep_freed_memory(FOR_STEPS)  # as `mpvideo train` does
             chosen = faster_dtype(model, recipe)
             step = trainer_step(model, replace(recipe, dtype=chosen), processes)
         step()

@@ -1,7 +1,7 @@
 """What training a network costs: parameters, operations, and time measured here."""
 
 import time
-from dataclasses import replace
+from collections.abc import Sequence
 from math import prod
 
 import torch
@@ -18,6 +18,9 @@ from mpvideo.training.recipe import Recipe, TrainingDtype
 
 _CLEARLY_FASTER = 0.9
 """bfloat16 costs accuracy: it has to save at least a tenth of the time."""
+
+_ROUNDS = 3
+"""How often the dtypes are compared: a run keeps to the one that is found faster."""
 
 
 def num_parameters(model: ModelConfig) -> int:
@@ -46,9 +49,15 @@ def seconds_per_step(
 
     The first, which makes ready, is not counted either; the fastest of the others is.
     """
-    device = torch.device(device)
+    return _seconds_in_turns(model, recipe, torch.device(device), (recipe.dtype,), repeats)[recipe.dtype]
+
+
+def _seconds_in_turns(
+    model: ModelConfig, recipe: Recipe, device: torch.device, dtypes: Sequence[TrainingDtype], repeats: int
+) -> dict[TrainingDtype, float]:
+    """`seconds_per_step` in each of several dtypes, one after the other: what slows the machine slows them all."""
     count = min(recipe.micro_batch, recipe.batch_size)
-    best = float("inf")
+    best = dict.fromkeys(dtypes, float("inf"))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         objective = Objective(KarrasUnet3D(**vars(model)), 0.5).to(device).train()
@@ -58,15 +67,17 @@ def seconds_per_step(
         if model.num_classes is not None:
             rows = class_rows(torch.zeros(count, dtype=torch.long), model.num_classes).to(device)
         for attempt in range(1 + repeats):
-            began = time.perf_counter()
-            mean, _ = objective(clean, noise, sigma, rows, dtype=getattr(torch, recipe.dtype))
-            mean.backward()
-            float(mean.detach())  # a GPU has to be waited for
-            taken = time.perf_counter() - began
-            if attempt:
-                best = min(best, taken)
-            objective.zero_grad()
-    return best * step_flops(model, recipe) / (3 * network_flops(model) * count)
+            for dtype in dtypes:
+                began = time.perf_counter()
+                mean, _ = objective(clean, noise, sigma, rows, dtype=getattr(torch, dtype))
+                mean.backward()
+                float(mean.detach())  # a GPU has to be waited for
+                taken = time.perf_counter() - began
+                if attempt:
+                    best[dtype] = min(best[dtype], taken)
+                objective.zero_grad()
+    scale = step_flops(model, recipe) / (3 * network_flops(model) * count)
+    return {dtype: seconds * scale for dtype, seconds in best.items()}
 
 
 def autoencoder_seconds_per_step(
@@ -95,7 +106,5 @@ def faster_dtype(model: ModelConfig, recipe: Recipe, device: torch.device | str 
     """The dtype for a network to compute in: bfloat16 where a measurement shows it to be clearly faster."""
     if without_bfloat16(torch.device(device).type) is not None:
         return "float32"
-    seconds = {
-        dtype: seconds_per_step(model, replace(recipe, dtype=dtype), device) for dtype in ("float32", "bfloat16")
-    }
+    seconds = _seconds_in_turns(model, recipe, torch.device(device), ("float32", "bfloat16"), _ROUNDS)
     return "bfloat16" if seconds["bfloat16"] < _CLEARLY_FASTER * seconds["float32"] else "float32"
