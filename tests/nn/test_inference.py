@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
+from mpvideo.architecture import activation_bytes
 from mpvideo.config import ModelConfig
-from mpvideo.nn import InferenceUnet3D, KarrasUnet3D
+from mpvideo.nn import InferenceUnet3D, KarrasUnet3D, inference
 from mpvideo.nn.processor import onednn_bfloat16
 from tests.networks import model_configs, randn, tiny_network
 from tests.nn.test_golden import GOLDEN, INDEX, SMALL, golden_network, relative_error
@@ -161,6 +162,33 @@ def test_a_copy_has_its_own_tables():
     other = copy.copy(net)
     other.prepare((torch.tensor([0.5]), randn(2, 5)))
     assert len(other._tables) == 1 and not net._tables
+
+
+@pytest.mark.parametrize("overrides", [{}, {"num_classes": None}, {"self_condition": True}])
+@pytest.mark.parametrize("prepared", [False, True])
+def test_batches_of_large_clips_go_through_in_parts(overrides, prepared, monkeypatch):
+    """Five clips in twos, with what belongs to each of them."""
+    net = tiny_network(**overrides).double()
+    monkeypatch.setattr(inference, "_TOGETHER", 2 * activation_bytes(net.config, 8) + 1)
+    in_parts, whole = (inference_form(net, torch.float64) for _ in range(2))
+    whole._at_once = None
+    seen = []
+    real = InferenceUnet3D._run
+    monkeypatch.setattr(in_parts, "_evaluate", lambda x, *scales: seen.append(len(x)) or real(in_parts, x, *scales))
+    time = torch.full((5,), 0.5, dtype=torch.float64) if prepared else randn(5, dtype=torch.float64)
+    given = {} if net.config.num_classes is None else {"class_labels": randn(5, 5, seed=1, dtype=torch.float64)}
+    if prepared:
+        in_parts.prepare((time[:1], given.get("class_labels")))
+    if net.config.self_condition:
+        given["self_cond"] = randn(5, 2, 4, 8, 8, seed=2, dtype=torch.float64)
+    x = randn(5, 2, 4, 8, 8, seed=3, dtype=torch.float64)
+    assert relative_error(in_parts(x, time, **given), whole(x, time, **given)) <= 1e-12
+    assert seen == [2, 2, 1]
+
+
+def test_a_clip_is_never_divided(monkeypatch):
+    monkeypatch.setattr(inference, "_TOGETHER", 1)
+    assert inference_form(tiny_network())._at_once == 1
 
 
 def test_class_embedding():
