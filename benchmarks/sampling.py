@@ -27,7 +27,7 @@ import torch
 from package import package_network
 from torch import Tensor
 
-from mpvideo.architecture import activation_bytes, network_flops, network_shapes
+from mpvideo.architecture import activation_bytes, clips_at_once, network_flops, network_shapes
 from mpvideo.checkpoint import bundled_checkpoint, open_checkpoint
 from mpvideo.checkpoint.load import load_tensors
 from mpvideo.config import ModelConfig
@@ -116,7 +116,7 @@ class Contender:
     """
 
     REST = 0.05
-    """Seconds before each pass, in which the threads of the process before it stop to look for work."""
+    """Seconds before each pass, in which the threads of the process before it stop looking for work."""
 
     def __init__(self, role: str, name: str, batch: int, *, compiled: bool = False) -> None:
         context = get_context("spawn")
@@ -210,7 +210,8 @@ def report(name: str, batch: int, turns: int, *, compiled: bool, limits: dict[st
         against = {other: statistics.median(turn[other] / turn[role] for turn in taken) for other in contenders}
         share = rate / limits["bfloat16" if "bfloat16" in role else "float32"]
         width = 2 if role == "mpvideo bfloat16" else 4
-        wanted = (parameters * width + 1.3 * batch * activation_bytes(model, width)) / 2**20
+        together = min(batch, clips_at_once(model, width))
+        wanted = (parameters * width + 1.3 * together * activation_bytes(model, width)) / 2**20
         memory = "" if "compiled" in role else f"{peak_megabytes(role, name, batch):.0f}"
         if role.startswith("mpvideo"):
             memory += f" of {wanted:.0f}"

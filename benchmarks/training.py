@@ -35,7 +35,7 @@ from mpvideo.nn.memory import FOR_STEPS, keep_freed_memory
 from mpvideo.probe import without_bfloat16
 from mpvideo.processes import Processes, join_processes
 from mpvideo.training.cost import faster_dtype
-from mpvideo.training.recipe import PRESETS, Recipe, codec_config
+from mpvideo.training.recipe import PRESETS, Recipe, TrainingDtype, codec_config
 from mpvideo.training.trainer import Trainer
 
 SIGMA_DATA = 0.5
@@ -95,14 +95,15 @@ def work(role: str, batch_size: int) -> None:
         if processes.count != int(os.environ.get("WORLD_SIZE", "1")):
             raise SystemExit("the processes do not train together")
         if role.startswith("package"):
-            chosen = ""
             step = plain_step(model, recipe, torch.bfloat16 if role.endswith("bfloat16") else torch.float32)
         else:
             keep_freed_memory(FOR_STEPS)  # as `mpvideo train` does
-            chosen = faster_dtype(model, recipe)
-            step = trainer_step(model, replace(recipe, dtype=chosen), processes)
+            first = processes.first and faster_dtype(model, recipe) == "bfloat16"
+            chosen: TrainingDtype = "bfloat16" if processes.agree(first) else "float32"
+            recipe = replace(recipe, dtype=chosen)
+            step = trainer_step(model, recipe, processes)
         step()
-        print(f"ready {chosen}", flush=True)
+        print("ready" if role.startswith("package") else f"ready {recipe.dtype}", flush=True)
         for _ in sys.stdin:
             step()
             began = time.perf_counter()
@@ -119,7 +120,7 @@ class Contender:
     """
 
     REST = 0.05
-    """Seconds before each turn, in which the threads of the processes before it stop to look for work."""
+    """Seconds before each turn, in which the threads of the processes before it stop looking for work."""
 
     def __init__(self, role: str, batch_size: int, count: int, threads: int) -> None:
         self.processes = []
@@ -141,7 +142,7 @@ class Contender:
         self.dtype = self._told("ready")[0]
 
     def seconds(self) -> float:
-        """How long a step takes, as the mean over a turn, to the slowest of the processes."""
+        """How long a step takes, as the mean over a turn of the slowest of the processes."""
         time.sleep(self.REST)
         for process in self.processes:
             assert process.stdin is not None

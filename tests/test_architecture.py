@@ -12,12 +12,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
+from mpvideo import architecture
 from mpvideo.architecture import (
     activation_bytes,
     attention_heads,
     autoencoder_plan,
     autoencoder_shapes,
     checkpoint_shapes,
+    clips_at_once,
     network_flops,
     network_plan,
     network_shapes,
@@ -240,6 +242,16 @@ def test_activations_take_about_what_is_said(overrides):
     with PeakMemory() as memory:
         net(**example)
     assert 0.6 < memory.peak / activation_bytes(model) < 1.25
+
+
+def test_clips_go_together_up_to_a_size(monkeypatch):
+    of_clip = activation_bytes(tiny())
+    monkeypatch.setattr(architecture, "_TOGETHER", 6 * of_clip)
+    assert clips_at_once(tiny()) == 6
+    assert clips_at_once(tiny(), bytes_per_value=2) == 12
+    assert clips_at_once(tiny(), frames=tiny().frames // 2) == 12
+    monkeypatch.setattr(architecture, "_TOGETHER", of_clip - 1)
+    assert clips_at_once(tiny()) == 1, "a clip is never divided"
 
 
 def test_activations_grow_with_every_size():

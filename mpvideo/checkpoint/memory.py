@@ -19,7 +19,7 @@ def sampling_memory(config: CheckpointConfig, dtype: str, stored: int, passes: i
         config: the checkpoint.
         dtype: what the network computes in.
         stored: bytes of the checkpoint's tensors, which are all read before the network is built of them.
-        passes: of the network at once.
+        passes: of the network at once, as on a GPU; a CPU may take them one after the other, in less.
 
     Returns:
         `weights`, of the network as it is kept and of the autoencoder; `activations`; and `most`, what is taken at the

@@ -5,7 +5,7 @@
 - Weights are normalised once, and hold every constant factor that comes before or after them.
 - The scales that noise level and class give to each block's channels are one product for all blocks, and for several
   noise levels of a schedule at once where they are known beforehand.
-- Channels are last in memory: 1x1x1 convolutions are matrix products, and attention needs no copies.
+- Channels are last in memory: 1x1x1 convolutions are matrix products, and the fused attention needs no copies.
 - Convolutions and products run by `mpvideo.nn.kernels`, with the scales and sums that follow them.
 - The residual 1x1x1 convolution comes before upsampling, with which it commutes, on an eighth of the places.
 - On a CPU a batch of large clips goes through in parts.
@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
-from mpvideo.architecture import BlockPlan, activation_bytes, attention_heads, network_plan, network_shapes
+from mpvideo.architecture import BlockPlan, attention_heads, clips_at_once, network_plan, network_shapes
 from mpvideo.config import ModelConfig
 from mpvideo.nn import winograd
 from mpvideo.nn.attention import cosine_attention
@@ -48,10 +48,6 @@ _NARROW = 16
 Their errors come to the output by the skips, in few channels with little to average them out: in the package's example,
 of width 8, they were half of the error in bfloat16. There units for bfloat16, made for 32 channels, gain little.
 """
-
-_TOGETHER = 48 * 2**20
-"""Bytes of activations up to which clips go through the network together on a CPU: larger ones take no longer one after
-the other (two cores, networks 32 and 64 wide), and less memory."""
 
 
 class InferenceUnet3D:
@@ -103,11 +99,10 @@ class InferenceUnet3D:
             CompiledBlocks(Block.__call__) if compiled else Block.__call__
         )
         self._evaluate: Callable[..., Tensor] = self._run
-        self._at_once: int | None = None
+        # Compiled code is for one size of batch: parts of other sizes would be compiled anew.
+        self._in_parts = not compiled and weights.device.type == "cpu"
         if compiled and weights.device.type == "cuda":
             self._evaluate = CudaGraph(self._run)
-        elif not compiled and weights.device.type == "cpu":
-            self._at_once = max(1, _TOGETHER // activation_bytes(model, dtype.itemsize))
 
     @torch.inference_mode()
     def prepare(self, *calls: tuple[Tensor, Tensor | None]) -> None:
@@ -132,9 +127,10 @@ class InferenceUnet3D:
         scales = self._scales(time, class_labels)
         if model.self_condition:
             x = torch.cat((torch.zeros_like(x) if self_cond is None else self_cond.to(x), x), dim=1)
-        if self._at_once is None or len(x) <= self._at_once:
+        at_once = clips_at_once(model, self.dtype.itemsize, x.shape[2]) if self._in_parts else len(x)
+        if len(x) <= at_once:
             return self._evaluate(x, *scales)
-        parts = [slice(start, start + self._at_once) for start in range(0, len(x), self._at_once)]
+        parts = [slice(start, start + at_once) for start in range(0, len(x), at_once)]
         # Where nothing depends on the clip there is one row of scales for all.
         return torch.cat(
             [self._evaluate(x[part], *(scale[part] if len(scale) > 1 else scale for scale in scales)) for part in parts]
@@ -167,7 +163,8 @@ class InferenceUnet3D:
         """What each block multiplies its channels with: (B, 1, 1, 1, O) each."""
         level = time[0].item()
         table = next((table for table in self._tables if table.class_labels is class_labels), None)
-        if table is not None and level in table and bool((time == level).all()):
+        fits = class_labels is None or len(class_labels) == len(time)
+        if table is not None and fits and level in table and bool((time == level).all()):
             return table[level]
         return self._embedding(time, class_labels)
 
@@ -415,7 +412,7 @@ class _Attention:
         qkv = rearrange(qkv, "b n (three heads d) -> b n three heads d", three=3, heads=self._heads)
         norm = torch.linalg.vector_norm(qkv, dim=-1, keepdim=True, dtype=torch.promote_types(x.dtype, torch.float32))
         unit = 1 / norm.clamp_(min=EPS)
-        unit[:, :, 1:] *= math.sqrt(qkv.shape[-1])  # of queries only their direction acts
+        unit[:, :, 1:] *= math.sqrt(qkv.shape[-1])  # queries have length 1: attention's 1 / sqrt(D)
         unit = unit.to(x.dtype)
         # Memory comes before the keys and values: they are normalised to the place behind it, and not copied again.
         M = len(self._memory)

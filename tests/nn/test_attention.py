@@ -61,16 +61,22 @@ def test_parts_are_small(monkeypatch):
         return torch.exp(weights, out=weights)
 
     monkeypatch.setattr(torch.Tensor, "exp_", exp_)
-    q, k, v = tokens(1, 2, 3000, 3000, 8)
+    q, k, v = tokens(1, 2, 1500, 6000, 8)
     attention._by_parts(q.float(), k.float(), v.float())
     assert 0 < largest <= 1.5 * attention._BYTES
 
 
 def test_widest_heads(monkeypatch):
-    """The largest scores there are, and the smallest, neither of which leaves the dtype."""
+    """The largest scores there are, alone or among others that are near, and the smallest."""
     monkeypatch.setattr(attention, "bfloat16_by_vectors", lambda: True)
     D = attention._WIDEST
     q = directions(1, 1, 1, D, seed=0)
+    near = q + 0.5 * directions(1, 1, 260, D, seed=1)
+    near *= math.sqrt(D) / near.norm(dim=-1, keepdim=True)
+    values = randn(1, 1, 260, D, seed=2, dtype=torch.float64)
+    out = cosine_attention(q.bfloat16(), near.bfloat16(), values.bfloat16())
+    rounded = softmax_of_products(q.bfloat16(), near.bfloat16(), values.bfloat16())
+    assert relative_error(out.double(), rounded) <= 1.5e-2
     k = torch.cat((q, -q), dim=2) * math.sqrt(D)
     v = torch.eye(2, dtype=torch.float64).repeat_interleave(D // 2, 1)[None, None]
     for keys in (k, k[:, :, :1], k[:, :, 1:]):

@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
+from mpvideo import architecture
 from mpvideo.architecture import activation_bytes
 from mpvideo.config import ModelConfig
-from mpvideo.nn import InferenceUnet3D, KarrasUnet3D, inference
+from mpvideo.nn import InferenceUnet3D, KarrasUnet3D
 from mpvideo.nn.processor import onednn_bfloat16
 from tests.networks import model_configs, randn, tiny_network
 from tests.nn.test_golden import GOLDEN, INDEX, SMALL, golden_network, relative_error
@@ -169,9 +170,9 @@ def test_a_copy_has_its_own_tables():
 def test_batches_of_large_clips_go_through_in_parts(overrides, prepared, monkeypatch):
     """Five clips in twos, with what belongs to each of them."""
     net = tiny_network(**overrides).double()
-    monkeypatch.setattr(inference, "_TOGETHER", 2 * activation_bytes(net.config, 8) + 1)
+    monkeypatch.setattr(architecture, "_TOGETHER", 2 * activation_bytes(net.config, 8) + 1)
     in_parts, whole = (inference_form(net, torch.float64) for _ in range(2))
-    whole._at_once = None
+    whole._in_parts = False
     seen = []
     real = InferenceUnet3D._run
     monkeypatch.setattr(in_parts, "_evaluate", lambda x, *scales: seen.append(len(x)) or real(in_parts, x, *scales))
@@ -186,9 +187,19 @@ def test_batches_of_large_clips_go_through_in_parts(overrides, prepared, monkeyp
     assert seen == [2, 2, 1]
 
 
-def test_a_clip_is_never_divided(monkeypatch):
-    monkeypatch.setattr(inference, "_TOGETHER", 1)
-    assert inference_form(tiny_network())._at_once == 1
+def test_compiled_code_sees_batches_whole():
+    assert inference_form(tiny_network())._in_parts
+    assert not inference_form(tiny_network(), compiled=True)._in_parts
+
+
+@pytest.mark.parametrize("rows", [1, 4, 6, 10])
+def test_a_table_of_other_labels_is_an_error(rows):
+    """Also where it is in parts: five clips, and labels of another number of rows."""
+    net = inference_form(tiny_network())
+    labels = randn(rows, 5)
+    net.prepare((torch.full((1,), 0.5), labels))
+    with pytest.raises(ValueError, match="class_labels must have the shape"):
+        net(randn(5, 2, 4, 8, 8), torch.full((5,), 0.5), class_labels=labels)
 
 
 def test_class_embedding():

@@ -103,7 +103,13 @@ def test_faster_dtype(monkeypatch: pytest.MonkeyPatch, taken: list[float], faste
     ticks = iter([tick for seconds in taken for tick in (0.0, seconds)])
     monkeypatch.setattr(cost, "time", SimpleNamespace(perf_counter=lambda: next(ticks)))
     monkeypatch.setattr(cost, "without_bfloat16", lambda device: None)
+    seen: list[torch.dtype] = []
+    real = Objective.forward
+    monkeypatch.setattr(
+        Objective, "forward", lambda self, *args, dtype: seen.append(dtype) or real(self, *args, dtype=dtype)
+    )
     assert faster_dtype(ModelConfig(**TINY), Recipe(batch_size=1), "cpu") == faster
+    assert seen == [torch.float32, torch.bfloat16] * 4
     assert next(ticks, None) is None
     monkeypatch.setattr(cost, "without_bfloat16", {"cpu": "no instructions"}.get)
     assert faster_dtype(ModelConfig(**TINY), Recipe(), "cpu") == "float32", "what would take long is not tried"
