@@ -46,15 +46,18 @@ def _by_parts(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     exponentials is the product with a column of ones beside the values.
     """
     B, heads, N, D = q.shape
-    values = F.pad(v, (0, _COLUMNS - D % _COLUMNS), value=1.0).flatten(0, 1)
-    queries, keys = q.flatten(0, 1).contiguous(), k.flatten(0, 1).contiguous()
-    sums = values.new_empty(B * heads, N, values.shape[-1])
+    result = q.new_empty(B, N, heads, D).transpose(1, 2)
+    # Some clips at a time, or some heads of one, or some queries of one head.
     of_head = N * k.shape[2] * k.element_size() / _BYTES
     at_once, pieces = max(1, round(1 / of_head)), max(1, round(of_head))
-    parts = (torch.split(tensor, at_once) for tensor in (queries, keys, values, sums))
-    for some, their_keys, their_values, their_sums in zip(*parts, strict=True):
-        for part, place in zip(some.chunk(pieces, dim=1), their_sums.chunk(pieces, dim=1), strict=True):
-            torch.bmm((part @ their_keys.mT).exp_(), their_values, out=place)
-    sums = sums.view(B, heads, N, -1)
-    result = q.new_empty(B, N, heads, D).transpose(1, 2)
-    return torch.div(sums[..., :D], sums[..., D : D + 1], out=result)
+    clips, some = max(1, at_once // heads), min(at_once, heads)
+    for of_clips in zip(*(torch.split(tensor, clips) for tensor in (q, k, v, result)), strict=True):
+        for part in zip(*(torch.split(tensor, some, dim=1) for tensor in of_clips), strict=True):
+            queries, keys, values, places = part
+            keys = keys.flatten(0, 1).contiguous().mT
+            values = F.pad(values, (0, _COLUMNS - D % _COLUMNS), value=1.0).flatten(0, 1)
+            for few, place in zip(queries.chunk(pieces, dim=2), places.chunk(pieces, dim=2), strict=True):
+                weights = torch.bmm(few.flatten(0, 1), keys).exp_()
+                sums = torch.bmm(weights, values).view(*few.shape[:3], -1)
+                torch.div(sums[..., :D], sums[..., D : D + 1], out=place)
+    return result
