@@ -127,9 +127,9 @@ class InferenceUnet3D:
         scales = self._scales(time, class_labels)
         if model.self_condition:
             x = torch.cat((torch.zeros_like(x) if self_cond is None else self_cond.to(x), x), dim=1)
-        at_once = clips_at_once(model, self.dtype.itemsize, x.shape[2]) if self._in_parts else len(x)
-        if len(x) <= at_once:
+        if len(x) == 1 or not self._in_parts:
             return self._evaluate(x, *scales)
+        at_once = clips_at_once(model, self.dtype.itemsize, x.shape[2])
         parts = [slice(start, start + at_once) for start in range(0, len(x), at_once)]
         # Where nothing depends on the clip there is one row of scales for all.
         return torch.cat(
