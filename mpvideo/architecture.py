@@ -277,6 +277,7 @@ def activation_bytes(model: ModelConfig, bytes_per_value: int = 4) -> int:
 
 
 _TOGETHER = 48 * 2**20
+"""Bytes of activations up to which clips go through the network together, see `clips_at_once`."""
 
 
 def clips_at_once(model: ModelConfig, bytes_per_value: int = 4, frames: int | None = None) -> int:

@@ -194,7 +194,7 @@ def test_compiled_code_sees_batches_whole():
 
 @pytest.mark.parametrize("rows", [1, 4, 6, 10])
 def test_a_table_of_other_labels_is_an_error(rows):
-    """Also where it is in parts: five clips, and labels of another number of rows."""
+    """Five clips, and a table of labels of another number of rows: it must not stand for theirs."""
     net = inference_form(tiny_network())
     labels = randn(rows, 5)
     net.prepare((torch.full((1,), 0.5), labels))
