@@ -7,8 +7,11 @@ from typing import Literal
 
 KernelForm = Literal["direct", "planes", "points", "taps", "pairs", "stacked"]
 
-_SMALL_PLANE = 2
-"""Height and width up to which a plane is multiplied as a whole."""
+SMALL_PLANE = 2
+"""Height and width up to which a plane is multiplied as a whole, or is a tile of its own."""
+
+_NARROWEST_PLANE = 64
+"""Channels from which on the transforms of such a tile cost less than what they save. Measured with AVX-512."""
 
 TILE = 4
 """Height and width of the tiles of Winograd's method."""
@@ -46,14 +49,15 @@ def kernel_form(dim_in: int, dim_out: int, shape: tuple[int, ...], dtype: str | 
 
     Returns:
         `direct` for the kernel as it is, `planes` for a matrix from three whole planes to one
-        (`mpvideo.nn.planes`), `points` and `taps` for Winograd's method on tiles (`mpvideo.nn.winograd`): with its
-        kernel kept, or made in each call. `stacked` for its taps along time as further channels out, and `pairs` for
-        Winograd's method on pairs of frames, in bfloat16 (`mpvideo.nn.kernels`), where processors with units for its
-        matrix products are faster with the kernel as it is.
+        (`mpvideo.nn.planes`), `points` and `taps` for Winograd's method on tiles (`mpvideo.nn.winograd`), of which a
+        plane of 2x2 is one: with its kernel kept, or made in each call. `stacked` for its taps along time as further
+        channels out, and `pairs` for Winograd's method on pairs of frames, in bfloat16 (`mpvideo.nn.kernels`), where
+        processors with units for its matrix products are faster with the kernel as it is.
     """
     frames, height, width = shape
-    if max(height, width) <= _SMALL_PLANE:
-        return "planes"
+    if max(height, width) <= SMALL_PLANE:
+        in_points = dtype == "float32" and height == width == SMALL_PLANE and min(dim_in, dim_out) >= _NARROWEST_PLANE
+        return "points" if in_points else "planes"
     places = frames * height * width
     if dtype in ("float32", "bfloat16") and dim_out <= _FEW and dim_in * places >= _LEAST_STACKED:
         return "stacked"
@@ -85,5 +89,6 @@ def gradients_by_points(dim_in: int, dim_out: int, batch: int, shape: tuple[int,
 def values_per_tap(dim_in: int, dim_out: int, shape: tuple[int, ...], dtype: str | None) -> float:
     """How many values the form of a kernel has for each of its 27 taps; arguments as of `kernel_form`."""
     _, height, width = shape
-    values = {"planes": 3 * (height * width) ** 2, "points": 3 * (TILE + 2) ** 2, "pairs": 36}
+    points = 9 if height == SMALL_PLANE else (TILE + 2) ** 2
+    values = {"planes": 3 * (height * width) ** 2, "points": 3 * points, "pairs": 36}
     return values.get(kernel_form(dim_in, dim_out, shape, dtype), 27) / 27

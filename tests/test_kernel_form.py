@@ -6,8 +6,13 @@ from mpvideo.kernel_form import gradients_by_points, kernel_form, values_per_tap
 @pytest.mark.parametrize(
     ("widths", "shape", "form"),
     [
-        ((64, 64), (32, 2, 2), "planes"),
-        ((8, 3), (1, 1, 1), "planes"),
+        ((64, 64), (32, 2, 2), "points"),
+        ((64, 64), (1, 2, 2), "points"),
+        ((63, 64), (32, 2, 2), "planes"),
+        ((64, 63), (32, 2, 2), "planes"),
+        ((64, 64), (32, 1, 2), "planes"),
+        ((64, 64), (32, 2, 1), "planes"),
+        ((64, 64), (32, 1, 1), "planes"),
         ((64, 64), (32, 4, 4), "points"),
         ((128, 64), (32, 4, 4), "points"),
         ((48, 48), (4, 16, 16), "points"),
@@ -38,7 +43,8 @@ def test_forms_in_float32(widths, shape, form):
         ((64, 64), 1, (32, 4, 4), True),
         ((64, 64), 1, (128, 4, 4), True),
         ((64, 64), 1, (8, 16, 16), True),
-        ((64, 64), 16, (32, 2, 2), False),
+        ((64, 64), 1, (1, 2, 2), True),
+        ((63, 64), 16, (32, 2, 2), False),
         ((16, 16), 2, (32, 4, 4), True),
         ((16, 16), 16, (4, 4, 4), True),
         ((16, 16), 1, (63, 4, 4), False),
@@ -78,6 +84,7 @@ def test_other_dtypes_have_no_points():
 
 
 def test_values():
+    assert values_per_tap(64, 64, (32, 2, 2), "float32") == 1
     assert values_per_tap(64, 64, (32, 4, 4), "float32") == 4
     assert values_per_tap(64, 64, (8, 16, 16), "float32") == 1
     assert values_per_tap(64, 64, (32, 4, 4), "bfloat16") == 1

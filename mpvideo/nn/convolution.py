@@ -130,14 +130,14 @@ class _ByPoints(_OwnGradients):
     def forward(x: Tensor, weight: Tensor, by_points: bool) -> Tensor:
         if not by_points:
             return _library(x, weight)
-        return _channels_second(winograd.convolve(_places_first(x), _kernel_points(weight)))
+        return _channels_second(winograd.convolve(_places_first(x), _kernel_points(weight, x)))
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         if torch.is_grad_enabled():
             return *_differentiable_gradients(gradient, x, weight, *ctx.needs_input_grad[:2]), None
-        points = _kernel_points(weight) if ctx.needs_input_grad[0] else None
+        points = _kernel_points(weight, x) if ctx.needs_input_grad[0] else None
         of_x, of_weight = winograd.gradients(_places_first(x), _places_first(_channels_last(gradient)), points)
         return None if of_x is None else _channels_second(of_x), of_weight, None
 
@@ -163,8 +163,8 @@ def _library_gradients(
     return by_x, by_weight
 
 
-def _kernel_points(weight: Tensor) -> Tensor:
-    return winograd.kernel_points(winograd.kernel_taps(weight))
+def _kernel_points(weight: Tensor, x: Tensor) -> Tensor:
+    return winograd.kernel_points(winograd.kernel_taps(weight), height=x.shape[3])
 
 
 def weight_gradient(x: Tensor, gradient: Tensor) -> Tensor:

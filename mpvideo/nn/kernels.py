@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mpvideo.kernel_form import SMALL_PLANE
 from mpvideo.nn import planes, winograd
 from mpvideo.nn.processor import has_onednn, onednn_bfloat16
 
@@ -134,21 +135,23 @@ class SmallPlaneConvolution:
 
 
 class WinogradConvolution:
-    """3x3x3 convolution with zero padding of planes of tiles of 4x4 places, see `mpvideo.nn.winograd`.
+    """3x3x3 convolution with zero padding of planes of tiles of 2x2 or 4x4 places, see `mpvideo.nn.winograd`.
 
     Args:
         kernel: (O, C, 3, 3, 3).
-        keep_points: whether to keep what is made of it, four times as large; else each call makes it.
+        height: of the planes, as of `winograd.kernel_points`.
+        keep_points: whether to keep what is made of it, four times as large for 4x4; else each call makes it.
     """
 
-    def __init__(self, kernel: Tensor, *, keep_points: bool) -> None:
+    def __init__(self, kernel: Tensor, height: int, *, keep_points: bool) -> None:
         taps = winograd.kernel_taps(kernel)
-        self._keeps_points = keep_points
-        self._kept = winograd.kernel_points(taps) if keep_points else taps
+        self._height, self._keeps_points = height, keep_points
+        self._kept = winograd.kernel_points(taps, height) if keep_points else taps
 
     def __call__(self, x: Tensor, *, times: Tensor | None = None, plus: Tensor | None = None) -> Tensor:
         """As `Convolution`."""
-        y = winograd.convolve(x, self._kept if self._keeps_points else winograd.kernel_points(self._kept))
+        points = self._kept if self._keeps_points else winograd.kernel_points(self._kept, self._height)
+        y = winograd.convolve(x, points)
         if times is not None:
             return y.mul_(times)
         return y if plus is None else y.add_(plus)
@@ -252,13 +255,13 @@ def convolution(
     if reorder and form == "pairs":
         return FramePairConvolution(kernel, shape, dtype)
     kernel = kernel.to(dtype)
-    if form == "planes":
+    if form == "planes" or (not reorder and max(shape[1:]) <= SMALL_PLANE):
         return SmallPlaneConvolution(kernel, shape[1], reorder=reorder)
     # What may not be reordered is for torch.compile, which makes nothing of these forms.
     if reorder and form == "stacked":
         return StackedConvolution(kernel, shape)
     if reorder and form in ("points", "taps"):
-        return WinogradConvolution(kernel, keep_points=form == "points")
+        return WinogradConvolution(kernel, shape[1], keep_points=form == "points")
     return Convolution(kernel, shape, reorder=reorder)
 
 

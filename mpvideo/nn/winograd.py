@@ -1,12 +1,13 @@
-"""3x3x3 convolution with a quarter of the products, of planes that tiles of 4x4 places cover: Winograd's method.
+"""3x3x3 convolution with fewer products, of planes of one tile of 2x2 places or of tiles of 4x4: Winograd's method.
 
 Source: Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", arXiv 1509.09308: F(4x4, 3x3) over height
-and width; the taps along time stay as they are. The rounding error is two to eight times that of a direct convolution:
-for float32, not for less.
+and width, with a quarter of the products; the taps along time stay as they are. A tile of 2x2 is a whole plane. Along
+an axis its two places make two, by three taps: that is F(2, 2), in which the places filter the taps, three products for
+four. The rounding error is two to eight times that of a direct convolution, of 2x2 less: for float32, not for less.
 
-A tile, with the places around it, becomes P = 36 points, at each of which channels meet in a matrix product. Where that
-is worth while, `mpvideo.kernel_form` says. Letters: B batch, C D channels in and out, T frames, H W height and width, N
-tiles of a frame. Activations are (B, T, H, W, C), contiguous.
+A tile, with the places around it, becomes P = 36 points, one of 2x2 becomes 9, at each of which channels meet in a
+matrix product. Where that is worth while, `mpvideo.kernel_form` says. Letters: B batch, C D channels in and out, T
+frames, H W height and width, N tiles of a frame. Activations are (B, T, H, W, C), contiguous.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,18 +22,32 @@ from mpvideo.kernel_form import TILE, KernelForm, kernel_form
 from mpvideo.nn.processor import bfloat16_by_vectors
 
 _TILES = 128
-"""How many tiles are convolved at once, or else a row of them in all frames: few, so that they stay in a cache."""
+"""How many tiles of 4x4, or four times as many of 2x2, are convolved at once, or else a row of them in all frames: few,
+so that they stay in a cache."""
 
-# Rows of the paper's matrices for the points 0, 1, -1, 2, -2 and infinity.
-_INPUT = (
-    (4, 0, -5, 0, 1, 0), (0, -4, -4, 1, 1, 0), (0, 4, -4, -1, 1, 0),
-    (0, -2, -1, 2, 1, 0), (0, 2, -1, -2, 1, 0), (0, 4, 0, -5, 0, 1),
-)  # fmt: skip
-_KERNEL = (
-    (1 / 4, 0, 0), (-1 / 6, -1 / 6, -1 / 6), (-1 / 6, 1 / 6, -1 / 6),
-    (1 / 24, 1 / 12, 1 / 6), (1 / 24, -1 / 12, 1 / 6), (0, 0, 1),
-)  # fmt: skip
-_OUTPUT = ((1, 1, 1, 1, 1, 0), (0, 1, -1, 2, -2, 0), (0, 1, 1, 4, 4, 0), (0, 1, -1, 8, -8, 1))
+
+_TRANSFORMS = {
+    # The paper's, for the points 0, 1, -1, 2, -2 and infinity.
+    4: (
+        (
+            (4, 0, -5, 0, 1, 0), (0, -4, -4, 1, 1, 0), (0, 4, -4, -1, 1, 0),
+            (0, -2, -1, 2, 1, 0), (0, 2, -1, -2, 1, 0), (0, 4, 0, -5, 0, 1),
+        ),
+        (
+            (1 / 4, 0, 0), (-1 / 6, -1 / 6, -1 / 6), (-1 / 6, 1 / 6, -1 / 6),
+            (1 / 24, 1 / 12, 1 / 6), (1 / 24, -1 / 12, 1 / 6), (0, 0, 1),
+        ),
+        ((1, 1, 1, 1, 1, 0), (0, 1, -1, 2, -2, 0), (0, 1, 1, 4, 4, 0), (0, 1, -1, 8, -8, 1)),
+    ),
+    # What the tap in the middle makes of either place, and what the outer taps make of the one that they see besides.
+    2: (
+        ((0, 1, 1, 0), (0, 0, 1, 0), (0, 1, 0, 0)),
+        ((0, 1, 0), (0, -1, 1), (1, -1, 0)),
+        ((1, 1, 0), (1, 0, 1)),
+    ),
+}  # fmt: skip
+"""Of tiles of so many places along an axis, rows of what makes points of the tile with a place on either side, and of
+three taps, and of what makes places of points."""
 
 
 def form(
@@ -57,18 +72,19 @@ def kernel_taps(kernel: Tensor) -> Tensor:
     return kernel.permute(2, 3, 4, 1, 0).reshape(3, 9, C, D)
 
 
-def kernel_points(taps: Tensor) -> Tensor:
-    """A kernel, from `kernel_taps`, at the points: (3, P, C, D)."""
+def kernel_points(taps: Tensor, height: int) -> Tensor:
+    """A kernel, from `kernel_taps`, at the points of planes of that height: (3, P, C, D)."""
     _, _, C, D = taps.shape
-    return (_matrix(_KERNEL, taps.dtype) @ taps.flatten(2)).view(3, -1, C, D)
+    _, of_kernel, _ = _transforms(_tile(height), taps.dtype)
+    return (of_kernel @ taps.flatten(2)).view(3, -1, C, D)
 
 
 def convolve(x: Tensor, points: Tensor) -> Tensor:
     """Convolution with zero padding by what `kernel_points` made of a kernel: (B, T, H, W, C) -> (B, T, H, W, D).
 
-    H and W are multiples of 4.
+    H and W are multiples of 4, or both 2.
     """
-    to_places = _matrix(_OUTPUT, x.dtype)
+    _, _, to_places = _transforms(_tile(x.shape[2]), x.dtype)
     result = x.new_empty(*x.shape[:4], points.shape[-1])
     for clips, rows in _parts(x):
         outputs = _over_frames(_between_zeros(*_seen(x, clips, rows)), points.unbind())
@@ -89,7 +105,8 @@ def gradients(x: Tensor, gradient: Tensor, points: Tensor | None) -> tuple[Tenso
     Returns:
         (B, T, H, W, C) or None, and (D, C, 3, 3, 3).
     """
-    of_outputs, of_kernel = _matrix(_OUTPUT, x.dtype).mT, _matrix(_KERNEL, x.dtype)
+    _, of_kernel, to_places = _transforms(_tile(x.shape[2]), x.dtype)
+    of_outputs = to_places.mT
     C, D = x.shape[-1], gradient.shape[-1]
     of_x = None if points is None else _nothing_seen(x)
     of_points = x.new_empty(3, len(of_kernel), C, D)
@@ -99,7 +116,7 @@ def gradients(x: Tensor, gradient: Tensor, points: Tensor | None) -> tuple[Tenso
     for clips, rows in _parts(x):
         matrix, places = _seen(x, clips, rows)
         inputs = (matrix @ places.flatten(1)).view(len(matrix), -1, C)
-        tiles = _tiles(gradient, clips, rows).reshape(TILE * TILE, x.shape[1], -1, D)
+        tiles = _tiles(gradient, clips, rows).reshape(of_outputs.shape[1], x.shape[1], -1, D)
         outputs = _between_zeros(of_outputs, tiles)
         for of_tap, frames in zip(of_points.unbind()[::-1], _neighbours(outputs), strict=True):
             of_tap.baddbmm_(inputs.mT, frames, beta=beta)
@@ -113,8 +130,21 @@ def gradients(x: Tensor, gradient: Tensor, points: Tensor | None) -> tuple[Tenso
 
 
 @lru_cache
-def _matrix(rows: tuple[tuple[float, ...], ...], dtype: torch.dtype) -> Tensor:
-    """A transform of height and width together, of one that is given for either."""
+def _transforms(tile: int, dtype: torch.dtype, *, alone: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+    """The matrices for height and width together: (P, K), (P, 9) and (places, P).
+
+    Args:
+        tile: height and width of the tiles.
+        dtype: of the matrices.
+        alone: whether there is nothing around a tile, so that K counts its own places only.
+    """
+    of_input, of_kernel, to_output = _TRANSFORMS[tile]
+    if alone:
+        of_input = tuple(row[1:-1] for row in of_input)
+    return _both_axes(of_input, dtype), _both_axes(of_kernel, dtype), _both_axes(to_output, dtype)
+
+
+def _both_axes(rows: Sequence[Sequence[float]], dtype: torch.dtype) -> Tensor:
     matrix = torch.tensor(rows, dtype=torch.float64, device="cpu")  # it is kept, whatever the default device is now
     return torch.kron(matrix, matrix).to(dtype)
 
@@ -122,24 +152,33 @@ def _matrix(rows: tuple[tuple[float, ...], ...], dtype: torch.dtype) -> Tensor:
 def _parts(x: Tensor) -> Iterator[tuple[slice, slice]]:
     """Clips of a batch and rows of tiles, together about as many tiles as are to be convolved at once."""
     B, T, H, W, _ = x.shape
-    across, down = T * (W // TILE), H // TILE
-    clips, rows = max(1, _TILES // (across * down)), max(1, min(down, _TILES // across))
+    tile = _tile(H)
+    across, down = T * (W // tile), H // tile
+    at_once = _TILES * (TILE // tile) ** 2
+    clips, rows = max(1, at_once // (across * down)), max(1, min(down, at_once // across))
     for clip in range(0, B, clips):
         for row in range(0, down, rows):
             yield slice(clip, min(B, clip + clips)), slice(row, min(down, row + rows))
 
 
+def _tile(height: int) -> int:
+    """Height and width of the tiles of planes of that height."""
+    return min(height, TILE)
+
+
 def _tiles(x: Tensor, clips: slice, rows: slice) -> Tensor:
-    """A view of some tiles of (B, T, H, W, D): (4, 4, T, clips, rows, columns, D)."""
-    part = x[clips, :, TILE * rows.start : TILE * rows.stop]
+    """A view of some tiles of (B, T, H, W, D): (height, width, T, clips, rows, columns, D)."""
+    tile = _tile(x.shape[2])
+    part = x[clips, :, tile * rows.start : tile * rows.stop]
     B, T, H, W, D = part.shape
-    return part.view(B, T, H // TILE, TILE, W // TILE, TILE, D).permute(3, 5, 1, 0, 2, 4, 6)
+    return part.view(B, T, H // tile, tile, W // tile, tile, D).permute(3, 5, 1, 0, 2, 4, 6)
 
 
 def _neighbours(points: Tensor) -> list[Tensor]:
     """For each of T frames of (P, T + 2, N, C), between two ends, that before, itself and that after: (P, T * N, C)."""
     _, padded, tiles, _ = points.shape
-    return [points.flatten(1, 2)[:, tap * tiles : (padded - 2 + tap) * tiles] for tap in range(3)]
+    frames = points.flatten(1, 2)
+    return [frames[:, tap * tiles : (padded - 2 + tap) * tiles] for tap in range(3)]
 
 
 def _over_frames(points: Tensor, taps: Sequence[Tensor]) -> Tensor:
@@ -152,21 +191,21 @@ def _between_zeros(matrix: Tensor, places: Tensor) -> Tensor:
     """Places (K, T, N, C) multiplied by a matrix (P, K), and frames of zeros before and after: (P, T + 2, N, C)."""
     _, T, tiles, C = places.shape
     points = places.new_empty(len(matrix), T + 2, tiles, C)
-    points[:, 0], points[:, -1] = 0, 0
+    points[:, :: T + 1] = 0
     torch.mm(matrix, places.flatten(1), out=points.flatten(1)[:, tiles * C : -tiles * C])
     return points
 
 
 def _is_a_tile(x: Tensor) -> bool:
     """Whether planes of (B, T, H, W, C) are of one tile: of the places around it nothing is seen."""
-    return x.shape[2] == x.shape[3] == TILE
+    return x.shape[2] == x.shape[3] == _tile(x.shape[2])
 
 
 def _seen(x: Tensor, clips: slice, rows: slice) -> tuple[Tensor, Tensor]:
     """The input's transform (P, K), and what it transforms: K places in and around each of N tiles (K, T, N, C)."""
-    matrix = _matrix(_INPUT, x.dtype)
-    if _is_a_tile(x):
-        matrix = matrix.view(-1, TILE + 2, TILE + 2)[:, 1:-1, 1:-1].flatten(1)
+    alone = _is_a_tile(x)
+    matrix, _, _ = _transforms(_tile(x.shape[2]), x.dtype, alone=alone)
+    if alone:
         tiles = _tiles(x, clips, rows)
     else:
         H = x.shape[2]

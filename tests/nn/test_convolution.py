@@ -59,7 +59,7 @@ def test_an_input_without_gradient_gets_none():
     assert weight.grad is not None
 
 
-OWN = [(5, 3, 2, 1), (5, 3, 2, 3), (5, 3, 4, 3), (16, 64, 4, 3), (48, 32, 4, 3)]
+OWN = [(5, 3, 2, 1), (5, 3, 2, 3), (64, 3, 2, 3), (5, 3, 4, 3), (16, 64, 4, 3), (48, 32, 4, 3)]
 """Channels, frames, size and kernel size of convolutions by other means than the library's in some dtype."""
 
 
@@ -123,6 +123,7 @@ def test_an_input_without_gradient_is_given_none_by_points(monkeypatch):
         (5, 1, 2, "Permute"),
         (5, 3, 2, "Permute"),
         (5, 3, 4, "Convolution"),
+        (64, 3, 2, "_ByPoints"),
         (48, 33, 4, "_ByPoints"),
         (16, 32, 4, "_ByPoints"),  # its gradients alone
         (16, 31, 4, "Convolution"),
@@ -144,7 +145,9 @@ def test_float32_training_is_float64s(dim, frames, size, how, k):
         assert (exact - rounded).norm() < 1e-5 * exact.norm()
 
 
-@pytest.mark.parametrize(("dim", "frames", "size"), [(5, 1, 2), (5, 3, 1), (5, 3, 2), (16, 64, 4), (48, 32, 4)])
+@pytest.mark.parametrize(
+    ("dim", "frames", "size"), [(5, 1, 2), (5, 3, 1), (5, 3, 2), (64, 3, 2), (16, 64, 4), (48, 32, 4)]
+)
 def test_gradients_of_gradients(dim, frames, size):
     x, weight, gradient = operands(1, dim, dim, frames, size, size, 3)
     results = []
@@ -174,7 +177,7 @@ def test_gradients_of_gradients_in_bfloat16(frames, size):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize(("dim", "frames", "size"), [(5, 3, 2), (5, 3, 4), (48, 32, 4)])
+@pytest.mark.parametrize(("dim", "frames", "size"), [(5, 3, 2), (64, 3, 2), (5, 3, 4), (48, 32, 4)])
 def test_gradients_of_kernels_lie_as_kernels_do_where_they_learn(dim, frames, size, dtype):
     """Else autograd copies them, or whatever is done with both takes several times as long."""
     x, weight, gradient = (value.to(dtype) for value in operands(2, dim, dim, frames, size, size, 3))
@@ -194,7 +197,7 @@ def test_under_autocast_it_is_the_librarys_own(dim, frames, size, k):
     assert weight.grad.dtype == torch.float32
 
 
-@pytest.mark.parametrize(("dim", "frames", "size"), [(5, 3, 2), (48, 32, 4)])
+@pytest.mark.parametrize(("dim", "frames", "size"), [(5, 3, 2), (64, 3, 2), (48, 32, 4)])
 def test_for_the_compiler_it_is_the_librarys_own(monkeypatch, dim, frames, size):
     x, weight, _ = (value.float() for value in operands(1, dim, dim, frames, size, size, 3))
     monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
@@ -203,7 +206,7 @@ def test_for_the_compiler_it_is_the_librarys_own(monkeypatch, dim, frames, size)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize(("dim", "frames", "size"), [(5, 2, 2), (5, 3, 2), (5, 2, 4), (48, 32, 4)])
+@pytest.mark.parametrize(("dim", "frames", "size"), [(5, 2, 2), (5, 3, 2), (64, 3, 2), (5, 2, 4), (48, 32, 4)])
 def test_functional_gradients(dim, frames, size, dtype):
     x, weight, _ = (value.to(dtype) for value in operands(1, dim, dim, frames, size, size, 3))
     gradient = torch.func.grad(lambda weight: conv3d_same(x, weight).square().sum())(weight)
