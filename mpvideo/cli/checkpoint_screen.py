@@ -286,7 +286,22 @@ def _show_classes(console: Console, classes: dict[str, Any], *, everything: bool
 
 
 def _words(value: Any) -> str:
-    return printable(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False), 400)
+    """A value of a free record, cut to a few lines: fields as 'steps 100, rate 0.01', those of fields in brackets."""
+    return printable(_fields(value) if isinstance(value, dict) and value else _plain(value), 400)
+
+
+def _fields(record: dict[str, Any], deeper: int = 2) -> str:
+    """Records in records to a depth of `deeper`: others' may lie in each other without end."""
+    return ", ".join(
+        f"{name} ({_fields(value, deeper - 1)})"
+        if isinstance(value, dict) and value and deeper
+        else f"{name} {_plain(value)}"
+        for name, value in record.items()
+    )
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def show_tensors(console: Console, tensors: list[dict[str, Any]]) -> None:

@@ -151,10 +151,12 @@ def tune(
     write_json_file(path, preset, overwrite=overwrite)
     told = {"path": str(path), "sampling": chosen, **about}
     write_result(json.dumps(told) + "\n" if as_json else f"{printable(path)}\n")
+    advice = "it gains nothing; more --videos may find better levels"
+    if tuned.error < tuned.plain_error:
+        advice = f"use it: --preset {printable(path)}"
     tell(
         f"{printable(path)}: difference from exact videos {tuned.error:.3f}, {tuned.plain_error:.3f} with the schedule "
-        f"{sampling.schedule}\n"
-        f"use it: --preset {printable(path)}\ndone in {time.monotonic() - began:.1f} s",
+        f"{sampling.schedule}\n{advice}\ndone in {time.monotonic() - began:.1f} s",
         quiet=quiet,
     )
 

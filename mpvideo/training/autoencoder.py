@@ -19,7 +19,7 @@ from mpvideo.training.draws import generator_for
 from mpvideo.training.loss import learning_rate
 from mpvideo.training.recipe import TrainingDtype
 from mpvideo.video.autoencoder import Autoencoder
-from mpvideo.video.codec import to_unit
+from mpvideo.video.codec import to_pixels, to_unit
 
 LATENT_NOISE = 0.5
 """Noise added to the latents in training, in standard deviations of them, so that the decoder forgives errors.
@@ -114,6 +114,19 @@ class AutoencoderTrainer:
         # Latents that never differ are divided by it all the same.
         self.autoencoder.std.copy_(latents.std(dim=(0, 2, 3)).clamp(min=1e-4))
         return self.autoencoder.eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def preview(self, count: int = 8) -> tuple[Tensor, Tensor]:
+        """The first images after those of the steps, and what the autoencoder makes of them without noise.
+
+        Both are (count, H, W, 3) of uint8 pixels, on the CPU.
+        """
+        first = self.steps * IMAGES_PER_STEP
+        batch = self._batch(range(first, first + count))
+        decoded = self.autoencoder.decode_raw(self.autoencoder.encode_raw(batch))
+        # One that diverged shows as gray, and does not end its training here.
+        seen, made = (to_pixels(x.nan_to_num(0.0, 0.0, 0.0)).permute(0, 2, 3, 1).cpu() for x in (batch, decoded))
+        return seen, made
 
     def _batch(self, numbers: range) -> Tensor:
         """Images as the autoencoder takes them: (N, 3, H, W) in [-1, 1]."""

@@ -5,7 +5,7 @@ RUN/snapshot.pt              everything needed to go on
 RUN/model.safetensors        the checkpoint as of the last snapshot: the wider average of the weights
 RUN/ema/                     snapshots of both averages, for `mpvideo ema`
 RUN/log.jsonl, RUN/loss.png  the loss
-RUN/sheets/                  videos of fixed seeds, now and then
+RUN/sheets/                  videos of fixed seeds, now and then; before, what the autoencoder makes of frames
 RUN/autoencoder.safetensors  only for latents, as RUN/autoencoder.pt while it is trained
 RUN/latents-*.npy            only for latents of a folder: all of its frames, by this autoencoder
 RUN/.lock                    held by the call that is at work
@@ -13,6 +13,7 @@ RUN/.lock                    held by the call that is at work
 
 import copy
 import json
+import math
 import time
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 import mpvideo
@@ -291,14 +293,22 @@ class Run:
         snapshot = self.folder / "autoencoder.pt"
         if snapshot.exists():
             trainer.load_state(load_snapshot(snapshot))
-        saved = time.monotonic()
+        saved = pictured = time.monotonic()
         while trainer.step < trainer.steps and not self._told_to_stop():
             error = trainer.train_step()
-            self.watcher.advance("autoencoder", trainer.step, trainer.steps, f"error {error:.4f}")
-            if time.monotonic() - saved > self.rhythm.snapshot:
+            # Of values from -1 to 1, whose greatest difference is 2.
+            psnr = 10 * math.log10(4 / max(error, 1e-10))
+            self.watcher.advance("autoencoder", trainer.step, trainer.steps, f"PSNR {psnr:.1f} dB")
+            now = time.monotonic()
+            if now - saved > self.rhythm.snapshot:
                 save_snapshot(trainer.state(), snapshot)
-                saved = time.monotonic()
+                saved = now
+            if now - pictured > self.rhythm.sheet:
+                self._picture_autoencoder(trainer)
+                pictured = now
         save_snapshot(trainer.state(), snapshot)
+        if trainer.step:
+            self._picture_autoencoder(trainer)
         if trainer.step < trainer.steps:
             return False
         save_autoencoder(trainer.finished(), path)
@@ -429,10 +439,15 @@ class Run:
         """Draws the loss curve and a contact sheet of what the average makes now."""
         net = trainer.averages[FINISHED_STD].average
         videos, captions = preview(net, self.codec, self.plan.edm, self.plan.sampling, self.plan.data.classes)
-        pictures = {
-            self.folder / "loss.png": loss_curve(read_log(self.folder / "log.jsonl")),
-            self.folder / "sheets" / f"step-{trainer.step:08d}.png": contact_sheet(videos.numpy(), captions),
-        }
-        for path, picture in pictures.items():
-            with atomic_path(path, overwrite=True) as aside:
-                picture.save(aside, format="PNG")
+        self._draw("loss.png", loss_curve(read_log(self.folder / "log.jsonl")))
+        self._draw(f"sheets/step-{trainer.step:08d}.png", contact_sheet(videos.numpy(), captions))
+
+    def _picture_autoencoder(self, trainer: AutoencoderTrainer) -> None:
+        """Draws images, and below each what the autoencoder makes of it."""
+        images = torch.stack(trainer.preview())
+        sheet = contact_sheet(images.numpy(), ["frames of the data", "what the autoencoder makes of them"])
+        self._draw(f"sheets/autoencoder-{trainer.step:08d}.png", sheet)
+
+    def _draw(self, name: str, picture: Image.Image) -> None:
+        with atomic_path(self.folder / name, overwrite=True) as aside:
+            picture.save(aside, format="PNG")

@@ -55,6 +55,19 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def test_how_it_was_trained_is_told_in_words(tmp_path: Path) -> None:
+    before = {"recipe": {"rate": 0.01, "deeper": {"than": {"is": "read"}}}}
+    training = {"recipe": {"rate": 0.003, "widths": [8, 16]}, "before": before, "nothing": {}}
+    config = dataclasses.replace(CONFIG, training=training)
+    save_checkpoint(path := tmp_path / "model.safetensors", random_tensors(config), config)
+    lines = [line.split(maxsplit=1) for line in run(path).split("\nTraining\n")[1].splitlines()[:3]]
+    assert lines == [
+        ["recipe", "rate 0.003, widths [8, 16]"],
+        ["before", 'recipe (rate 0.01, deeper (than {"is": "read"}))'],
+        ["nothing", "{}"],
+    ]
+
+
 def test_for_people(good: Path) -> None:
     text = run(good)
     assert text.startswith("good.safetensors: [bold]Small[/bold]\n")

@@ -299,6 +299,10 @@ def test_the_menagerie_in_latents(tmp_path: Path):
     assert "has no checkpoint yet: 2 of the autoencoder's 2 steps are left; the same command goes on" in done.stderr
     assert done.stdout == ""
     train(tmp_path, *options, "--steps", 2, "-q")  # quiet: nothing is measured to be told
+    sheets = run / "sheets"
+    assert sorted(path.name for path in sheets.iterdir()) == ["autoencoder-00000002.png", "step-00000002.png"]
+    with Image.open(sheets / "autoencoder-00000002.png") as sheet:
+        assert sheet.height >= 2 * 128, "frames above what is made of them"
     about = open_checkpoint(run).config
     assert about.model.num_classes == 1000
     assert about.video.codec == "latent"

@@ -10,9 +10,11 @@ from typer.testing import CliRunner, Result
 
 from mpvideo.checkpoint import open_checkpoint
 from mpvideo.cli.tune import _settings, tune
+from mpvideo.config import SamplingConfig
 from mpvideo.errors import MPVideoError, OutputError, UsageError
 from mpvideo.presets import find_preset
 from mpvideo.record import load_record
+from mpvideo.tuning import Tuned
 from mpvideo.video import read_record
 from tests.checkpoints import save_tiny, tiny_config
 from tests.cli.conftest import Program
@@ -54,6 +56,19 @@ def test_from_tuning_to_a_video(ckpt: Path, tmp_path: Path) -> None:
     sampling = (read_record(tmp_path / "a.mp4") or {})["sampling"]
     assert sampling["sampler"] == "dpmpp-2m" and len(sampling["sigmas"]) == 3
     assert sampling["sigmas"] == json.loads((tmp_path / "tiny-dpmpp-2m-3.json").read_text())["sampling"]["sigmas"]
+
+
+@pytest.mark.parametrize(
+    ("error", "said"), [(0.1, "use it: --preset"), (0.2, "it gains nothing"), (0.3, "it gains nothing")]
+)
+def test_what_gains_nothing_is_not_recommended(
+    ckpt: Path, monkeypatch: pytest.MonkeyPatch, error: float, said: str
+) -> None:
+    sampling = SamplingConfig(sampler="deis", steps=4)
+    monkeypatch.setattr("mpvideo.tuning.tune", lambda *_, **__: Tuned(sampling=sampling, error=error, plain_error=0.2))
+    told = run(ckpt, "--nfe", 4, "-y").stderr
+    assert said in told
+    assert told.count("use it") + told.count("it gains nothing") == 1
 
 
 def test_the_file(ckpt: Path) -> None:

@@ -68,6 +68,23 @@ def test_resuming_takes_the_very_same_steps(tmp_path: Path) -> None:
     assert same(list(second.finished(2).state_dict().values()), list(whole.finished(2).state_dict().values()))
 
 
+def test_the_preview_shows_images_and_what_is_left_of_them(trained: tuple[AutoencoderTrainer, list[float]]) -> None:
+    training, _ = trained
+    seen, made = training.preview(3)
+    first = training.steps * IMAGES_PER_STEP
+    assert torch.equal(seen, images(range(first, first + 3)))
+    assert made.dtype == torch.uint8
+    missed = [(one.float() - seen.float()).square().mean() for one in (made, seen.roll(1, 0))]
+    assert missed[0] < missed[1] / 4, "it is nearer to the images than these are to each other"
+
+
+def test_the_preview_of_one_that_diverged_is_gray() -> None:
+    training = trainer()
+    for parameter in training.autoencoder.parameters():
+        parameter.data.fill_(torch.nan)
+    assert (training.preview(2)[1] == 128).all()
+
+
 def test_a_state_of_another_length_is_refused() -> None:
     state = trainer(6).state()
     for other in (state, {}):
