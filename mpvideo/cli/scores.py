@@ -50,11 +50,12 @@ def _world_lines(world: Mapping[str, Any]) -> list[str]:
     nearest = world["nearest"]
     if nearest["ratio"] is not None:
         rows.append(["nearest training video", f"{nearest['sampled']:.1f} of 255", "", f"{nearest['real']:.1f} of 255"])
-    return [*_table(rows), "", *_nearest_lines(nearest), *_confusion_lines(world["confusions"])]
+    meaning = "Fréchet distance: less is better; beside it what as many real videos have in their place"
+    return [*_table(rows), "", meaning, *_nearest_lines(nearest), *_confusion_lines(world["confusions"])]
 
 
 def _nearest_lines(nearest: Mapping[str, Any]) -> list[str]:
-    """Which training videos were looked at."""
+    """Which training videos were looked at, and what the distance to them says."""
     number = f"{nearest['of_training_samples']:,} videos"
     if nearest["of_its_run"]:
         among = f"the first {number} that the run of this checkpoint was shown"
@@ -62,7 +63,10 @@ def _nearest_lines(nearest: Mapping[str, Any]) -> list[str]:
         among = f"the first {number} of a run with seed 0 and without --init, as what was shown is not recorded"
     if nearest["ratio"] is None:
         return [f"nearest training video: none of these classes is among {among}"]
-    return [f"nearest training video: of the same class, among {among}"]
+    return [
+        f"nearest training video: of the same class, among {among};",
+        "  much nearer to it than real videos are copies",
+    ]
 
 
 def _confusion_lines(confusions: list[Mapping[str, Any]]) -> list[str]:
