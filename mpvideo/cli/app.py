@@ -19,6 +19,7 @@ from mpvideo.cli.convert import convert
 from mpvideo.cli.doctor import doctor
 from mpvideo.cli.ema import ema
 from mpvideo.cli.evaluate import evaluate
+from mpvideo.cli.imports import hold_signals_while_importing
 from mpvideo.cli.inspect import inspect
 from mpvideo.cli.sample import sample
 from mpvideo.cli.streams import tell
@@ -84,6 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     _clean_up_on_signals()
+    hold_signals_while_importing()
     _open_closed_streams()
     # Accepted behind the command too: whoever needs it appends it to the line that failed.
     debug = "--debug" in arguments
@@ -159,8 +161,10 @@ def _terminate(number: int, frame: object) -> NoReturn:
 
 
 def _fail(message: str, hint: str | None, code: ExitCode) -> NoReturn:
-    # The end has begun: a second Ctrl-C would only turn it into a traceback.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # The end has begun: a second Ctrl-C would only turn it into a traceback, and others would change the exit code.
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     if code == ExitCode.USAGE and launched()[0] > 0:
         # The first process says the same, whereupon torchrun ends this one; unless it is wrong here alone.
         time.sleep(_FIRST_SPEAKS)

@@ -128,7 +128,7 @@ def tell_costs(costs: Mapping[str, Any], say: "Say") -> None:
 
 
 def warn_of_minutes(minutes: float, each: float, left: int, recipe: Recipe, say: "Say") -> None:
-    """Says so if a call ends before there can be a checkpoint.
+    """Says so if a call ends before there can be a checkpoint, as far as can be told.
 
     Args:
         minutes: after which it ends.
@@ -139,9 +139,9 @@ def warn_of_minutes(minutes: float, each: float, left: int, recipe: Recipe, say:
         return
     enough = math.ceil(1.5 * each * left / 60 + 1)
     say(
-        f"warning: --minutes {minutes:g} ends this call before there is a checkpoint: the autoencoder comes first, and "
-        f"its {left:,} steps take about {_duration(each * left)}; give --minutes {enough} or more, a smaller --size, "
-        f"or fewer --autoencoder-steps than {recipe.autoencoder_steps:,}"
+        f"warning: --minutes {minutes:g} may end this call before there is a checkpoint: the autoencoder comes first, "
+        f"and its {left:,} steps take about {_duration(each * left)}; give --minutes {enough} or more, a smaller "
+        f"--size, or fewer --autoencoder-steps than {recipe.autoencoder_steps:,}"
     )
 
 

@@ -75,7 +75,8 @@ def ema(
     """Make checkpoints with other averages of a run's weights.
 
     A run keeps averages of two widths and snapshots of both; any width from 0.05 to 0.20 can be made of them
-    afterwards. Which one samples best has to be tried. The paths of finished checkpoints go to standard output.
+    afterwards, others less exactly, with a warning. Which one samples best has to be tried. The paths of finished
+    checkpoints go to standard output.
 
     \b
     mpvideo ema run

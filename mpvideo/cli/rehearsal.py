@@ -120,10 +120,11 @@ def tell_expected(
         tell(said, quiet=quiet)
         return
     batches = f"in batches of {max(each.at_once for each in expected)}"
+    beside = "" if on_cpu else " beside it"
     divided = f", divided by {processes} processes" if processes > 1 else ""
     tell(
         f"{said}\nexpected: {span(seconds)} on {placement.words}, measured just now {batches}: "
-        f"{span(loading)} loading, {span(sampling)} sampling, {span(writing)} writing beside it{divided}",
+        f"{span(loading)} loading, {span(sampling)} sampling, {span(writing)} writing{beside}{divided}",
         quiet=quiet,
     )
 

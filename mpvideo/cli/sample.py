@@ -113,7 +113,8 @@ def sample(
             "--sampler",
             metavar="LIST",
             help=f"{', '.join(get_args(Sampler))}. heun takes two evaluations of the denoiser a step, all others one; "
-            "auto chooses by the number of steps.",
+            "auto chooses by the number of steps, and heun for --s-churn. heun and dpmpp-3m want 17 evaluations or "
+            "more.",
             rich_help_panel=SAMPLING_PANEL,
         ),
     ] = None,
@@ -122,7 +123,8 @@ def sample(
         typer.Option(
             "--guidance",
             metavar="LIST",
-            help="Strength of guidance; 1 is none, all others take two passes of the network for each evaluation.",
+            help="Strength of guidance; 1 is none, 0 leaves the class out, more than 1 follows it more closely. All "
+            "but 1 take two passes of the network for each evaluation.",
             rich_help_panel=SAMPLING_PANEL,
         ),
     ] = None,

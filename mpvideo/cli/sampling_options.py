@@ -31,7 +31,8 @@ SamplerName = Annotated[
     Sampler | None,
     typer.Option(
         "--sampler",
-        help="heun takes two evaluations of the denoiser a step, all others one; auto chooses by the number of steps.",
+        help="heun takes two evaluations of the denoiser a step, all others one; auto chooses by the number of steps, "
+        "and heun for --s-churn.",
         rich_help_panel=SAMPLING_PANEL,
     ),
 ]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from mpvideo.checkpoint import open_checkpoint
 from mpvideo.checks import check_float, check_int
 from mpvideo.cli.costs import autoencoder_steps_left, measure_costs, tell_costs, warn_of_minutes
 from mpvideo.cli.options import AsJson, Quiet, usage_errors
@@ -369,5 +370,8 @@ def _report(out: Path, plan: "Plan", *, done: bool, as_json: bool, quiet: bool) 
         left = autoencoder_steps_left(out, plan.recipe)
         reason = f": {left:,} of the autoencoder's {plan.recipe.autoencoder_steps:,} steps are left" if left else ""
         tell(f"{printable(out)} has no checkpoint yet{reason}; the same command goes on", quiet=quiet)
+    elif done:
+        tell("done", quiet=quiet)
     else:
-        tell("done" if done else f"not all {plan.steps:,} steps yet; the same command goes on", quiet=quiet)
+        step = (open_checkpoint(path).config.training or {}).get("steps")
+        tell(f"{printable(step)} of {plan.steps:,} steps are done; the same command goes on", quiet=quiet)

@@ -30,6 +30,7 @@ from mpvideo.cli.sampling_settings import sampling_settings
 from mpvideo.cli.streams import tell, write_result
 from mpvideo.config import FORMAT, MAX_SEED, SamplingConfig
 from mpvideo.errors import UsageError
+from mpvideo.presets import PRESETS
 from mpvideo.sampling_config import GUIDANCE, SPACING, STOCHASTIC
 from mpvideo.text import printable
 
@@ -153,7 +154,9 @@ def tune(
     write_result(json.dumps(told) + "\n" if as_json else f"{printable(path)}\n")
     advice = "it gains nothing; more --videos may find better levels"
     if tuned.error < tuned.plain_error:
-        advice = f"use it: --preset {printable(path)}"
+        # One of a preset's name is found only with its folder.
+        named = f"./{path}" if str(path) in PRESETS else str(path)
+        advice = f"use it: --preset {printable(named)}"
     tell(
         f"{printable(path)}: difference from exact videos {tuned.error:.3f}, {tuned.plain_error:.3f} with the schedule "
         f"{sampling.schedule}\n{advice}\ndone in {time.monotonic() - began:.1f} s",

@@ -16,8 +16,8 @@ FormatName = Annotated[
     typer.Option(
         "--format",
         metavar="NAME",
-        help=f"{', '.join(FORMATS)}. By default what the name in --out ends in; png is a folder of frames, and av1 "
-        "goes into a .webm as VP9 does.",
+        help=f"{', '.join(FORMATS)}. By default what the name in --out ends in; png is a folder of frames, while a "
+        "name in .png is an animated PNG, and av1 goes into a .webm as VP9 does.",
         rich_help_panel=FILE_PANEL,
     ),
 ]

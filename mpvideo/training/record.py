@@ -143,7 +143,7 @@ def check_record(folder: Path, now: dict[str, Any]) -> None:
         if None in different.get("source.init_sha256", ()):  # not read, or by an older version not recorded
             del different["source.init_sha256"]
         changed = _in_options(different)
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise UsageError(
             f"{printable(path)} is not the record of a run", hint="Give --out a new folder, or put the file back."
         ) from error
@@ -200,6 +200,6 @@ def recorded_dtype(folder: Path) -> str | None:
     """The dtype that a run was begun with, or None if there is no such run."""
     try:
         dtype = json.loads((folder / RUN_FILE).read_text("utf-8"))["recipe"]["dtype"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     return dtype if isinstance(dtype, str) else None

@@ -53,7 +53,7 @@ from mpvideo.training.preview import preview
 from mpvideo.training.progress import LossMeter, Watcher
 from mpvideo.training.recipe import Recipe
 from mpvideo.training.record import alone_in, check_files, check_record
-from mpvideo.training.snapshot import load_snapshot, save_snapshot
+from mpvideo.training.snapshot import going_back_to, load_snapshot, save_snapshot
 from mpvideo.training.trainer import Batches, Trainer
 from mpvideo.video.autoencoder import Autoencoder
 from mpvideo.video.codec import Codec, LatentCodec, PixelCodec
@@ -209,7 +209,8 @@ class Run:
         )
         if (path := self.folder / "snapshot.pt").exists():
             state = load_snapshot(path)
-            trainer.load_state(state)
+            with going_back_to(path):
+                trainer.load_state(state)
             self._check_autoencoder(state)
             if self.processes.first:
                 self.watcher.say(f"going on from step {trainer.step} of {self.plan.steps}")
@@ -292,7 +293,9 @@ class Run:
         )
         snapshot = self.folder / "autoencoder.pt"
         if snapshot.exists():
-            trainer.load_state(load_snapshot(snapshot))
+            state = load_snapshot(snapshot)
+            with going_back_to(snapshot):
+                trainer.load_state(state)
         saved = pictured = time.monotonic()
         while trainer.step < trainer.steps and not self._told_to_stop():
             error = trainer.train_step()
@@ -364,8 +367,9 @@ class Run:
             if now - pictured > rhythm.sheet:
                 self._picture(trainer)
                 pictured = time.monotonic()
-        # Without a step there is nothing to show; a checkpoint that was taken away is written again.
-        if first and trainer.step and (trainer.step > begun_at or not (self.folder / "model.safetensors").exists()):
+        # Without a step there is nothing to show; what was taken away, or a call came to no more, is written again.
+        made = [(self.folder / name).exists() for name in ("model.safetensors", "loss.png")]
+        if first and trainer.step and (trainer.step > begun_at or not all(made)):
             self._log(meter, trainer)
             self._save(trainer)
             self._picture(trainer)

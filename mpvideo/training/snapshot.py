@@ -1,5 +1,7 @@
 """Snapshots: all of a training's state in one file, to go on from."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -41,6 +43,21 @@ def _unreadable(path: Path, why: str) -> CheckpointError:
         f"{printable(path)} is not a snapshot that can be read: {why}",
         hint="Put a copy of it in its place, or train in another folder.",
     )
+
+
+@contextmanager
+def going_back_to(path: Path) -> Iterator[None]:
+    """Has what is wrong with the state of a snapshot, inside the block, name its file.
+
+    Raises:
+        CheckpointError: whatever was raised of a state that is another one, or none.
+    """
+    try:
+        yield
+    except CheckpointError as error:
+        raise CheckpointError(f"{printable(path)}: {error.message}", hint=error.hint) from error
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise _unreadable(path, "its state is not that of a training") from error
 
 
 def save_snapshot(state: dict[str, Any], path: Path) -> None:

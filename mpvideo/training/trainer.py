@@ -182,7 +182,10 @@ class Trainer:
             CheckpointError: it is the state of another network or another recipe, or of something else.
         """
         settings, own = state.get("settings"), self._settings()
-        if not isinstance(settings, dict) or settings.keys() != own.keys():
+        # The first snapshots did not say first_sample: all runs began at 0.
+        counts: list[Any] = [state.get("step"), state.get("samples"), state.get("first_sample", 0)]
+        counted = all(isinstance(count, int) for count in counts)
+        if not isinstance(settings, dict) or settings.keys() != own.keys() or not counted:
             raise CheckpointError(
                 "the snapshot must be that of a network in training, but is something else",
                 hint="Put the run's own in its place, or train in another folder.",
@@ -195,8 +198,7 @@ class Trainer:
                 f"got {printable(own[group].get(name))}",
                 hint="Train in another folder, or give the settings that the run was begun with.",
             )
-        self.step, self.samples = state["step"], state["samples"]
-        self.first_sample = state.get("first_sample", 0)  # the first snapshots did not say: all runs began there
+        self.step, self.samples, self.first_sample = counts
         self.objective.load_state_dict(state["objective"])
         for std, average in self.averages.items():
             average.average.load_state_dict(state["averages"][f"{std:.3f}"])

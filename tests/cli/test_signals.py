@@ -113,6 +113,38 @@ def test_a_signal_while_a_class_is_made(
     assert files(tmp_path) == []
 
 
+@pytest.mark.parametrize("module", ["numpy.linalg", "torch._utils"])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 143)])
+def test_a_signal_whose_exception_a_library_drops(
+    ckpt: Path, tmp_path: Path, module: str, number: signal.Signals, code: int
+) -> None:
+    """As numpy and torch do in C while they are imported."""
+    script = f"""
+        import os, signal, sys, time
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever is ignored where the tests are run
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        class Finder:
+            def find_spec(self, name, path=None, target=None):
+                if name == {module!r}:
+                    try:
+                        os.kill(os.getpid(), {int(number)})
+                        time.sleep(0.01)
+                    except BaseException:
+                        pass
+        sys.meta_path.insert(0, Finder())
+        sys.argv[0] = "mpvideo"
+        from mpvideo.__main__ import run
+        run()
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script), "inspect", "--time", str(ckpt), "--json"],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}, text=True, capture_output=True,
+        timeout=60, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (code, "error: interrupted; nothing was left half written\n")
+    assert done.stdout == ""
+
+
 @pytest.mark.parametrize("kind", [MPVideoError, RuntimeError])
 def test_what_comes_of_a_signal_is_told_as_one(
     program: Program, monkeypatch: pytest.MonkeyPatch, kind: type[Exception]

@@ -66,8 +66,10 @@ def test_what_gains_nothing_is_not_recommended(
 ) -> None:
     sampling = SamplingConfig(sampler="deis", steps=4)
     monkeypatch.setattr("mpvideo.tuning.tune", lambda *_, **__: Tuned(sampling=sampling, error=error, plain_error=0.2))
-    told = run(ckpt, "--nfe", 4, "-y").stderr
+    monkeypatch.chdir(ckpt.parent)
+    told = run(ckpt, "--nfe", 4, "-y", "--out", "fast").stderr
     assert said in told
+    assert ("--preset ./fast\n" in told) == (error < 0.2), "the preset of that name is another one"
     assert told.count("use it") + told.count("it gains nothing") == 1
 
 

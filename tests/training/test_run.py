@@ -242,6 +242,33 @@ def test_images_of_the_autoencoder_have_numbers_of_their_own(tmp_path: Path) -> 
         assert sorted(set(asked) - set(images)) == list(range(first, first + 8))
 
 
+@pytest.mark.parametrize("key", ["averages", "first_sample", "objective", "optimizer", "samples", "step", "settings"])
+@pytest.mark.parametrize("gone", [True, False])
+def test_a_snapshot_of_something_else_is_named(tmp_path: Path, key: str, gone: bool) -> None:
+    begun, run = plan(), tmp_path / "run"
+    train(begun, run, stop_after=1)
+    state = torch.load(run / "snapshot.pt", weights_only=True)
+    state[key] = None
+    if gone:
+        del state[key]
+    torch.save(state, run / "snapshot.pt")
+    if gone and key == "first_sample":  # the first snapshots had none
+        train(begun, run)
+        return
+    with pytest.raises(CheckpointError, match=r"snapshot\.pt"):
+        train(begun, run)
+
+
+def test_pictures_that_a_call_came_to_no_more_are_made_by_the_next(tmp_path: Path) -> None:
+    begun, run = plan(), tmp_path / "run"
+    train(begun, run)
+    sheets = sorted((run / "sheets").iterdir())
+    for path in (run / "loss.png", *sheets):
+        path.unlink()
+    train(begun, run)
+    assert (run / "loss.png").exists() and sorted((run / "sheets").iterdir()) == sheets
+
+
 # The autoencoder once the network has begun
 
 
