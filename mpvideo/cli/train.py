@@ -314,7 +314,10 @@ def train(
             begun=(out / "snapshot.pt").exists(), say=say,
         )  # fmt: skip
         if dtype == "auto":  # measured once, and kept for the run's other calls
-            known = recorded_dtype(out) or (faster_dtype(plan.model, plan.recipe, place) if processes.first else "")
+            known = recorded_dtype(out)
+            if known is None and processes.first:
+                say("measuring a few steps, to choose between float32 and bfloat16")  # on pixels that takes minutes
+                known = faster_dtype(plan.model, plan.recipe, place)
             dtype = "bfloat16" if processes.agree(processes.first and known == "bfloat16") else "float32"
         plan = dataclasses.replace(plan, recipe=dataclasses.replace(plan.recipe, dtype=dtype))
         if dry_run or (told and not (out / "snapshot.pt").exists()):

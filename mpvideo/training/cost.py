@@ -22,6 +22,9 @@ _CLEARLY_FASTER = 0.9
 _ROUNDS = 3
 """How often the dtypes are compared: a run keeps to the one that is found faster."""
 
+_LONG = 20.0
+"""Seconds after which nothing is measured again: of steps as long as that, what makes ready is next to nothing."""
+
 
 def num_parameters(model: ModelConfig) -> int:
     """Number of values in the network's tensors."""
@@ -47,7 +50,7 @@ def seconds_per_step(
 ) -> float:
     """Measures a forward and a backward of one micro-batch, and scales it to a step; data are not counted.
 
-    The first, which makes ready, is not counted either; the fastest of the others is.
+    The first, which makes ready, is not counted either, unless they take long; the fastest of the others is.
     """
     return _seconds_in_turns(model, recipe, torch.device(device), (recipe.dtype,), repeats)[recipe.dtype]
 
@@ -57,7 +60,8 @@ def _seconds_in_turns(
 ) -> dict[TrainingDtype, float]:
     """`seconds_per_step` in each of several dtypes, one after the other: what slows the machine slows them all."""
     count = min(recipe.micro_batch, recipe.batch_size)
-    best = dict.fromkeys(dtypes, float("inf"))
+    best: dict[TrainingDtype, float] = {}
+    spent = 0.0
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         objective = Objective(KarrasUnet3D(**vars(model)), 0.5).to(device).train()
@@ -67,14 +71,16 @@ def _seconds_in_turns(
         if model.num_classes is not None:
             rows = class_rows(torch.zeros(count, dtype=torch.long), model.num_classes).to(device)
         for attempt in range(1 + repeats):
+            if spent > _LONG:
+                break
             for dtype in dtypes:
                 began = time.perf_counter()
                 mean, _ = objective(clean, noise, sigma, rows, dtype=getattr(torch, dtype))
                 mean.backward()
                 float(mean.detach())  # a GPU has to be waited for
                 taken = time.perf_counter() - began
-                if attempt:
-                    best[dtype] = min(best[dtype], taken)
+                spent += taken
+                best[dtype] = min(best[dtype], taken) if attempt > 1 else taken
                 objective.zero_grad()
     scale = step_flops(model, recipe) / (3 * network_flops(model) * count)
     return {dtype: seconds * scale for dtype, seconds in best.items()}

@@ -67,10 +67,20 @@ def test_seconds_are_measured() -> None:
 def test_seconds_are_scaled_to_a_step(monkeypatch: pytest.MonkeyPatch, self_condition: bool, passes: float) -> None:
     """The fastest but the first, of 9, 3, 2 and 5 seconds, for two samples of ten."""
     ticks = iter([0.0, 9.0, 10.0, 13.0, 20.0, 22.0, 30.0, 35.0])
+    monkeypatch.setattr(cost, "_LONG", 100)
     monkeypatch.setattr(cost, "time", SimpleNamespace(perf_counter=lambda: next(ticks)))
     model = ModelConfig(**{**TINY, "self_condition": self_condition})
     seconds = seconds_per_step(model, Recipe(batch_size=10, micro_batch=2), repeats=3)
     assert seconds == pytest.approx(2.0 * 5 * passes / 3)
+    assert next(ticks, None) is None
+
+
+@pytest.mark.parametrize(("taken", "counted"), [([19.0, 0.5, 0.25, 0.3], 0.25), ([19.0, 2.0], 2.0), ([21.0], 21.0)])
+def test_long_steps_are_measured_once(monkeypatch: pytest.MonkeyPatch, taken: list[float], counted: float) -> None:
+    """And then that is the one that makes ready."""
+    ticks = iter([tick for seconds in taken for tick in (0.0, seconds)])
+    monkeypatch.setattr(cost, "time", SimpleNamespace(perf_counter=lambda: next(ticks)))
+    assert seconds_per_step(ModelConfig(**TINY), Recipe(batch_size=1, micro_batch=1), repeats=3) == counted
     assert next(ticks, None) is None
 
 
@@ -102,6 +112,7 @@ def test_faster_dtype(monkeypatch: pytest.MonkeyPatch, taken: list[float], faste
     """Measured in turns, float32 first, of which the first do not count: bfloat16 where it saves more than a tenth."""
     ticks = iter([tick for seconds in taken for tick in (0.0, seconds)])
     monkeypatch.setattr(cost, "time", SimpleNamespace(perf_counter=lambda: next(ticks)))
+    monkeypatch.setattr(cost, "_LONG", 100)
     monkeypatch.setattr(cost, "without_bfloat16", lambda device: None)
     seen: list[torch.dtype] = []
     real = Objective.forward
