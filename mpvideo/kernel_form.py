@@ -11,7 +11,8 @@ SMALL_PLANE = 2
 """Height and width up to which a plane is multiplied as a whole, or is a tile of its own."""
 
 _NARROWEST_PLANE = 64
-"""Channels from which on the transforms of such a tile cost less than what they save. Measured with AVX-512."""
+"""Channels from which on such a tile, with fewer values to keep, takes about as long as a plane as a whole, and less
+with more of them. Measured with AVX-512."""
 
 TILE = 4
 """Height and width of the tiles of Winograd's method."""

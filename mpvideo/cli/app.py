@@ -161,12 +161,13 @@ def _terminate(number: int, frame: object) -> NoReturn:
 
 
 def _fail(message: str, hint: str | None, code: ExitCode) -> NoReturn:
-    # The end has begun: a second Ctrl-C would only turn it into a traceback, and others would change the exit code.
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    # The end has begun: a second Ctrl-C would only turn it into a traceback.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     if code == ExitCode.USAGE and launched()[0] > 0:
         # The first process says the same, whereupon torchrun ends this one; unless it is wrong here alone.
         time.sleep(_FIRST_SPEAKS)
+    for name in ("SIGTERM", "SIGHUP"):  # they would change the exit code
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     tell(f"error: {printable(message, 5000)}" + (f"\nhint: {printable(hint, 5000)}" if hint else ""))
     sys.exit(code)

@@ -1,7 +1,7 @@
 """Signals while large libraries are imported.
 
 numpy and torch drop, in code that is not Python, exceptions that signals become: the program would go on as if nobody
-had told it to end, with modules that are there by half.
+had told it to end, with half-imported modules.
 """
 
 import signal
@@ -13,12 +13,15 @@ from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from types import ModuleType
 
-_LIBRARIES = ("numpy", "torch", "torch.distributed")
+_LIBRARIES = ("numpy", "torch")
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
 def hold_signals_while_importing() -> None:
-    """Has signals wait, from now on, while one of those libraries is imported: torch takes a second."""
+    """Has signals wait, from now on, while one of those libraries is imported: torch takes a second.
+
+    Other threads that are there by then would still take signals; those that the libraries start do not.
+    """
     if hasattr(signal, "pthread_sigmask") and not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
 

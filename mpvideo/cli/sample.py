@@ -123,8 +123,8 @@ def sample(
         typer.Option(
             "--guidance",
             metavar="LIST",
-            help="Strength of guidance; 1 is none, 0 leaves the class out, more than 1 follows it more closely. All "
-            "but 1 take two passes of the network for each evaluation.",
+            help="Strength of guidance; 1 is none, more than 1 follows the class more closely, 0 leaves it out, or is "
+            "--guide alone. All but 1 take two passes of the network for each evaluation.",
             rich_help_panel=SAMPLING_PANEL,
         ),
     ] = None,

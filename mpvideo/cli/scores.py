@@ -65,7 +65,7 @@ def _nearest_lines(nearest: Mapping[str, Any]) -> list[str]:
         return [f"nearest training video: none of these classes is among {among}"]
     return [
         f"nearest training video: of the same class, among {among};",
-        "  much nearer to it than real videos are copies",
+        "  videos that are much nearer to it than real ones are copies",
     ]
 
 

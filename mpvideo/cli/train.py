@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from mpvideo.checkpoint import open_checkpoint
 from mpvideo.checks import check_float, check_int
 from mpvideo.cli.costs import autoencoder_steps_left, measure_costs, tell_costs, warn_of_minutes
 from mpvideo.cli.options import AsJson, Quiet, usage_errors
@@ -339,7 +338,7 @@ def train(
             run = Run(plan, out, watcher=watcher, rhythm=rhythm, processes=processes, device=place)
             done = run.train()
         if processes.first:
-            _report(out, plan, done=done, as_json=as_json, quiet=quiet)
+            _report(out, plan, step=run.step, done=done, as_json=as_json, quiet=quiet)
     if watcher.wish:
         watcher.wish.end()
 
@@ -362,7 +361,7 @@ def _check_numbers(
     check_float("sheet_minutes", sheet_minutes, 0.0)
 
 
-def _report(out: Path, plan: "Plan", *, done: bool, as_json: bool, quiet: bool) -> None:
+def _report(out: Path, plan: "Plan", *, step: int, done: bool, as_json: bool, quiet: bool) -> None:
     path = out / "model.safetensors"
     made = path.exists()  # not before the network's first step
     if as_json:
@@ -373,8 +372,6 @@ def _report(out: Path, plan: "Plan", *, done: bool, as_json: bool, quiet: bool) 
         left = autoencoder_steps_left(out, plan.recipe)
         reason = f": {left:,} of the autoencoder's {plan.recipe.autoencoder_steps:,} steps are left" if left else ""
         tell(f"{printable(out)} has no checkpoint yet{reason}; the same command goes on", quiet=quiet)
-    elif done:
-        tell("done", quiet=quiet)
     else:
-        step = (open_checkpoint(path).config.training or {}).get("steps")
-        tell(f"{printable(step)} of {plan.steps:,} steps are done; the same command goes on", quiet=quiet)
+        so_far = f"{step:,} of {plan.steps:,} steps are done; the same command goes on"
+        tell("done" if done else so_far, quiet=quiet)

@@ -132,7 +132,7 @@ def _row_norms(weight: Tensor) -> Tensor:
     """Root mean square of each output unit of a weight, as a column that divides it, EPS being the least norm."""
     inputs = tuple(range(1, weight.ndim))
     norm: Tensor = torch.linalg.vector_norm(weight, dim=inputs, keepdim=True)
-    return norm.clamp(min=EPS) / math.sqrt(weight.shape[1:].numel())
+    return norm.clamp(min=EPS) / math.sqrt(weight[0].numel())
 
 
 class _Normalized(Function):
@@ -160,7 +160,7 @@ class _Normalized(Function):
             weight = weight / norm
         scale = ctx.scale if norm is None else ctx.scale / norm
         gradient = gradient.to(weight.dtype)
-        along = (gradient * weight).sum(tuple(range(1, weight.ndim)), keepdim=True) * (scale / weight.shape[1:].numel())
+        along = (gradient * weight).sum(tuple(range(1, weight.ndim)), keepdim=True) * (scale / weight[0].numel())
         return (gradient * scale).addcmul_(weight, along, value=-1), None, None, None
 
 

@@ -46,8 +46,8 @@ _TRANSFORMS = {
         ((1, 1, 0), (1, 0, 1)),
     ),
 }  # fmt: skip
-"""Of tiles of so many places along an axis, rows of what makes points of the tile with a place on either side, and of
-three taps, and of what makes places of points."""
+"""For each height of a tile the matrices along an axis, as rows: from the tile and a place on either side to points,
+from three taps to points, and from points to places."""
 
 
 def form(

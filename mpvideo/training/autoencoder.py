@@ -1,6 +1,7 @@
 """Training the tiny per-frame autoencoder."""
 
 import hashlib
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,11 @@ IMAGES_PER_STEP = 64
 
 Images = Callable[[range], Tensor]
 """Maps numbers to single frames (N, H, W, 3) of uint8 pixels; always to the same ones."""
+
+
+def psnr(error: float) -> float:
+    """Peak signal-to-noise ratio in dB, of a mean squared error of values in [-1, 1]; NaN if that is no number."""
+    return 10 * math.log10(4 / max(error, 1e-10)) if math.isfinite(error) else math.nan
 
 
 class AutoencoderTrainer:
@@ -125,7 +131,8 @@ class AutoencoderTrainer:
         batch = self._batch(range(first, first + count))
         decoded = self.autoencoder.decode_raw(self.autoencoder.encode_raw(batch))
         # One that diverged shows as gray, and does not end its training here.
-        seen, made = (to_pixels(x.nan_to_num(0.0, 0.0, 0.0)).permute(0, 2, 3, 1).cpu() for x in (batch, decoded))
+        decoded = decoded.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+        seen, made = (to_pixels(x).permute(0, 2, 3, 1).cpu() for x in (batch, decoded))
         return seen, made
 
     def _batch(self, numbers: range) -> Tensor:
@@ -146,8 +153,13 @@ class AutoencoderTrainer:
         """Goes back to a state.
 
         Raises:
-            CheckpointError: it is that of a training of another length.
+            CheckpointError: it is that of a training of another length, or of something else.
         """
+        if not all(isinstance(state.get(name), int) for name in ("step", "steps")):
+            raise CheckpointError(
+                "the snapshot must be that of an autoencoder in training, but is something else",
+                hint="Put the run's own in its place, or train in another folder.",
+            )
         if state.get("steps") != self.steps:
             raise CheckpointError(
                 f"autoencoder_steps must stay what this run was begun with, {state.get('steps')}, got {self.steps}",

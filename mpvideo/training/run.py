@@ -13,7 +13,6 @@ RUN/.lock                    held by the call that is at work
 
 import copy
 import json
-import math
 import time
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
@@ -38,6 +37,7 @@ from mpvideo.training.autoencoder import (
     AutoencoderTrainer,
     autoencoder_sha256,
     load_autoencoder,
+    psnr,
     save_autoencoder,
 )
 from mpvideo.training.data import Dataset
@@ -159,6 +159,9 @@ class Run:
         rhythm: how often to write what.
         processes: those that train together.
         device: where to train.
+
+    Attributes:
+        step: how many of the network's steps were taken, in all calls.
     """
 
     def __init__(
@@ -177,6 +180,7 @@ class Run:
         self.began = time.monotonic()
         self.codec: Codec = PixelCodec()
         self.autoencoder: Autoencoder | None = None
+        self.step = 0
         self._warned = False
 
     def train(self) -> bool:
@@ -299,16 +303,15 @@ class Run:
         saved = pictured = time.monotonic()
         while trainer.step < trainer.steps and not self._told_to_stop():
             error = trainer.train_step()
-            # Of values from -1 to 1, whose greatest difference is 2.
-            psnr = 10 * math.log10(4 / max(error, 1e-10))
-            self.watcher.advance("autoencoder", trainer.step, trainer.steps, f"PSNR {psnr:.1f} dB")
+            words = f"PSNR {psnr(error):.1f} dB of noisy latents"
+            self.watcher.advance("autoencoder", trainer.step, trainer.steps, words)
             now = time.monotonic()
             if now - saved > self.rhythm.snapshot:
                 save_snapshot(trainer.state(), snapshot)
-                saved = now
+                saved = time.monotonic()
             if now - pictured > self.rhythm.sheet:
                 self._picture_autoencoder(trainer)
-                pictured = now
+                pictured = time.monotonic()
         save_snapshot(trainer.state(), snapshot)
         if trainer.step:
             self._picture_autoencoder(trainer)
@@ -367,9 +370,11 @@ class Run:
             if now - pictured > rhythm.sheet:
                 self._picture(trainer)
                 pictured = time.monotonic()
+        self.step = trainer.step
         # Without a step there is nothing to show; what was taken away, or a call came to no more, is written again.
-        made = [(self.folder / name).exists() for name in ("model.safetensors", "loss.png")]
-        if first and trainer.step and (trainer.step > begun_at or not all(made)):
+        last = ("model.safetensors", "loss.png", _sheet_name(trainer.step))
+        made = all((self.folder / name).exists() for name in last)
+        if first and trainer.step and (trainer.step > begun_at or not made):
             self._log(meter, trainer)
             self._save(trainer)
             self._picture(trainer)
@@ -444,7 +449,7 @@ class Run:
         net = trainer.averages[FINISHED_STD].average
         videos, captions = preview(net, self.codec, self.plan.edm, self.plan.sampling, self.plan.data.classes)
         self._draw("loss.png", loss_curve(read_log(self.folder / "log.jsonl")))
-        self._draw(f"sheets/step-{trainer.step:08d}.png", contact_sheet(videos.numpy(), captions))
+        self._draw(_sheet_name(trainer.step), contact_sheet(videos.numpy(), captions))
 
     def _picture_autoencoder(self, trainer: AutoencoderTrainer) -> None:
         """Draws images, and below each what the autoencoder makes of it."""
@@ -455,3 +460,7 @@ class Run:
     def _draw(self, name: str, picture: Image.Image) -> None:
         with atomic_path(self.folder / name, overwrite=True) as aside:
             picture.save(aside, format="PNG")
+
+
+def _sheet_name(step: int) -> str:
+    return f"sheets/step-{step:08d}.png"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from mpvideo.cli import main
 from mpvideo.errors import MPVideoError
 from mpvideo.video import read_frames
 from tests.cli.batches import files, finished, journal, start, wait_for
@@ -196,3 +197,16 @@ def test_killed_at_any_time(ckpt: Path, tmp_path: Path) -> None:
     assert {name: (killed / name).read_bytes() for name in wanted} == wanted
     last = [line for line in journal(killed / "j") if line["state"] == "begin"][-1]
     assert last["planned"] == 20 and last["found"] >= 8
+
+
+def test_once_it_has_failed_signals_change_nothing() -> None:
+    """Neither the exit code nor what is said, down to the end of Python."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.getsignal(number) for number in numbers}
+    try:
+        with pytest.raises(SystemExit):
+            main(["sample", "--ckpt", "nowhere", "--out", "a.mp4"])
+        assert all(signal.getsignal(number) == signal.SIG_IGN for number in numbers)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

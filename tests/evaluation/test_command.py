@@ -169,7 +169,15 @@ def test_the_menagerie(program: Program, folder: Path) -> None:
     among = (
         "of the same class, among the first 16,384 videos of a run with seed 0 and without --init, as what was shown"
     )
-    for words in ("animal right", "95% interval", "all three right", "nearest training video", "less is better", among):
+    for words in (
+        "animal right",
+        "95% interval",
+        "all three right",
+        "nearest training video",
+        "less is better",
+        "real ones are copies",
+        among,
+    ):
         assert words in page.stdout
     first = world["confusions"][0]
     asked, total = f"{first['attribute']} {first['value']}", counted(first["total"], "video")

@@ -236,10 +236,10 @@ def test_images_of_the_autoencoder_have_numbers_of_their_own(tmp_path: Path) -> 
         first = training.first_sample
         assert (first == 0) is (seed == 0)
         asked = numbers(training, tmp_path / str(seed))
-        images = sorted({number for number in asked if number >= first + 2**40})
-        assert images == list(range(images[0], images[0] + len(images)))
-        assert images[0] == first + 2**40
-        assert sorted(set(asked) - set(images)) == list(range(first, first + 8))
+        images = [number - first - 2**40 for number in asked if number >= first + 2**40]
+        shown, measured = range(64, 64 + 8), range(64, 64 + 32 * 64)
+        assert images == [*range(64), *shown, *measured], "of one step, of its sheet, of the latents' statistics"
+        assert sorted({number for number in asked if number < first + 2**40}) == list(range(first, first + 8))
 
 
 @pytest.mark.parametrize("key", ["averages", "first_sample", "objective", "optimizer", "samples", "step", "settings"])
@@ -263,10 +263,28 @@ def test_pictures_that_a_call_came_to_no_more_are_made_by_the_next(tmp_path: Pat
     begun, run = plan(), tmp_path / "run"
     train(begun, run)
     sheets = sorted((run / "sheets").iterdir())
-    for path in (run / "loss.png", *sheets):
-        path.unlink()
-    train(begun, run)
-    assert (run / "loss.png").exists() and sorted((run / "sheets").iterdir()) == sheets
+    for lost in ([run / "loss.png"], sheets[-1:]):
+        for path in lost:
+            path.unlink()
+        train(begun, run)
+        assert (run / "loss.png").exists() and sorted((run / "sheets").iterdir()) == sheets
+
+
+def test_pictures_of_the_autoencoder_are_made_on_the_way(tmp_path: Path) -> None:
+    begun = plan("latent", recipe=replace(RECIPE, autoencoder_steps=2))
+    Run(begun, tmp_path / "run", watcher=Silent(0), rhythm=Rhythm(sheet=0.0)).train()
+    Run(begun, tmp_path / "run", watcher=Silent(3), rhythm=Rhythm(sheet=0.0)).train()
+    names = {path.name for path in (tmp_path / "run" / "sheets").iterdir()}
+    assert names >= {"autoencoder-00000001.png", "autoencoder-00000002.png"}
+
+
+@pytest.mark.parametrize("state", [{}, {"step": 1}, {"step": "1", "steps": 2}])
+def test_a_snapshot_of_another_autoencoder_is_named(tmp_path: Path, state: dict[str, object]) -> None:
+    begun = plan("latent", recipe=replace(RECIPE, autoencoder_steps=2))
+    train(begun, tmp_path / "run", stop_after=0)
+    torch.save(state, tmp_path / "run" / "autoencoder.pt")
+    with pytest.raises(CheckpointError, match=r"autoencoder\.pt: the snapshot must be that of an autoencoder"):
+        train(begun, tmp_path / "run")
 
 
 # The autoencoder once the network has begun
