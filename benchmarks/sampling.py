@@ -1,7 +1,7 @@
 """Passes of the network: mpvideo's inference form against the published package's module, on the same weights.
 
     pip install --no-deps denoising-diffusion-pytorch==2.3.4
-    python benchmarks/sampling.py
+    python benchmarks/sampling.py [--device cuda]
 
 All contenders hold the same weights and see the same input, and take turns in alternating order, so that whatever else
 slows the machine slows them all. Each is in a process of its own, since mpvideo has the C library keep freed memory,
@@ -10,6 +10,8 @@ those of the direct convolution, whatever is computed instead; the limit is a pr
 same dtype. The error is relative to the package's float32 output. Peak memory is measured in further processes and
 counts from before the weights are there, without the pages of libraries; behind it stands what the weights
 and 1.3 times the tensors alive at the network's fattest point take.
+
+With --device cuda mpvideo is compiled, too, as --compile does, and memory is what torch had allocated at most.
 """
 
 import argparse
@@ -70,41 +72,44 @@ def weights(name: str, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
 
 
 def contender(
-    role: str, name: str, batch: int, *, compiled: bool = False, stored: torch.dtype = torch.float32
+    role: str, name: str, batch: int, device: str, *, compiled: bool = False, stored: torch.dtype = torch.float32
 ) -> Evaluate:
     """One pass of a network of that kind, made of weights stored in some dtype, ready to be called."""
     model = NETS[name]
     generator = torch.Generator().manual_seed(1)
     x = torch.randn(batch, model.channels, model.frames, model.image_size, model.image_size, generator=generator)
-    labels, time = torch.arange(batch), torch.full((batch,), 0.1)
+    x, labels, time = x.to(device), torch.arange(batch), torch.full((batch,), 0.1, device=device)
     dtype = torch.bfloat16 if role.endswith("bfloat16") else torch.float32
     if role.startswith("mpvideo"):
         keep_freed_memory(FOR_PASSES)  # as `mpvideo.model.load_model` does
-        net = InferenceUnet3D(model, weights(name, stored), dtype=dtype)
-        rows = class_rows(labels, model.num_classes or 0)
+        net = InferenceUnet3D(model, weights(name, stored), device=device, dtype=dtype, compiled=compiled)
+        rows = class_rows(labels, model.num_classes or 0).to(device)
         net.prepare((time[:1], rows))
         return lambda: net(x, time, class_labels=rows)
     package = package_network(model).eval()
     package.load_state_dict(weights(name))
+    package, labels = package.to(device), labels.to(device)
     run = torch.compile(package) if compiled else package
 
     def evaluate() -> Tensor:
-        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+        with torch.autocast(device, torch.bfloat16, enabled=dtype == torch.bfloat16):
             return run(x, time=time, class_labels=labels)  # type: ignore[no-any-return]
 
     return evaluate
 
 
-def matmul(dtype: torch.dtype) -> Evaluate:
+def matmul(dtype: torch.dtype, device: str) -> Evaluate:
     """The product that stands for what the machine can do."""
-    a, b = torch.randn(2, 2048, 2048).to(dtype)
+    a, b = torch.randn(2, 2048, 2048).to(device, dtype)
     return lambda: a @ b
 
 
 def seconds(evaluate: Evaluate) -> float:
-    """How long one call takes."""
+    """How long one call takes, until its result is there."""
     began = time.perf_counter()
-    evaluate()
+    result = evaluate()
+    if result.device.type == "cuda":
+        torch.cuda.synchronize()
     return time.perf_counter() - began
 
 
@@ -118,10 +123,10 @@ class Contender:
     REST = 0.05
     """Seconds before each pass, in which the threads of the process before it stop looking for work."""
 
-    def __init__(self, role: str, name: str, batch: int, *, compiled: bool = False) -> None:
+    def __init__(self, role: str, name: str, batch: int, device: str, *, compiled: bool = False) -> None:
         context = get_context("spawn")
         self._pipe, end = context.Pipe()
-        self._process = context.Process(target=serve, args=(end, role, name, batch, compiled), daemon=True)
+        self._process = context.Process(target=serve, args=(end, role, name, batch, device, compiled), daemon=True)
         self._process.start()
         end.close()  # the process has its own, and with it gone, receiving fails
         self.output = torch.from_numpy(self._pipe.recv())
@@ -139,13 +144,13 @@ class Contender:
 
 
 @torch.no_grad()
-def serve(pipe: Connection, role: str, name: str, batch: int, compiled: bool) -> None:
+def serve(pipe: Connection, role: str, name: str, batch: int, device: str, compiled: bool) -> None:
     """What a contender's process runs: sends its output, and for every True the seconds of a pass.
 
     It comes after another, as passes of a video do: the first after those of others finds nothing in the caches.
     """
-    evaluate = contender(role, name, batch, compiled=compiled)
-    pipe.send(evaluate().float().numpy())
+    evaluate = contender(role, name, batch, device, compiled=compiled)
+    pipe.send(evaluate().float().cpu().numpy())
     while pipe.recv():
         evaluate()
         pipe.send(seconds(evaluate))
@@ -162,24 +167,28 @@ def measure(timers: dict[str, Callable[[], float]], turns: int) -> list[dict[str
     return taken
 
 
-def peak_megabytes(role: str, name: str, batch: int) -> float:
+def peak_megabytes(role: str, name: str, batch: int, device: str) -> float:
     """Peak resident memory of two passes in a process of their own, from before the weights are there.
 
     What torch's own files take, whose pages come as their code is first run, is no part of it.
     """
     command = [sys.executable, __file__, "--memory", role, "--nets", name, "--batches", str(batch)]
+    command += ["--device", device]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
-def tell_peak(role: str, name: str, batch: int) -> None:
+def tell_peak(role: str, name: str, batch: int, device: str) -> None:
     """What `peak_megabytes` runs."""
     torch.randn(256, 256) @ torch.randn(256, 256)  # what the libraries take at their first use
     before, code = _status("VmRSS"), _status("RssFile")
     # As loaded from a checkpoint in that dtype; more in another would be the checkpoint's, not the network's.
     stored = torch.bfloat16 if role == "mpvideo bfloat16" else torch.float32
-    evaluate = contender(role, name, batch, stored=stored)
+    evaluate = contender(role, name, batch, device, stored=stored)
     for _ in range(2):
         evaluate()
+    if device == "cuda":
+        print(torch.cuda.max_memory_allocated() / 2**20)
+        return
     print(_status("VmHWM") - before - (_status("RssFile") - code))
 
 
@@ -189,13 +198,15 @@ def _status(field: str) -> float:
     return int(next(line for line in lines if line.startswith(field)).split()[1]) / 1024
 
 
-def report(name: str, batch: int, turns: int, *, compiled: bool, limits: dict[str, float]) -> None:
+def report(name: str, batch: int, turns: int, device: str, *, compiled: bool, limits: dict[str, float]) -> None:
     """Measures one net at one batch size in the dtypes of `limits`, and prints a row for each contender."""
     model = NETS[name]
     package = [f"package {dtype}" for dtype in limits]
-    contenders = {role: Contender(role, name, batch) for role in (*package, *(f"mpvideo {dtype}" for dtype in limits))}
+    ours = [f"mpvideo {dtype}" for dtype in limits]
+    contenders = {role: Contender(role, name, batch, device) for role in (*package, *ours)}
     if compiled:
-        contenders |= {f"{role} compiled": Contender(role, name, batch, compiled=True) for role in package}
+        roles = package if device == "cpu" else (*package, *ours)  # ours gains nothing by it on CPUs
+        contenders |= {f"{role} compiled": Contender(role, name, batch, device, compiled=True) for role in roles}
     reference = contenders["package float32"].output
     errors = {role: float((one.output - reference).norm() / reference.norm()) for role, one in contenders.items()}
     taken = measure({role: one.seconds for role, one in contenders.items()}, turns)
@@ -209,11 +220,11 @@ def report(name: str, batch: int, turns: int, *, compiled: bool, limits: dict[st
         rate = flops / median[role] / 1e9
         against = {other: statistics.median(turn[other] / turn[role] for turn in taken) for other in contenders}
         share = rate / limits["bfloat16" if "bfloat16" in role else "float32"]
-        width = 2 if role == "mpvideo bfloat16" else 4
-        together = min(batch, clips_at_once(model, width))
+        width = 2 if role.startswith("mpvideo bfloat16") else 4
+        together = min(batch, clips_at_once(model, width)) if device == "cpu" else batch
         wanted = (parameters * width + 1.3 * together * activation_bytes(model, width)) / 2**20
-        memory = "" if "compiled" in role else f"{peak_megabytes(role, name, batch):.0f}"
-        if role.startswith("mpvideo"):
+        memory = "" if "compiled" in role else f"{peak_megabytes(role, name, batch, device):.0f}"
+        if memory and role.startswith("mpvideo"):
             memory += f" of {wanted:.0f}"
         print(
             f"| {name} | {batch} | {role} | {1e3 * median[role]:.1f} | {against['package float32']:.2f} | "
@@ -233,23 +244,26 @@ def main() -> None:
     )
     parser.add_argument("--turns", type=int, default=5, help="how often each contender is timed")
     parser.add_argument("--no-compile", action="store_true", help="leave out the package under torch.compile")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="where")
     parser.add_argument("--memory", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     nets, batches = arguments.nets.split(","), [int(word) for word in arguments.batches.split(",")]
     if arguments.memory:
-        tell_peak(arguments.memory, nets[0], batches[0])
+        tell_peak(arguments.memory, nets[0], batches[0], arguments.device)
         return
-    products = {dtype: matmul(getattr(torch, dtype)) for dtype in arguments.dtypes.split(",")}
+    device = arguments.device
+    products = {dtype: matmul(getattr(torch, dtype), device) for dtype in arguments.dtypes.split(",")}
     taken = measure({name: partial(seconds, product) for name, product in products.items()}, 20)
     limits = {name: 2 * 2048**3 / statistics.median(turn[name] for turn in taken) / 1e9 for name in products}
-    print(f"{torch.get_num_threads()} threads, torch {torch.__version__}; a product of 2048x2048 matrices: ", end="")
+    where = torch.cuda.get_device_name() if device == "cuda" else f"{torch.get_num_threads()} threads"
+    print(f"{where}, torch {torch.__version__}; a product of 2048x2048 matrices: ", end="")
     print(", ".join(f"{name} {rate:.0f} GFLOP/s" for name, rate in limits.items()))
     print()
     print("| net | batch | | ms | times package float32 | times package's best | GFLOP/s | of the limit | error | MB |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |", flush=True)
     for name in nets:
         for batch in batches:
-            report(name, batch, arguments.turns, compiled=not arguments.no_compile, limits=limits)
+            report(name, batch, arguments.turns, device, compiled=not arguments.no_compile, limits=limits)
 
 
 if __name__ == "__main__":
