@@ -218,6 +218,7 @@ class Run:
             self._check_autoencoder(state)
             if self.processes.first:
                 self.watcher.say(f"going on from step {trainer.step} of {self.plan.steps}")
+        self.step = trainer.step
         if self.processes.first:  # what a killed call did after its last snapshot is done again
             forget_after(self.folder, trainer.step)
             truncate_log(self.folder / "log.jsonl", trainer.step)
