@@ -35,7 +35,7 @@ from mpvideo.checkpoint.load import load_tensors
 from mpvideo.config import ModelConfig
 from mpvideo.diffusion import class_rows
 from mpvideo.nn import InferenceUnet3D
-from mpvideo.nn.memory import FOR_PASSES, keep_freed_memory
+from mpvideo.nn.memory import FOR_PASSES, keep_freed_memory, return_freed_memory
 
 _SMALL = {"frames": 16, "image_size": 32, "num_blocks_per_stage": 2, "channels": 3, "num_classes": 10}
 NETS = {
@@ -81,11 +81,17 @@ def contender(
     x, labels, time = x.to(device), torch.arange(batch), torch.full((batch,), 0.1, device=device)
     dtype = torch.bfloat16 if role.endswith("bfloat16") else torch.float32
     if role.startswith("mpvideo"):
-        keep_freed_memory(FOR_PASSES)  # as `mpvideo.model.load_model` does
+        return_freed_memory()  # as `mpvideo.model.load_model` does
         net = InferenceUnet3D(model, weights(name, stored), device=device, dtype=dtype, compiled=compiled)
         rows = class_rows(labels, model.num_classes or 0).to(device)
         net.prepare((time[:1], rows))
-        return lambda: net(x, time, class_labels=rows)
+
+        def ours() -> Tensor:
+            result = net(x, time, class_labels=rows)
+            keep_freed_memory(FOR_PASSES)  # as `mpvideo.generation.generate` does
+            return result
+
+        return ours
     package = package_network(model).eval()
     package.load_state_dict(weights(name))
     package, labels = package.to(device), labels.to(device)
@@ -184,7 +190,7 @@ def tell_peak(role: str, name: str, batch: int, device: str) -> None:
     # As loaded from a checkpoint in that dtype; more in another would be the checkpoint's, not the network's.
     stored = torch.bfloat16 if role == "mpvideo bfloat16" else torch.float32
     evaluate = contender(role, name, batch, device, stored=stored)
-    for _ in range(2):
+    for _ in range(PASSES):
         evaluate()
     if device == "cuda":
         print(torch.cuda.max_memory_allocated() / 2**20)

@@ -16,7 +16,7 @@ from mpvideo.device import Placement, memory_errors
 from mpvideo.diffusion import EDMDenoiser
 from mpvideo.errors import UsageError
 from mpvideo.nn import InferenceUnet3D
-from mpvideo.nn.memory import FOR_PASSES, keep_freed_memory
+from mpvideo.nn.memory import return_freed_memory
 from mpvideo.record import Recorder, Weights
 from mpvideo.text import printable
 from mpvideo.video.autoencoder import Autoencoder
@@ -128,8 +128,8 @@ def load_model(
 ) -> Model:
     """Reads a checkpoint's weights and builds its network and codec.
 
-    On a CPU the C library is asked to keep freed memory for the next pass, see `mpvideo.nn.memory`: for the rest of the
-    process.
+    On a CPU the C library is asked to return freed memory, and by `mpvideo.generation.generate` after the first pass to
+    keep it for the next ones, see `mpvideo.nn.memory`: for the rest of the process.
 
     Args:
         checkpoint: the checkpoint.
@@ -146,7 +146,7 @@ def load_model(
     if guide is not None:
         check_guide(config, guide)
     if placement.device.type == "cpu":  # before the weights come, or they leave gaps
-        keep_freed_memory(FOR_PASSES)
+        return_freed_memory()
     with memory_errors("the weights", "Close other programs, or use a smaller checkpoint or another --device."):
         tensors, sha256 = load_tensors(checkpoint.header)
         parts = _codec_tensors(tensors)

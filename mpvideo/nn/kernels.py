@@ -145,13 +145,12 @@ class WinogradConvolution:
 
     def __init__(self, kernel: Tensor, height: int, *, keep_points: bool) -> None:
         taps = winograd.kernel_taps(kernel)
-        self._height, self._keeps_points = height, keep_points
+        self._in_points = keep_points
         self._kept = winograd.kernel_points(taps, height) if keep_points else taps
 
     def __call__(self, x: Tensor, *, times: Tensor | None = None, plus: Tensor | None = None) -> Tensor:
         """As `Convolution`."""
-        points = self._kept if self._keeps_points else winograd.kernel_points(self._kept, self._height)
-        y = winograd.convolve(x, points)
+        y = winograd.convolve(x, self._kept, in_points=self._in_points)
         if times is not None:
             return y.mul_(times)
         return y if plus is None else y.add_(plus)

@@ -1,11 +1,15 @@
 """Memory that a process has freed and the C library keeps."""
 
 import ctypes
+import functools
 import platform
 import sys
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _GREATEST = 2**31 - 1
+
+_SMALL = 128 * 2**10
+"""From this size on glibc takes a block from the system and returns it, until it is asked otherwise or learns."""
 
 FOR_STEPS = 32 * 2**20
 """What training keeps, the most that glibc takes."""
@@ -24,13 +28,31 @@ def keep_freed_memory(largest: int) -> None:
     """Has glibc keep freed blocks of up to `largest` bytes for the next step or pass, for the rest of the process.
 
     By default they go back to the system after each, and come again page by page in the next: a fifth of a training
-    step on two cores, up to a twentieth of a network's pass. Larger ones go back whole, and so leave no gaps in which
+    step on two cores, up to a half of a network's pass. Larger ones go back whole, and so leave no gaps in which
     nothing else fits. See mallopt(3). With another C library nothing is done.
 
     Args:
         largest: `FOR_STEPS` or `FOR_PASSES`.
     """
-    if platform.libc_ver()[0] == "glibc":
+    _set_thresholds(trim=_GREATEST, mmap=largest)
+
+
+def return_freed_memory() -> None:
+    """Has glibc return freed blocks to the system again, all but small ones, until it is asked to keep them.
+
+    For what comes while weights are loaded and in a network's first pass: weights that are replaced one by one, and what
+    the libraries make once and keep, between activations that do not stay. Kept, their places become gaps.
+    """
+    _set_thresholds(trim=_SMALL, mmap=_SMALL)
+
+
+def _set_thresholds(*, trim: int, mmap: int) -> None:
+    if _is_glibc():
         libc = ctypes.CDLL(None)
-        libc.mallopt(_M_TRIM_THRESHOLD, _GREATEST)
-        libc.mallopt(_M_MMAP_THRESHOLD, largest)
+        libc.mallopt(_M_TRIM_THRESHOLD, trim)
+        libc.mallopt(_M_MMAP_THRESHOLD, mmap)
+
+
+@functools.cache
+def _is_glibc() -> bool:
+    return platform.libc_ver()[0] == "glibc"

@@ -10,7 +10,7 @@ matrix product. Where that is worth while, `mpvideo.kernel_form` says. Letters: 
 frames, H W height and width, N tiles of a frame. Activations are (B, T, H, W, C), contiguous.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from itertools import product
 
@@ -73,21 +73,32 @@ def kernel_taps(kernel: Tensor) -> Tensor:
 
 
 def kernel_points(taps: Tensor, height: int) -> Tensor:
-    """A kernel, from `kernel_taps`, at the points of planes of that height: (3, P, C, D)."""
-    _, _, C, D = taps.shape
+    """A kernel or a tap of it, (..., 9, C, D) from `kernel_taps`, at the points of planes of that height: (..., P, C, D)."""
+    *taps_of_time, _, C, D = taps.shape
     _, of_kernel, _ = _transforms(_tile(height), taps.dtype)
-    return (of_kernel @ taps.flatten(2)).view(3, -1, C, D)
+    return (of_kernel @ taps.flatten(-2)).view(*taps_of_time, -1, C, D)
 
 
-def convolve(x: Tensor, points: Tensor) -> Tensor:
+def convolve(x: Tensor, kernel: Tensor, *, in_points: bool = True) -> Tensor:
     """Convolution with zero padding by what `kernel_points` made of a kernel: (B, T, H, W, C) -> (B, T, H, W, D).
 
-    H and W are multiples of 4, or both 2.
+    Args:
+        x: H and W are multiples of 4, or both 2.
+        kernel: (3, P, C, D).
+        in_points: False if it is from `kernel_taps` alone, (3, 9, C, D), and its points are to be made for this call: a
+            third of them at a time, where all of x is convolved at once.
     """
-    _, _, to_places = _transforms(_tile(x.shape[2]), x.dtype)
-    result = x.new_empty(*x.shape[:4], points.shape[-1])
-    for clips, rows in _parts(x):
-        outputs = _over_frames(_between_zeros(*_seen(x, clips, rows)), points.unbind())
+    height = x.shape[2]
+    _, _, to_places = _transforms(_tile(height), x.dtype)
+    result = x.new_empty(*x.shape[:4], kernel.shape[-1])
+    parts = list(_parts(x))
+    if len(parts) > 1 and not in_points:
+        kernel, in_points = kernel_points(kernel, height), True
+    for clips, rows in parts:
+        outputs = _over_frames(
+            _between_zeros(*_seen(x, clips, rows)),
+            lambda tap: kernel[tap] if in_points else kernel_points(kernel[tap], height),
+        )
         place = _tiles(result, clips, rows)
         place.copy_((to_places @ outputs.flatten(1)).view_as(place))
     return result
@@ -122,7 +133,7 @@ def gradients(x: Tensor, gradient: Tensor, points: Tensor | None) -> tuple[Tenso
             of_tap.baddbmm_(inputs.mT, frames, beta=beta)
         beta = 1
         if points is not None and of_x is not None:
-            inputs = _over_frames(outputs, points.mT.unbind()[::-1])  # what a frame gave to the next, that gives back
+            inputs = _over_frames(outputs, points.mT.unbind()[::-1].__getitem__)  # what a frame gave, it gets back
             _add_seen(of_x, matrix.mT @ inputs.flatten(1), clips, rows)
     taps = (of_kernel.mT @ of_points.flatten(2)).view(3, 3, 3, C, D)
     of_taps = taps.permute(4, 3, 0, 1, 2).contiguous(memory_format=torch.channels_last_3d)
@@ -181,10 +192,10 @@ def _neighbours(points: Tensor) -> list[Tensor]:
     return [frames[:, tap * tiles : (padded - 2 + tap) * tiles] for tap in range(3)]
 
 
-def _over_frames(points: Tensor, taps: Sequence[Tensor]) -> Tensor:
-    """What taps before, at and after a frame, each (P, C, D), make of points (P, T + 2, N, C): (P, T * N, D)."""
+def _over_frames(points: Tensor, tap: Callable[[int], Tensor]) -> Tensor:
+    """What taps 0 before, 1 at and 2 after a frame, each (P, C, D), make of points (P, T + 2, N, C): (P, T * N, D)."""
     before, at, after = _neighbours(points)
-    return torch.bmm(before, taps[0]).baddbmm_(at, taps[1]).baddbmm_(after, taps[2])
+    return torch.bmm(before, tap(0)).baddbmm_(at, tap(1)).baddbmm_(after, tap(2))
 
 
 def _between_zeros(matrix: Tensor, places: Tensor) -> Tensor:
