@@ -55,6 +55,9 @@ Evaluate = Callable[[], Tensor]
 DTYPES = ("float32", "bfloat16")
 """What both compute in; in bfloat16 the package under autocast."""
 
+PASSES = 6
+"""Whose peak memory is told: in the third it may still grow, as what is freed is not laid out alike in each."""
+
 
 def weights(name: str, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
     """The bundled weights, or random ones, by their names in the state dict."""
@@ -174,7 +177,7 @@ def measure(timers: dict[str, Callable[[], float]], turns: int) -> list[dict[str
 
 
 def peak_megabytes(role: str, name: str, batch: int, device: str) -> float:
-    """Peak resident memory of two passes in a process of their own, from before the weights are there.
+    """Peak resident memory of `PASSES` passes in a process of their own, from before the weights are there.
 
     What torch's own files take, whose pages come as their code is first run, is no part of it.
     """
