@@ -7,6 +7,7 @@ import torch
 from mpvideo import menagerie
 from mpvideo.checkpoint import Checkpoint, bundled_checkpoint, open_checkpoint
 from mpvideo.checkpoint.load import load_tensors
+from mpvideo.config import SamplingConfig
 from mpvideo.device import choose_placement
 from mpvideo.evaluation.judge import load_judge
 from mpvideo.generation import generate
@@ -49,15 +50,21 @@ def test_the_autoencoder_knows_the_world(checkpoint: Checkpoint) -> None:
     assert 20 * torch.log10(255 / error.square().mean().sqrt()) > 22
 
 
-def test_freed_memory_is_kept_from_where_they_are_loaded(
+def test_freed_memory_is_kept_from_the_first_evaluation_on(
     checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And not from later on: the weights would leave gaps by then."""
+    """Weights that are replaced would leave gaps, and so would what the first pass leaves for good."""
     called: list[object] = []
-    monkeypatch.setattr("mpvideo.model.keep_freed_memory", called.append)
-    monkeypatch.setattr("mpvideo.model.load_tensors", lambda header: called.append("load") or load_tensors(header))
-    load_model(checkpoint, choose_placement("cpu", "float32"))
-    assert called == [FOR_PASSES, "load"]
+    note = called.append
+    monkeypatch.setattr("mpvideo.model.return_freed_memory", lambda: note("return"))
+    monkeypatch.setattr("mpvideo.model.load_tensors", lambda header: note("load") or load_tensors(header))
+    monkeypatch.setattr("mpvideo.generation.keep_freed_memory", note)
+    model = load_model(checkpoint, choose_placement("cpu", "float32"))
+    evaluate = model.net._evaluate
+    monkeypatch.setattr(model.net, "_evaluate", lambda *arguments: note("pass") or evaluate(*arguments))
+    job = Job(seed=0, sampling=SamplingConfig(sampler="euler", steps=2))
+    next(generate(model, [job]))
+    assert called[:4] == ["return", "load", "pass", FOR_PASSES]
 
 
 def test_the_coat_is_seen(checkpoint: Checkpoint) -> None:

@@ -27,7 +27,7 @@ from mpvideo.config import ModelConfig
 from mpvideo.nn import winograd
 from mpvideo.nn.attention import cosine_attention
 from mpvideo.nn.compilation import CompiledBlocks, CudaGraph
-from mpvideo.nn.kernels import Convolution, Product, SameConvolution, convolution, shrinking
+from mpvideo.nn.kernels import Convolution, Product, SameConvolution, convolution, pointwise, shrinking
 from mpvideo.nn.layers import (
     EPS,
     MP_SILU_SCALE,
@@ -213,9 +213,9 @@ class Weights:
         """The mean over `factors` places, and a 1x1x1 convolution after it."""
         return shrinking(self.take(name).flatten(1), factors, shape, reorder=self._reorder)
 
-    def product(self, name: str, *, scale: float = 1.0) -> Product:
-        """A 1x1x1 convolution as a product with a matrix."""
-        return Product(self.take(name, scale=scale).flatten(1), reorder=self._reorder)
+    def pointwise(self, name: str, shape: tuple[int, ...], *, scale: float = 1.0) -> Convolution | Product:
+        """A 1x1x1 convolution; arguments as of `convolution`."""
+        return pointwise(self.take(name, scale=scale).flatten(1), shape, reorder=self._reorder)
 
     def plain(self, name: str) -> Tensor:
         """A tensor as it is, in float32 or better."""
@@ -347,7 +347,8 @@ class Block:
             self._shrink = weights.shrinking(f"{name}.downsample_conv", plan.factors, larger)
         self._residual = None
         if plan.kind == "decoder" and plan.dim_in != plan.dim_out:
-            self._residual = weights.product(f"{name}.res_conv", scale=self._straight)
+            smaller = tuple(size // factor for size, factor in zip(shape, plan.factors, strict=True))
+            self._residual = weights.pointwise(f"{name}.res_conv", smaller, scale=self._straight)
         paths: dict[str, dict[str, AttentionAxes]] = {
             "none": {}, "joint": {"attn": "joint"}, "factorized": {"attn.0": "space", "attn.1": "time"}
         }  # fmt: skip
@@ -399,8 +400,9 @@ class _Attention:
         self._heads = attention_heads(model, plan.dim_out)
         memory = pixel_norm(weights.plain(f"{name}.mem_kv"), dim=-1)
         self._memory = rearrange(memory, "n heads m d -> m n heads d").to(weights.dtype)
-        self._to_qkv = weights.product(f"{name}.to_qkv")
-        self._to_out = weights.product(f"{name}.to_out", scale=of_out)
+        shape = (plan.frames, plan.image_size, plan.image_size)
+        self._to_qkv = weights.pointwise(f"{name}.to_qkv", shape)
+        self._to_out = weights.pointwise(f"{name}.to_out", shape, scale=of_out)
 
     def __call__(self, x: Tensor) -> Tensor:
         B, T, H, W, _ = x.shape

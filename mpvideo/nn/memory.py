@@ -15,8 +15,8 @@ FOR_STEPS = 32 * 2**20
 """What training keeps, the most that glibc takes."""
 
 FOR_PASSES = 4 * 2**20
-"""What sampling keeps: with 8 MiB it took up to a twentieth more memory in the same time, with 2 a little less in up to an
-eighth more."""
+"""What sampling keeps: with 8 MiB it took up to a twentieth more memory in the same time, with 2 a little less in up to
+an eighth more."""
 
 
 def give_back_memory() -> None:
@@ -41,8 +41,8 @@ def keep_freed_memory(largest: int) -> None:
 def return_freed_memory() -> None:
     """Has glibc return freed blocks to the system again, all but small ones, until it is asked to keep them.
 
-    For what comes while weights are loaded and in a network's first pass: weights that are replaced one by one, and what
-    the libraries make once and keep, between activations that do not stay. Kept, their places become gaps.
+    For what comes while weights are loaded and in a network's first pass: weights that are replaced one by one, and
+    what libraries make once and keep, between activations that do not stay, whose places would be gaps.
     """
     _set_thresholds(trim=_SMALL, mmap=_SMALL)
 

@@ -73,7 +73,7 @@ def kernel_taps(kernel: Tensor) -> Tensor:
 
 
 def kernel_points(taps: Tensor, height: int) -> Tensor:
-    """A kernel or a tap of it, (..., 9, C, D) from `kernel_taps`, at the points of planes of that height: (..., P, C, D)."""
+    """A kernel from `kernel_taps`, or one tap in time, (..., 9, C, D), at the points of planes: (..., P, C, D)."""
     *taps_of_time, _, C, D = taps.shape
     _, of_kernel, _ = _transforms(_tile(height), taps.dtype)
     return (of_kernel @ taps.flatten(-2)).view(*taps_of_time, -1, C, D)

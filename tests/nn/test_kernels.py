@@ -15,8 +15,10 @@ from mpvideo.nn.kernels import (
     StackedConvolution,
     WinogradConvolution,
     convolution,
+    pointwise,
     shrinking,
 )
+from mpvideo.nn.processor import onednn_bfloat16
 from tests.networks import randn
 
 ACCURACY = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 1e-2}
@@ -134,6 +136,29 @@ def test_product(shape, widths, dtype):
     scale = float(expected.abs().max())
     assert_near(run(x), expected, dtype, scale)
     assert_near(run(x, plus=plus), expected + plus.double(), dtype, scale + 4)
+
+
+@pytest.mark.parametrize("dtype", ACCURACY)
+@pytest.mark.parametrize("shape", [(4, 8, 8), (1, 16, 16), (3, 9, 9), (4, 4, 4)])
+def test_pointwise(shape, dtype):
+    """Many places and few, and others than those that it is made for."""
+    matrix = randn(24, 17, seed=1).to(dtype)
+    run = pointwise(matrix, shape)
+    for batch, frames in ((1, shape[0]), (2, shape[0] + 1)):
+        x, plus = randn(batch, frames, *shape[1:], 17).to(dtype), randn(batch, frames, *shape[1:], 24, seed=2).to(dtype)
+        expected = x.double() @ matrix.double().mT
+        scale = float(expected.abs().max())
+        assert_near(run(x), expected, dtype, scale)
+        assert_near(run(x.mT.contiguous().mT), expected, dtype, scale)
+        assert_near(run(x, plus=plus.clone()), expected + plus.double(), dtype, scale + 4)
+
+
+def test_which_products_are_convolutions():
+    matrix = randn(24, 16)
+    assert isinstance(pointwise(matrix.bfloat16(), (4, 8, 8)), Convolution) == onednn_bfloat16()
+    assert isinstance(pointwise(matrix.bfloat16(), (3, 8, 8)), Product)
+    assert isinstance(pointwise(matrix.bfloat16(), (4, 8, 8), reorder=False), Product)
+    assert isinstance(pointwise(matrix, (4, 8, 8)), Product)
 
 
 @pytest.mark.parametrize("dtype", ACCURACY)

@@ -41,10 +41,11 @@ def check(batch, frames, dim_in, dim_out, plane, dtype):
     exact, exact_x = kernel.double().requires_grad_(), x.double().requires_grad_()
     y = F.conv3d(exact_x.permute(0, 4, 1, 2, 3), exact, padding=1).permute(0, 2, 3, 4, 1)
     y.backward(gradient.double())
-    points = winograd.kernel_points(winograd.kernel_taps(kernel.to(dtype)), plane[0])
-    result = winograd.convolve(x.to(dtype), points)
-    assert_near(result, y.detach(), dtype)
-    assert result.is_contiguous()
+    taps = winograd.kernel_taps(kernel.to(dtype))
+    points = winograd.kernel_points(taps, plane[0])
+    for result in (winograd.convolve(x.to(dtype), points), winograd.convolve(x.to(dtype), taps, in_points=False)):
+        assert_near(result, y.detach(), dtype)
+        assert result.is_contiguous()
     of_x, of_kernel = winograd.gradients(x.to(dtype), gradient.to(dtype), points)
     assert_near(of_x, exact_x.grad, dtype)
     assert of_x.is_contiguous()
@@ -75,6 +76,20 @@ def test_clips_and_rows_of_tiles_at_once():
         4,  # of two
         8,  # of a row
     ]
+
+
+@pytest.mark.parametrize(("frames", "made"), [(8, [(36, 2, 3)] * 3), (40, [(3, 36, 2, 3)])])
+def test_points_of_a_kernel_are_made_by_thirds_for_a_single_part(monkeypatch, frames, made):
+    kernel_points, shapes = winograd.kernel_points, []
+
+    def noted(taps, height):
+        points = kernel_points(taps, height)
+        shapes.append(tuple(points.shape))
+        return points
+
+    monkeypatch.setattr(winograd, "kernel_points", noted)
+    winograd.convolve(randn(1, frames, 8, 8, 2), winograd.kernel_taps(randn(3, 2, 3, 3, 3)), in_points=False)
+    assert shapes == made
 
 
 def test_the_default_device_is_not_that_of_the_transforms():
