@@ -3,14 +3,16 @@
 Letters: B batch, N queries, M keys and values, D head width.
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from mpvideo.nn.processor import bfloat16_by_vectors
 
-_BYTES = 2**22
-"""Of the weights that are in memory at once: few, so that they stay in a cache."""
+_BYTES = 3 * 2**20
+"""Of the weights that are in memory at once: few, so that they stay in a cache, and fewer than sampling has glibc return."""
 
 _COLUMNS = 16
 """Of a product, which oneDNN computes at once with AVX-512."""
@@ -49,7 +51,7 @@ def _by_parts(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     result = q.new_empty(B, N, heads, D).transpose(1, 2)
     # Some clips at a time, or some heads of one, or some queries of one head.
     of_head = N * k.shape[2] * k.element_size() / _BYTES
-    at_once, pieces = max(1, round(1 / of_head)), max(1, round(of_head))
+    at_once, pieces = max(1, math.floor(1 / of_head)), math.ceil(of_head)
     clips, some = max(1, at_once // heads), min(at_once, heads)
     for of_clips in zip(*(torch.split(tensor, clips) for tensor in (q, k, v, result)), strict=True):
         for part in zip(*(torch.split(tensor, some, dim=1) for tensor in of_clips), strict=True):
