@@ -12,7 +12,8 @@ from torch import Tensor
 from mpvideo.nn.processor import bfloat16_by_vectors
 
 _BYTES = 3 * 2**20
-"""Of the weights that are in memory at once: few, so that they stay in a cache, and fewer than sampling has glibc return."""
+"""Of the weights that are in memory at once: few, so that they stay in a cache, and in blocks that are kept for the
+next ones (`mpvideo.nn.memory`)."""
 
 _COLUMNS = 16
 """Of a product, which oneDNN computes at once with AVX-512."""

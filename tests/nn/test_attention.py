@@ -7,6 +7,7 @@ import torch
 
 from mpvideo.nn import attention
 from mpvideo.nn.attention import cosine_attention
+from mpvideo.nn.memory import FOR_PASSES
 from tests.networks import randn
 from tests.nn.test_golden import relative_error
 
@@ -52,7 +53,7 @@ def test_by_parts(shape, size, monkeypatch):
 
 
 def test_parts_are_small(monkeypatch):
-    """However many tokens there are, no more weights are in memory than some megabytes."""
+    """However many tokens there are, no more weights are in memory than some megabytes, which sampling keeps."""
     largest = 0
 
     def exp_(weights):
@@ -63,7 +64,18 @@ def test_parts_are_small(monkeypatch):
     monkeypatch.setattr(torch.Tensor, "exp_", exp_)
     q, k, v = tokens(1, 2, 1500, 6000, 8)
     attention._by_parts(q.float(), k.float(), v.float())
-    assert 0 < largest <= 1.5 * attention._BYTES
+    of_a_query = 6000 * 4
+    assert 0 < largest < attention._BYTES + of_a_query < FOR_PASSES
+
+
+@pytest.mark.parametrize("tokens_and_heads", [(300, 7), (700, 3), (1000, 2), (1450, 1), (1800, 2)])
+def test_heads_share_a_part_only_if_they_fit(monkeypatch, tokens_and_heads):
+    N, heads = tokens_and_heads
+    sizes, exp = [], torch.exp
+    monkeypatch.setattr(torch.Tensor, "exp_", lambda weights: sizes.append(weights.nbytes) or exp(weights, out=weights))
+    attention._by_parts(*(x.float() for x in tokens(2, heads, N, N, 4)))
+    assert sum(sizes) == 2 * heads * N * N * 4
+    assert max(sizes) <= attention._BYTES + N * 4
 
 
 def test_widest_heads(monkeypatch):
