@@ -35,7 +35,7 @@ from mpvideo.checkpoint.load import load_tensors
 from mpvideo.config import ModelConfig
 from mpvideo.diffusion import class_rows
 from mpvideo.nn import InferenceUnet3D
-from mpvideo.nn.memory import FOR_PASSES, keep_freed_memory, return_freed_memory
+from mpvideo.nn.memory import return_freed_memory
 
 _SMALL = {"frames": 16, "image_size": 32, "num_blocks_per_stage": 2, "channels": 3, "num_classes": 10}
 NETS = {
@@ -84,17 +84,15 @@ def contender(
     x, labels, time = x.to(device), torch.arange(batch), torch.full((batch,), 0.1, device=device)
     dtype = torch.bfloat16 if role.endswith("bfloat16") else torch.float32
     if role.startswith("mpvideo"):
-        return_freed_memory()  # as `mpvideo.model.load_model` does
-        net = InferenceUnet3D(model, weights(name, stored), device=device, dtype=dtype, compiled=compiled)
+        on_cpu = device == "cpu"
+        if on_cpu:
+            return_freed_memory()  # as `mpvideo.model.load_model` does
+        net = InferenceUnet3D(
+            model, weights(name, stored), device=device, dtype=dtype, compiled=compiled, keep_freed=on_cpu
+        )
         rows = class_rows(labels, model.num_classes or 0).to(device)
         net.prepare((time[:1], rows))
-
-        def ours() -> Tensor:
-            result = net(x, time, class_labels=rows)
-            keep_freed_memory(FOR_PASSES)  # as `mpvideo.generation.generate` does
-            return result
-
-        return ours
+        return lambda: net(x, time, class_labels=rows)
     package = package_network(model).eval()
     package.load_state_dict(weights(name))
     package, labels = package.to(device), labels.to(device)

@@ -37,7 +37,6 @@ from mpvideo.formats import Encoding
 from mpvideo.job import BATCH_SIZE, Job
 from mpvideo.model import Model
 from mpvideo.nn import InferenceUnet3D
-from mpvideo.nn.memory import FOR_PASSES, keep_freed_memory
 from mpvideo.record import Record
 from mpvideo.text import printable
 
@@ -323,8 +322,6 @@ def _sample(
 
     def counted(x: Tensor, sigma: float, state: Branches | None) -> tuple[Tensor, Branches | None]:
         result = denoiser(x, sigma, state)
-        if model.placement.device.type == "cpu":  # not before the first: see `return_freed_memory`
-            keep_freed_memory(FOR_PASSES)
         if on_evaluation is not None:
             on_evaluation(denoiser.passes_at(sigma, len(x), state))
         return result

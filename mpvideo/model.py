@@ -128,8 +128,8 @@ def load_model(
 ) -> Model:
     """Reads a checkpoint's weights and builds its network and codec.
 
-    On a CPU the C library is asked to return freed memory, and by `mpvideo.generation.generate` after the first pass to
-    keep it for the next ones, see `mpvideo.nn.memory`: for the rest of the process.
+    On a CPU the C library is asked to return freed memory, and by the network after its first pass to keep it for the
+    next ones, see `mpvideo.nn.memory`: for the rest of the process.
 
     Args:
         checkpoint: the checkpoint.
@@ -194,6 +194,7 @@ def _build_network(config: CheckpointConfig, tensors: dict[str, Tensor], placeme
         device=placement.device,
         dtype=placement.dtype,
         compiled=placement.compiled,
+        keep_freed=placement.device.type == "cpu",
     )
 
 

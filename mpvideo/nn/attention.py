@@ -62,5 +62,6 @@ def _by_parts(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
             for few, place in zip(queries.chunk(pieces, dim=2), places.chunk(pieces, dim=2), strict=True):
                 weights = torch.bmm(few.flatten(0, 1), keys).exp_()
                 sums = torch.bmm(weights, values).view(*few.shape[:3], -1)
+                del weights  # before there are others
                 torch.div(sums[..., :D], sums[..., D : D + 1], out=place)
     return result

@@ -5,7 +5,7 @@
 - Weights are normalised once, and hold every constant factor that comes before or after them.
 - The scales that noise level and class give to each block's channels are one product for all blocks, and for several
   noise levels of a schedule at once where they are known beforehand.
-- Channels are last in memory: 1x1x1 convolutions are matrix products, and the fused attention needs no copies.
+- Channels are last in memory: 1x1x1 convolutions can be matrix products, and the fused attention needs no copies.
 - Convolutions and products run by `mpvideo.nn.kernels`, with the scales and sums that follow them.
 - The residual 1x1x1 convolution comes before upsampling, with which it commutes, on an eighth of the places.
 - On a CPU a batch of large clips goes through in parts.
@@ -38,7 +38,7 @@ from mpvideo.nn.layers import (
     pixel_norm,
     sum_scales,
 )
-from mpvideo.nn.memory import give_back_memory
+from mpvideo.nn.memory import FOR_PASSES, give_back_memory, keep_freed_memory
 from mpvideo.nn.unet3d import check_input, label_rows
 from mpvideo.text import first_ten
 
@@ -61,6 +61,8 @@ class InferenceUnet3D:
         device, dtype: where and in what to compute; the embedding is computed in float32 or better.
         compiled: whether torch.compile makes code for each kind of block at its first call, and on CUDA a graph of the
             whole: up to minutes before the first result, which is the same up to rounding.
+        keep_freed: whether after each pass the C library is asked to keep freed memory for the next, see
+            `mpvideo.nn.memory`.
 
     Raises:
         ValueError: tensors are missing or left over.
@@ -75,12 +77,13 @@ class InferenceUnet3D:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
         compiled: bool = False,
+        keep_freed: bool = False,
     ) -> None:
         if wrong := network_shapes(model).keys() ^ tensors.keys():
             raise ValueError(
                 f"tensors must be just those of the network, missing or left over: {first_ten(sorted(wrong))}"
             )
-        self.config, self.dtype = model, dtype
+        self.config, self.dtype, self._keep_freed = model, dtype, keep_freed
         weights = Weights(
             tensors, torch.device(device), dtype, kernel_power=2 if legacy_fan_in else 3, reorder=not compiled
         )
@@ -127,9 +130,13 @@ class InferenceUnet3D:
         scales = self._scales(time, class_labels)
         if model.self_condition:
             x = torch.cat((torch.zeros_like(x) if self_cond is None else self_cond.to(x), x), dim=1)
-        if len(x) == 1 or not self._in_parts:
-            return self._evaluate(x, *scales)
-        at_once = clips_at_once(model, self.dtype.itemsize, x.shape[2])
+        y = self._by_parts(x, scales) if len(x) > 1 and self._in_parts else self._evaluate(x, *scales)
+        if self._keep_freed:  # not before the first pass: see `return_freed_memory`
+            keep_freed_memory(FOR_PASSES)
+        return y
+
+    def _by_parts(self, x: Tensor, scales: list[Tensor]) -> Tensor:
+        at_once = clips_at_once(self.config, self.dtype.itemsize, x.shape[2])
         parts = [slice(start, start + at_once) for start in range(0, len(x), at_once)]
         # Where nothing depends on the clip there is one row of scales for all.
         return torch.cat(

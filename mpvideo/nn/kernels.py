@@ -25,7 +25,7 @@ _ROWS = 64
 
 _MANY_PLACES = 256
 """From how many on a product in bfloat16 is a convolution to oneDNN, which keeps 0.02 to 0.1 MB of it instead of 0.4 to
-0.8. A call takes 13 us longer: a twentieth of a pass of the bundled network, whose products are smaller."""
+0.8. A call takes 13 us longer: for all products of the bundled network, mostly smaller, a twentieth of a pass."""
 
 
 def _onednn_takes(weight: Tensor) -> bool:

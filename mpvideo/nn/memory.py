@@ -9,14 +9,14 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _GREATEST = 2**31 - 1
 
 _SMALL = 128 * 2**10
-"""From this size on glibc takes a block from the system and returns it, until it is asked otherwise or learns."""
+"""What glibc begins with, before it learns to keep larger blocks."""
 
 FOR_STEPS = 32 * 2**20
 """What training keeps, the most that glibc takes."""
 
 FOR_PASSES = 4 * 2**20
-"""What sampling keeps: with 8 MiB it took up to a twentieth more memory in the same time, with 2 a little less in up to
-an eighth more."""
+"""What sampling keeps: with 8 MiB it took up to a twentieth more memory in the same time, with 2 a little less memory
+and up to an eighth more time."""
 
 
 def give_back_memory() -> None:
@@ -28,8 +28,8 @@ def give_back_memory() -> None:
 def keep_freed_memory(largest: int) -> None:
     """Has glibc keep freed blocks of up to `largest` bytes for the next step or pass, for the rest of the process.
 
-    By default they go back to the system after each, and come again page by page in the next: a fifth of a training
-    step on two cores, up to a half of a network's pass. Larger ones go back whole, and so leave no gaps in which
+    By default many go back to the system after each, and come again page by page in the next: a fifth of a training
+    step on two cores, up to a twentieth of a network's pass. Larger ones go back whole, and so leave no gaps in which
     nothing else fits. See mallopt(3). With another C library nothing is done.
 
     Args:
@@ -39,10 +39,11 @@ def keep_freed_memory(largest: int) -> None:
 
 
 def return_freed_memory() -> None:
-    """Has glibc return freed blocks to the system again, all but small ones, until it is asked to keep them.
+    """Has glibc return to the system what is freed from now on, all but small blocks, until it is asked to keep them.
 
     For what comes while weights are loaded and in a network's first pass: weights that are replaced one by one, and
-    what libraries make once and keep, between activations that do not stay, whose places would be gaps.
+    what libraries make once and keep, between activations that do not stay, whose places would be gaps. Left alone,
+    glibc would learn to keep them; for longer than a pass this is slow.
     """
     _set_thresholds(trim=_SMALL, mmap=_SMALL)
 

@@ -92,13 +92,11 @@ def convolve(x: Tensor, kernel: Tensor, *, in_points: bool = True) -> Tensor:
     _, _, to_places = _transforms(_tile(height), x.dtype)
     result = x.new_empty(*x.shape[:4], kernel.shape[-1])
     parts = list(_parts(x))
-    if len(parts) > 1 and not in_points:
-        kernel, in_points = kernel_points(kernel, height), True
+    by_thirds = not in_points and len(parts) == 1
+    points = kernel if in_points or by_thirds else kernel_points(kernel, height)
     for clips, rows in parts:
-        outputs = _over_frames(
-            _between_zeros(*_seen(x, clips, rows)),
-            lambda tap: kernel[tap] if in_points else kernel_points(kernel[tap], height),
-        )
+        inputs = _between_zeros(*_seen(x, clips, rows))
+        outputs = _over_frames(inputs, lambda tap: kernel_points(kernel[tap], height) if by_thirds else points[tap])
         place = _tiles(result, clips, rows)
         place.copy_((to_places @ outputs.flatten(1)).view_as(place))
     return result
@@ -123,6 +121,7 @@ def gradients(x: Tensor, gradient: Tensor, points: Tensor | None) -> tuple[Tenso
     of_points = x.new_empty(3, len(of_kernel), C, D)
     if not len(x):
         of_points.zero_()
+    back = () if points is None else points.mT.unbind()[::-1]  # what a frame gave to the next, that gives back
     beta = 0  # for the first part: what is there before it does not count
     for clips, rows in _parts(x):
         matrix, places = _seen(x, clips, rows)
@@ -132,8 +131,8 @@ def gradients(x: Tensor, gradient: Tensor, points: Tensor | None) -> tuple[Tenso
         for of_tap, frames in zip(of_points.unbind()[::-1], _neighbours(outputs), strict=True):
             of_tap.baddbmm_(inputs.mT, frames, beta=beta)
         beta = 1
-        if points is not None and of_x is not None:
-            inputs = _over_frames(outputs, points.mT.unbind()[::-1].__getitem__)  # what a frame gave, it gets back
+        if of_x is not None:
+            inputs = _over_frames(outputs, lambda tap: back[tap])
             _add_seen(of_x, matrix.mT @ inputs.flatten(1), clips, rows)
     taps = (of_kernel.mT @ of_points.flatten(2)).view(3, 3, 3, C, D)
     of_taps = taps.permute(4, 3, 0, 1, 2).contiguous(memory_format=torch.channels_last_3d)

@@ -68,14 +68,19 @@ def test_parts_are_small(monkeypatch):
     assert 0 < largest < attention._BYTES + of_a_query < FOR_PASSES
 
 
-@pytest.mark.parametrize("tokens_and_heads", [(300, 7), (700, 3), (1000, 2), (1450, 1), (1800, 2)])
-def test_heads_share_a_part_only_if_they_fit(monkeypatch, tokens_and_heads):
-    N, heads = tokens_and_heads
-    sizes, exp = [], torch.exp
-    monkeypatch.setattr(torch.Tensor, "exp_", lambda weights: sizes.append(weights.nbytes) or exp(weights, out=weights))
-    attention._by_parts(*(x.float() for x in tokens(2, heads, N, N, 4)))
-    assert sum(sizes) == 2 * heads * N * N * 4
-    assert max(sizes) <= attention._BYTES + N * 4
+@pytest.mark.parametrize(("count", "heads"), [(300, 7), (700, 3), (1000, 2), (1450, 1), (1800, 2)])
+def test_heads_share_a_part_only_if_they_fit(monkeypatch, count, heads):
+    """Else they come one by one, and of too long ones some queries at a time: every score once."""
+    sizes = []
+
+    def exp_(weights):
+        sizes.append(weights.nbytes)
+        return torch.exp(weights, out=weights)
+
+    monkeypatch.setattr(torch.Tensor, "exp_", exp_)
+    attention._by_parts(*(x.float() for x in tokens(2, heads, count, count, 4)))
+    assert sum(sizes) == 2 * heads * count * count * 4
+    assert max(sizes) <= attention._BYTES + count * 4
 
 
 def test_widest_heads(monkeypatch):

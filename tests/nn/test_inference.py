@@ -14,6 +14,7 @@ from mpvideo import architecture
 from mpvideo.architecture import activation_bytes
 from mpvideo.config import ModelConfig
 from mpvideo.nn import InferenceUnet3D, KarrasUnet3D
+from mpvideo.nn.kernels import Convolution
 from mpvideo.nn.processor import onednn_bfloat16
 from tests.networks import model_configs, randn, tiny_network
 from tests.nn.test_golden import GOLDEN, INDEX, SMALL, golden_network, relative_error
@@ -156,6 +157,26 @@ def test_a_thousand_levels_take_little_memory():
     held = [table[1.0], [table._levels, table._classes], table._scales]
     scales = sum(block.plan.dim_out for block in net._blocks)
     assert sum(tensor.numel() for tensors in held for tensor in tensors) < 1000 * 32 + 64 * (32 + 2 * scales) + 1
+
+
+def test_which_products_are_convolutions():
+    """Those on 4 frames of 8x8; not those on 2 of 4x4, whence the first of the larger blocks takes its residual."""
+    config = ModelConfig(
+        image_size=8, frames=4, dim=8, dim_max=16, num_classes=3, num_downsamples=1, num_blocks_per_stage=1, channels=3,
+        attn_res=(8, 4), attn_dim_head=8,
+    )  # fmt: skip
+    net = tiny_network(**vars(config))
+    blocks = InferenceUnet3D(config, net.state_dict(), dtype=torch.bfloat16)._blocks
+    assert {8, 4} == {block.plan.image_size for block in blocks}
+    for block in blocks:
+        convolved = block.plan.image_size == 8 and onednn_bfloat16()
+        for attention in block._attention:
+            assert isinstance(attention._to_qkv, Convolution) == convolved
+            assert isinstance(attention._to_out, Convolution) == convolved
+        if block._residual is not None:
+            assert isinstance(block._residual, Convolution) == (convolved and not block.plan.resamples)
+    residuals = [block for block in blocks if block._residual is not None and block.plan.image_size == 8]
+    assert {block.plan.resamples for block in residuals} == {True, False}
 
 
 def test_a_copy_has_its_own_tables():

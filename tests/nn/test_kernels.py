@@ -127,6 +127,17 @@ def test_forms():
     assert isinstance(convolution(kernel[:3], (32, 6, 6), reorder=False), Convolution)
 
 
+def test_kernels_that_each_call_makes(monkeypatch):
+    """Are not made at once, but by the convolution, which makes no more of them than it needs at a time."""
+    asked, convolve = [], winograd.convolve
+    monkeypatch.setattr(winograd, "convolve", lambda x, kernel, **how: asked.append(how) or convolve(x, kernel, **how))
+    for keep_points, values in ((True, 36), (False, 9)):
+        run = WinogradConvolution(randn(3, 2, 3, 3, 3), 4, keep_points=keep_points)
+        run(randn(1, 4, 4, 4, 2))
+        assert run._kept.shape == (3, values, 2, 3)
+        assert asked.pop() == {"in_points": keep_points}
+
+
 @settings(max_examples=60, deadline=None)
 @given(shape=shapes, widths=widths, dtype=dtypes)
 def test_product(shape, widths, dtype):
