@@ -53,9 +53,9 @@ def _by_parts(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     # Some clips at a time, or some heads of one, or some queries of one head.
     of_head = N * k.shape[2] * k.element_size() / _BYTES
     at_once, pieces = max(1, math.floor(1 / of_head)), math.ceil(of_head)
-    clips, some = max(1, at_once // heads), min(at_once, heads)
-    for of_clips in zip(*(torch.split(tensor, clips) for tensor in (q, k, v, result)), strict=True):
-        for part in zip(*(torch.split(tensor, some, dim=1) for tensor in of_clips), strict=True):
+    parts, parts_of_clip = max(1, math.ceil(B / max(1, at_once // heads))), math.ceil(heads / at_once)
+    for of_clips in zip(*(torch.chunk(tensor, parts) for tensor in (q, k, v, result)), strict=True):
+        for part in zip(*(torch.chunk(tensor, parts_of_clip, dim=1) for tensor in of_clips), strict=True):
             queries, keys, values, places = part
             keys = keys.flatten(0, 1).contiguous().mT
             values = F.pad(values, (0, _COLUMNS - D % _COLUMNS), value=1.0).flatten(0, 1)
