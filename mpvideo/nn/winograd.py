@@ -94,11 +94,14 @@ def convolve(x: Tensor, kernel: Tensor, *, in_points: bool = True) -> Tensor:
     parts = list(_parts(x))
     by_thirds = not in_points and len(parts) == 1
     points = kernel if in_points or by_thirds else kernel_points(kernel, height)
+
+    def tap(index: int) -> Tensor:
+        return kernel_points(kernel[index], height) if by_thirds else points[index]
+
     for clips, rows in parts:
-        inputs = _between_zeros(*_seen(x, clips, rows))
-        outputs = _over_frames(inputs, lambda tap: kernel_points(kernel[tap], height) if by_thirds else points[tap])
         place = _tiles(result, clips, rows)
-        place.copy_((to_places @ outputs.flatten(1)).view_as(place))
+        # Nothing in between has a name, which would keep it until the next part's is there.
+        place.copy_((to_places @ _over_frames(_between_zeros(*_seen(x, clips, rows)), tap).flatten(1)).view_as(place))
     return result
 
 
