@@ -40,7 +40,8 @@ def pixel_norm(x: Tensor, dim: int) -> Tensor:
     """Scales x to root mean square 1 along axis `dim` (eq. 30). The norm is taken in float32 or better."""
     if not x.requires_grad:
         return x * _unit_scale(x, dim)[0]
-    result: Tensor = _PixelNorm.apply(x, dim)
+    result: Tensor
+    result, _, _ = _PixelNorm.apply(x, dim)
     return result
 
 
@@ -54,23 +55,26 @@ def _unit_scale(x: Tensor, dim: int) -> tuple[Tensor, Tensor]:
 
 
 class _PixelNorm(Function):
-    """`pixel_norm`, whose gradient autograd would compute in three times as many steps."""
+    """`pixel_norm`, and its `_unit_scale`; its gradient autograd would compute in three times as many steps."""
 
     @staticmethod
-    def forward(x: Tensor, dim: int) -> Tensor:
-        return x * _unit_scale(x, dim)[0]
+    def forward(x: Tensor, dim: int) -> tuple[Tensor, Tensor, Tensor]:
+        scale, constant = _unit_scale(x, dim)
+        return x * scale, scale, constant
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, int], output: Tensor) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Tensor, int], output: tuple[Tensor, Tensor, Tensor]) -> None:
         x, ctx.dim = inputs
-        ctx.save_for_backward(x)
+        ctx.mark_non_differentiable(*output[1:])
+        ctx.save_for_backward(x, *output)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor, None]:
         """(g - y <g, y>) * scale: the part of g along the result y changes nothing, unless the scale is constant."""
-        (x,) = ctx.saved_tensors
-        scale, constant = _unit_scale(x, ctx.dim)  # made anew: gradients of gradients go through it
-        y = x * scale
+        x, y, scale, constant = ctx.saved_tensors
+        if torch.is_grad_enabled():  # gradients of gradients go through the scale
+            scale, constant = _unit_scale(x, ctx.dim)
+            y = x * scale
         along = (gradient * y).mean(ctx.dim, keepdim=True).masked_fill(constant, 0)
         return torch.addcmul(gradient, y, along, value=-1) * scale, None
 
@@ -132,7 +136,12 @@ def _row_norms(weight: Tensor) -> Tensor:
     """Root mean square of each output unit of a weight, as a column that divides it, EPS being the least norm."""
     inputs = tuple(range(1, weight.ndim))
     norm: Tensor = torch.linalg.vector_norm(weight, dim=inputs, keepdim=True)
-    return norm.clamp(min=EPS) / math.sqrt(weight[0].numel())
+    return norm.clamp(min=EPS) / math.sqrt(_inputs(weight))
+
+
+def _inputs(weight: Tensor) -> int:
+    """Number of inputs to an output unit."""
+    return math.prod(weight.shape[1:])
 
 
 class _Normalized(Function):
@@ -160,7 +169,7 @@ class _Normalized(Function):
             weight = weight / norm
         scale = ctx.scale if norm is None else ctx.scale / norm
         gradient = gradient.to(weight.dtype)
-        along = (gradient * weight).sum(tuple(range(1, weight.ndim)), keepdim=True) * (scale / weight[0].numel())
+        along = (gradient * weight).sum(tuple(range(1, weight.ndim)), keepdim=True) * (scale / _inputs(weight))
         return (gradient * scale).addcmul_(weight, along, value=-1), None, None, None
 
 

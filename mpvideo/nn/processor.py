@@ -13,6 +13,11 @@ def onednn_bfloat16() -> bool:
     return has_onednn() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
+def has_matrix_units() -> bool:
+    """Whether the processor has units for products of matrices in bfloat16 (AMX), which make these cheap."""
+    return torch.cpu._is_amx_tile_supported()
+
+
 def bfloat16_by_vectors() -> bool:
-    """Whether bfloat16 is multiplied in vectors of AVX-512, and not in matrix units, where products are cheap (AMX)."""
-    return torch.cpu._is_avx512_bf16_supported() and not torch.cpu._is_amx_tile_supported()
+    """Whether it multiplies bfloat16 in vectors of AVX-512, and not in such units."""
+    return torch.cpu._is_avx512_bf16_supported() and not has_matrix_units()

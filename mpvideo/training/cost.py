@@ -64,7 +64,7 @@ def _seconds_in_turns(
     spent = 0.0
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        objective = Objective(KarrasUnet3D(**vars(model)), 0.5).to(device).train()
+        objective = Objective(KarrasUnet3D(**vars(model)).to(device), 0.5).to(device).train()
         clean = torch.randn(count, model.channels, model.frames, model.image_size, model.image_size, device=device)
         noise, sigma = torch.randn_like(clean), torch.ones(count, device=device)
         rows = None

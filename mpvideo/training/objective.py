@@ -12,12 +12,16 @@ class Objective(nn.Module):
     """The network together with the learned uncertainty of its loss; one module, as DistributedDataParallel wants it.
 
     Args:
-        net: the raw network.
+        net: the raw network, where it is to be trained. On a CPU its kernels are laid out channels last, in place:
+            convolutions there want them so, or reorder them in each step.
         sigma_data: standard deviation of the clean tensors.
     """
 
     def __init__(self, net: KarrasUnet3D, sigma_data: float) -> None:
         super().__init__()
+        for parameter in net.parameters():
+            if parameter.ndim == 5 and parameter.device.type == "cpu":
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last_3d)
         self.net = net
         self.sigma_data = sigma_data
         self.uncertainty = UncertaintyWeight()

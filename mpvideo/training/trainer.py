@@ -73,10 +73,6 @@ class Trainer:
         self.first_sample = first_sample
         self.processes = processes
         self.device = next(net.parameters()).device
-        if self.device.type == "cpu":  # convolutions there want kernels channels last, or reorder them in each step
-            for parameter in net.parameters():
-                if parameter.ndim == 5:
-                    parameter.data = parameter.data.contiguous(memory_format=torch.channels_last_3d)
         with torch.random.fork_rng(devices=[]):  # its random features must be the same in all processes
             torch.manual_seed(draw_index(2**32, recipe.seed, "objective"))
             self.objective = Objective(net, sigma_data).to(self.device).train()

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mpvideo.nn import planes, winograd
+from mpvideo.nn import convolution, planes, winograd
 from mpvideo.nn.convolution import conv3d_same, weight_gradient
 from mpvideo.nn.processor import onednn_bfloat16
 
@@ -24,11 +24,26 @@ small = st.integers(1, 4)
 
 
 @settings(max_examples=60, deadline=None)
-@given(sizes=st.tuples(small, small, small, small, st.integers(1, 5), st.integers(1, 5)))
-def test_weight_gradient_is_autograds(sizes):
+@given(sizes=st.tuples(small, small, small, small, st.integers(1, 5), st.integers(1, 5)), matrix_units=st.booleans())
+def test_weight_gradient_is_autograds(sizes, matrix_units):
     x, weight, gradient = operands(*sizes, 3)
     F.conv3d(x, weight.requires_grad_(), padding=1).backward(gradient)
-    torch.testing.assert_close(weight_gradient(x, gradient).double(), weight.grad, atol=1e-4, rtol=1e-4)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(convolution, "has_matrix_units", lambda: matrix_units)
+        ours = weight_gradient(x, gradient)
+    torch.testing.assert_close(ours.double(), weight.grad, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("matrix_units", "products"), [(False, "_products_of_rectangles"), (True, "_products_of_rows")]
+)
+def test_matrix_units_multiply_whole_rows(monkeypatch, matrix_units, products):
+    x, _, gradient = (value.bfloat16() for value in operands(2, 4, 6, 3, 4, 4, 3))
+    monkeypatch.setattr(convolution, "has_matrix_units", lambda: matrix_units)
+    product, seen = getattr(convolution, products), []
+    monkeypatch.setattr(convolution, products, lambda *points: seen.append(1) or product(*points))
+    weight_gradient(x, gradient)
+    assert seen
 
 
 @pytest.mark.parametrize("size", [1, 2, 4, 5])

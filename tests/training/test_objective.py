@@ -143,3 +143,12 @@ def test_loss_in_bfloat16() -> None:
         _, exact = objective(net)(clean, noise, SIGMAS, LABELS, self_conditioned=self_conditioned)
         torch.testing.assert_close(rough, exact, rtol=0.03, atol=0)
         dtypes.clear()
+
+
+def test_kernels_are_channels_last() -> None:
+    net = tiny_network()
+    values = {name: value.detach().clone() for name, value in net.named_parameters()}
+    objective(net)
+    for name, value in net.named_parameters():
+        assert torch.equal(value, values[name])
+        assert value.ndim != 5 or value.is_contiguous(memory_format=torch.channels_last_3d)
