@@ -3,7 +3,7 @@
 Letters: B batch, C channels in, D channels out, T frames, H W height and width.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -188,7 +188,7 @@ def weight_gradient(x: Tensor, gradient: Tensor) -> Tensor:
 
 def _input_points(x: Tensor, time: int) -> Tensor:
     """The frames of an input, along axis `time`, in pairs, at the four points of F(2, 3), the first axis."""
-    before, first, second, after = _around_pairs(x, time, (0, 1, 2, 3))
+    before, first, second, after = _every_other(_between_frames(x, time, 1, 1 + x.shape[time] % 2), time, 4)
     points = x.new_empty(4, *first.shape)
     torch.sub(before, second, out=points[0])
     torch.add(first, second, out=points[1])
@@ -199,7 +199,8 @@ def _input_points(x: Tensor, time: int) -> Tensor:
 
 def _output_points(gradient: Tensor, time: int) -> Tensor:
     """The same of the gradient of an output."""
-    first, second = _around_pairs(gradient, time, (1, 2))
+    odd = gradient.shape[time] % 2
+    first, second = _every_other(_between_frames(gradient, time, 0, 1) if odd else gradient, time, 2)
     points = gradient.new_empty(4, *first.shape)
     points[0] = first
     torch.add(first, second, out=points[1])
@@ -208,11 +209,15 @@ def _output_points(gradient: Tensor, time: int) -> Tensor:
     return points
 
 
-def _around_pairs(x: Tensor, time: int, which: Sequence[int]) -> list[Tensor]:
-    """Of each pair of frames along axis `time` that before it, its own, that after it, as 0 to 3; zeros at the ends."""
-    odd = x.shape[time] % 2
-    padded = F.pad(x, (*(0, 0) * (x.ndim - 1 - time), 1, 1 + odd))
-    return [padded[(slice(None),) * time + (slice(k, k + x.shape[time] + odd, 2),)] for k in which]
+def _between_frames(x: Tensor, time: int, before: int, after: int) -> Tensor:
+    """x between so many frames of zeros along axis `time`."""
+    return F.pad(x, (*(0, 0) * (x.ndim - 1 - time), before, after))
+
+
+def _every_other(x: Tensor, time: int, count: int) -> list[Tensor]:
+    """Every other frame along axis `time`, from each of the first `count` on, so that they are equally many."""
+    stop = x.shape[time] - count + 2
+    return [x[(slice(None),) * time + (slice(k, k + stop, 2),)] for k in range(count)]
 
 
 def _products_of_rectangles(inputs: Tensor, outputs: Tensor) -> list[Tensor]:
