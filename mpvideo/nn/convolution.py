@@ -19,7 +19,7 @@ _TO_TAPS = torch.tensor(((1, 0.5, 0.5, 0), (0, 0.5, -0.5, 0), (0, 0.5, 0.5, 1)),
 """Gradients of three taps from those of a kernel at the four points of F(2, 3): the paper's G, transposed."""
 
 _WIDEST_ROW = 4
-"""Width up to which the gradient of a 3x3x3 kernel in bfloat16 is made of products: most of these planes is border, of
+"""Width up to which the gradient of a 3x3x3 kernel in bfloat16 is made of products: much of such a plane is border, of
 which only they make use."""
 
 
@@ -62,7 +62,7 @@ def _in_bfloat16(x: Tensor, weight: Tensor, learning: bool) -> Tensor:
         return F.conv3d(x, weight[:, :, 1:2], padding=(0, 1, 1))
     if learning and weight.shape[-1] == 1:
         return _as_product(x, weight)
-    if learning and x.shape[-1] <= _WIDEST_ROW:
+    if learning and x.shape[-1] <= _WIDEST_ROW and not torch.compiler.is_compiling():
         if winograd.form(weight, x.shape[2:]) == "planes":
             return _by_planes(x, weight)
         result: Tensor = _ByProducts.apply(x, weight)
@@ -171,12 +171,13 @@ def _kernel_points(weight: Tensor, x: Tensor) -> Tensor:
 def weight_gradient(x: Tensor, gradient: Tensor) -> Tensor:
     """Gradient (D, C, 3, 3, 3) of the weight, from the input x (B, C, T, H, W) and that of the output (B, D, T, H, W).
 
-    The sum over places is matrix products for each tap of a plane. Along time it is Winograd's method (Lavin and Gray,
-    arXiv 1509.09308), the gradient of F(2, 3): four products for two frames and three taps, not six. The error in
-    bfloat16 is 0.4 % for oneDNN's 0.17.
+    Sums over places are matrix products: of rectangles of places for each tap of a plane, or where products are cheap
+    of whole rows. Along time it is Winograd's method (Lavin and Gray, arXiv 1509.09308), the gradient of F(2, 3): four
+    products for two frames and three taps, not six. The error in bfloat16 is 0.4 % for oneDNN's 0.17; in float64 it is
+    that of float32.
     """
     by_rows = has_matrix_units()
-    # Frames are added as they are, and what a product sums over lies one after the other.
+    # (H, T, B, W, channels) or (W, H, T, B, channels): what a product sums over lies one after the other.
     axes, time = ((3, 2, 0, 4, 1), 1) if by_rows else ((4, 3, 2, 0, 1), 2)
     inputs, outputs = _input_points(x.permute(axes), time), _output_points(gradient.permute(axes), time)
     products = _products_of_rows(inputs, outputs) if by_rows else _products_of_rectangles(inputs, outputs)
@@ -187,7 +188,7 @@ def weight_gradient(x: Tensor, gradient: Tensor) -> Tensor:
 
 
 def _input_points(x: Tensor, time: int) -> Tensor:
-    """The frames of an input, along axis `time`, in pairs, at the four points of F(2, 3), the first axis."""
+    """The input at the four points of F(2, 3), which are the first axis: its pairs of frames, along axis `time`."""
     before, first, second, after = _every_other(_between_frames(x, time, 1, 1 + x.shape[time] % 2), time, 4)
     points = x.new_empty(4, *first.shape)
     torch.sub(before, second, out=points[0])
@@ -198,7 +199,7 @@ def _input_points(x: Tensor, time: int) -> Tensor:
 
 
 def _output_points(gradient: Tensor, time: int) -> Tensor:
-    """The same of the gradient of an output."""
+    """The same of the gradient of the output."""
     odd = gradient.shape[time] % 2
     first, second = _every_other(_between_frames(gradient, time, 0, 1) if odd else gradient, time, 2)
     points = gradient.new_empty(4, *first.shape)
@@ -215,9 +216,9 @@ def _between_frames(x: Tensor, time: int, before: int, after: int) -> Tensor:
 
 
 def _every_other(x: Tensor, time: int, count: int) -> list[Tensor]:
-    """Every other frame along axis `time`, from each of the first `count` on, so that they are equally many."""
-    stop = x.shape[time] - count + 2
-    return [x[(slice(None),) * time + (slice(k, k + stop, 2),)] for k in range(count)]
+    """`count` equally long views of every other frame along axis `time`: from the first on, from the second on..."""
+    length = x.shape[time] - count + 2  # the last one ends with the last frame
+    return [x[(slice(None),) * time + (slice(k, k + length, 2),)] for k in range(count)]
 
 
 def _products_of_rectangles(inputs: Tensor, outputs: Tensor) -> list[Tensor]:
@@ -237,9 +238,10 @@ def _products_of_rectangles(inputs: Tensor, outputs: Tensor) -> list[Tensor]:
 
 
 def _products_of_rows(inputs: Tensor, outputs: Tensor) -> list[Tensor]:
-    """The same of whole rows, of which nothing is copied: of all pairs of their places, those that a tap connects.
+    """The same from products of whole rows, which lie together as they are, and rectangles do not.
 
-    Where products are cheap that takes less time, although more than a third of the pairs is of no use.
+    Each has all pairs of places in two rows, of which those that a tap connects are added up. Where products are cheap
+    that takes less time, although in rows of four more than a third of the pairs is of no use.
 
     Args:
         inputs: (4, H, N, B, W, C), N the pairs of frames.

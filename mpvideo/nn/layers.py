@@ -37,7 +37,10 @@ def normalize(weight: Tensor) -> Tensor:
 
 
 def pixel_norm(x: Tensor, dim: int) -> Tensor:
-    """Scales x to root mean square 1 along axis `dim` (eq. 30). The norm is taken in float32 or better."""
+    """Scales x to root mean square 1 along axis `dim` (eq. 30). The norm is taken in float32 or better.
+
+    Where x learns, the result is kept for the gradient, and must not be changed in place.
+    """
     if not x.requires_grad:
         return x * _unit_scale(x, dim)[0]
     result: Tensor
@@ -69,7 +72,7 @@ class _PixelNorm(Function):
         ctx.save_for_backward(x, *output)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, gradient: Tensor, *_: Tensor | None) -> tuple[Tensor, None]:
         """(g - y <g, y>) * scale: the part of g along the result y changes nothing, unless the scale is constant."""
         x, y, scale, constant = ctx.saved_tensors
         if torch.is_grad_enabled():  # gradients of gradients go through the scale
@@ -136,10 +139,10 @@ def _row_norms(weight: Tensor) -> Tensor:
     """Root mean square of each output unit of a weight, as a column that divides it, EPS being the least norm."""
     inputs = tuple(range(1, weight.ndim))
     norm: Tensor = torch.linalg.vector_norm(weight, dim=inputs, keepdim=True)
-    return norm.clamp(min=EPS) / math.sqrt(_inputs(weight))
+    return norm.clamp(min=EPS) / math.sqrt(_num_inputs(weight))
 
 
-def _inputs(weight: Tensor) -> int:
+def _num_inputs(weight: Tensor) -> int:
     """Number of inputs to an output unit."""
     return math.prod(weight.shape[1:])
 
@@ -169,7 +172,7 @@ class _Normalized(Function):
             weight = weight / norm
         scale = ctx.scale if norm is None else ctx.scale / norm
         gradient = gradient.to(weight.dtype)
-        along = (gradient * weight).sum(tuple(range(1, weight.ndim)), keepdim=True) * (scale / _inputs(weight))
+        along = (gradient * weight).sum(tuple(range(1, weight.ndim)), keepdim=True) * (scale / _num_inputs(weight))
         return (gradient * scale).addcmul_(weight, along, value=-1), None, None, None
 
 

@@ -8,6 +8,7 @@ Letters: B batch, C D channels in and out, T frames, H W height and width, P = H
 (B, T, H, W, C), contiguous.
 """
 
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -31,9 +32,9 @@ def convolve(x: Tensor, kernel: Tensor) -> Tensor:
 
 def kernel_matrix(kernel: Tensor, size: tuple[int, int]) -> Tensor:
     """A kernel (D, C, 3, 3, 3) as the matrix from three planes of H and W to one: (P * D, 3 * P * C)."""
-    taps = kernel.permute(0, 2, 3, 4, 1).reshape(-1, kernel.shape[1])  # channels last: copied as they are
-    seen, _, _ = _taps_seen(len(kernel), *size)
-    return F.embedding(seen, taps).view(size[0] * size[1] * len(kernel), -1)
+    taps = kernel.permute(0, 2, 3, 4, 1).contiguous()  # channels last: places are copied as they are
+    rows = torch.stack([taps[seen] for seen in _seen(*size)])
+    return rows.view(len(rows) * len(kernel), -1)
 
 
 def three_planes(x: Tensor) -> Tensor:
@@ -64,8 +65,8 @@ class _KernelTaps(Function):
 
     @staticmethod
     def forward(matrix: Tensor, dim_out: int, size: tuple[int, int]) -> Tensor:
-        seen, order, begins = _taps_seen(dim_out, *size)
-        taps = F.embedding_bag(order, matrix.view(len(seen), -1), begins, mode="sum")
+        order, begins = _standing(dim_out, *size, matrix.device)
+        taps = F.embedding_bag(order, matrix.reshape(len(order), -1), begins, mode="sum")
         return taps.view(dim_out, 3, 3, 3, -1).permute(0, 4, 1, 2, 3)
 
     @staticmethod
@@ -115,16 +116,21 @@ class _PlaneSum(Function):
 
 
 @lru_cache
-def _taps_seen(dim_out: int, height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Where the taps of a kernel (D, 3, 3, 3) stand in its matrix.
+def _standing(dim_out: int, height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Where each tap of a kernel (D, 3, 3, 3) stands in its matrix, for `torch.nn.functional.embedding_bag`.
 
     Returns:
-        Which tap it is, for each place of the result, filter, frame and place of the input, in this order; the numbers
-        of these, ordered by taps; and where each tap's begin among them.
+        The numbers (P * D * 3 * P,) of the matrix's blocks of C values, those of the first tap first.
+        Where each tap's begin among them, (27 * D,).
     """
-    taps = torch.arange(dim_out * 27, device="cpu").view(dim_out, 3, 3, 3)
-    # Through them each place sees the plane: y through y - Y + 1 from Y, and so along x.
-    seen = [taps[:, :, 1 - Y : 1 - Y + height, 1 - X : 1 - X + width] for Y in range(height) for X in range(width)]
-    which = torch.stack(seen).flatten()
-    begins = which.bincount(minlength=taps.numel()).cumsum(0)
-    return which, which.argsort(stable=True), F.pad(begins[:-1], (1, 0))
+    taps = torch.arange(dim_out * 27, device=device).view(dim_out, 3, 3, 3)
+    blocks = torch.stack([taps[seen] for seen in _seen(height, width)]).flatten()
+    of_taps, order = blocks.sort(stable=True)
+    return order, torch.searchsorted(of_taps, taps.flatten())
+
+
+def _seen(height: int, width: int) -> Iterator[tuple[slice, ...]]:
+    """The taps (D, 3, 3, 3, C) through which each place sees the plane: y through y - Y + 1 from Y, and so along x."""
+    for Y in range(height):
+        for X in range(width):
+            yield slice(None), slice(None), slice(1 - Y, 1 - Y + height), slice(1 - X, 1 - X + width)

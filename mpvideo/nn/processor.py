@@ -14,10 +14,10 @@ def onednn_bfloat16() -> bool:
 
 
 def has_matrix_units() -> bool:
-    """Whether the processor has units for products of matrices in bfloat16 (AMX), which make these cheap."""
+    """Whether the processor has units that make matrix products in bfloat16 cheap (AMX)."""
     return torch.cpu._is_amx_tile_supported()
 
 
 def bfloat16_by_vectors() -> bool:
-    """Whether it multiplies bfloat16 in vectors of AVX-512, and not in such units."""
+    """Whether the processor multiplies bfloat16 in vectors of AVX-512, and not in matrix units (AMX)."""
     return torch.cpu._is_avx512_bf16_supported() and not has_matrix_units()

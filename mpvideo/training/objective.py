@@ -12,7 +12,7 @@ class Objective(nn.Module):
     """The network together with the learned uncertainty of its loss; one module, as DistributedDataParallel wants it.
 
     Args:
-        net: the raw network, where it is to be trained. On a CPU its kernels are laid out channels last, in place:
+        net: the raw network, on the device to train on. On a CPU its kernels are laid out channels last, in place:
             convolutions there want them so, or reorder them in each step.
         sigma_data: standard deviation of the clean tensors.
     """

@@ -38,12 +38,15 @@ def test_weight_gradient_is_autograds(sizes, matrix_units):
     ("matrix_units", "products"), [(False, "_products_of_rectangles"), (True, "_products_of_rows")]
 )
 def test_matrix_units_multiply_whole_rows(monkeypatch, matrix_units, products):
-    x, _, gradient = (value.bfloat16() for value in operands(2, 4, 6, 3, 4, 4, 3))
+    x, weight, gradient = operands(4, 64, 64, 16, 4, 4, 3)
+    x, gradient = x.bfloat16(), gradient.bfloat16()
+    F.conv3d(x.double(), weight.requires_grad_(), padding=1).backward(gradient.double())
     monkeypatch.setattr(convolution, "has_matrix_units", lambda: matrix_units)
     product, seen = getattr(convolution, products), []
     monkeypatch.setattr(convolution, products, lambda *points: seen.append(1) or product(*points))
-    weight_gradient(x, gradient)
+    error = weight_gradient(x, gradient) - weight.grad
     assert seen
+    assert error.norm() < 0.0043 * weight.grad.norm()
 
 
 @pytest.mark.parametrize("size", [1, 2, 4, 5])
@@ -212,12 +215,24 @@ def test_under_autocast_it_is_the_librarys_own(dim, frames, size, k):
     assert weight.grad.dtype == torch.float32
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(("dim", "frames", "size"), [(5, 3, 2), (64, 3, 2), (48, 32, 4)])
-def test_for_the_compiler_it_is_the_librarys_own(monkeypatch, dim, frames, size):
-    x, weight, _ = (value.float() for value in operands(1, dim, dim, frames, size, size, 3))
+def test_for_the_compiler_it_is_the_librarys_own(monkeypatch, dim, frames, size, dtype):
+    x, weight, _ = (value.to(dtype) for value in operands(1, dim, dim, frames, size, size, 3))
     monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
     y = conv3d_same(x, weight.requires_grad_())
     assert type(y.grad_fn).__name__.startswith("Convolution")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("size", [2, 4])
+def test_compiled_training(size, dtype):
+    x, weight, gradient = (value.to(dtype) for value in operands(2, 5, 6, 3, size, size, 3))
+    exact = weight.float().requires_grad_()
+    F.conv3d(x.float(), exact, padding=1).backward(gradient.float())
+    compiled = torch.compile(conv3d_same, backend="aot_eager", fullgraph=True)
+    compiled(x, weight.requires_grad_()).backward(gradient)
+    assert (weight.grad - exact.grad).norm() < (1e-5 if dtype == torch.float32 else 0.01) * exact.grad.norm()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -31,6 +31,24 @@ def test_gradients_of_all_orders(height, width):
     torch.autograd.gradgradcheck(planes.convolve, (x, kernel))
 
 
+def test_a_gradient_laid_out_otherwise():
+    kernel = randn(3, 4, 3, 3, 3).requires_grad_()
+    matrix = planes._KernelMatrix.apply(kernel, (2, 2))
+    gradient = randn(*matrix.shape, seed=1)
+    results = [torch.autograd.grad(matrix, kernel, laid_out, retain_graph=True) for laid_out in (
+        gradient, gradient.mT.contiguous().mT
+    )]  # fmt: skip
+    torch.testing.assert_close(*results)
+
+
+def test_the_default_device_is_not_that_of_the_gradients():
+    planes._standing.cache_clear()
+    x, kernel = randn(1, 3, 2, 2, 4), randn(3, 4, 3, 3, 3, seed=1).requires_grad_()
+    with torch.device("meta"):
+        planes.convolve(x, kernel).sum().backward()
+    assert kernel.grad.device.type == "cpu"
+
+
 def test_one_product_makes_a_convolution():
     """What inference does with a matrix that it keeps."""
     x, kernel = randn(3, 5, 2, 2, 4), randn(6, 4, 3, 3, 3, seed=1)
