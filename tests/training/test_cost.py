@@ -132,7 +132,6 @@ def test_operations_grow_with_the_network() -> None:
 
 
 def test_what_is_measured_is_laid_out_as_in_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else bfloat16, in which reordering is more of the time, is found slower than it is."""
     forward, seen = Objective.forward, []
 
     def looked_at(objective: Objective, *arguments: Any, **options: Any) -> Any:
