@@ -13,7 +13,6 @@ from torch import Tensor
 from mpvideo.kernel_form import gradients_by_points
 from mpvideo.nn import planes, winograd
 from mpvideo.nn.function import Function
-from mpvideo.nn.processor import has_matrix_units
 
 _TO_TAPS = torch.tensor(((1, 0.5, 0.5, 0), (0, 0.5, -0.5, 0), (0, 0.5, 0.5, 1)), dtype=torch.float32, device="cpu")
 """Gradients of three taps from those of a kernel at the four points of F(2, 3): the paper's G, transposed."""
@@ -171,25 +170,21 @@ def _kernel_points(weight: Tensor, x: Tensor) -> Tensor:
 def weight_gradient(x: Tensor, gradient: Tensor) -> Tensor:
     """Gradient (D, C, 3, 3, 3) of the weight, from the input x (B, C, T, H, W) and that of the output (B, D, T, H, W).
 
-    Sums over places are matrix products: of rectangles of places for each tap of a plane, or where products are cheap
-    of whole rows. Along time it is Winograd's method (Lavin and Gray, arXiv 1509.09308), the gradient of F(2, 3): four
-    products for two frames and three taps, not six. The error in bfloat16 is 0.4 % for oneDNN's 0.17; in float64 it is
-    that of float32.
+    Sums over places are products of whole rows of places. Along time it is Winograd's method (Lavin and Gray, arXiv
+    1509.09308), the gradient of F(2, 3): four products for two frames and three taps, not six. The error in bfloat16 is
+    0.4 % for oneDNN's 0.17; in float64 it is that of float32.
     """
-    by_rows = has_matrix_units()
-    # (H, T, B, W, channels) or (W, H, T, B, channels): what a product sums over lies one after the other.
-    axes, time = ((3, 2, 0, 4, 1), 1) if by_rows else ((4, 3, 2, 0, 1), 2)
-    inputs, outputs = _input_points(x.permute(axes), time), _output_points(gradient.permute(axes), time)
-    products = _products_of_rows(inputs, outputs) if by_rows else _products_of_rectangles(inputs, outputs)
-    taps = _TO_TAPS @ torch.stack(products).flatten(2).float()
+    # What a product sums over lies one after the other: (H, T, B, W, channels).
+    inputs, outputs = _input_points(x.permute(3, 2, 0, 4, 1)), _output_points(gradient.permute(3, 2, 0, 4, 1))
+    taps = _TO_TAPS @ torch.stack(_products_of_rows(inputs, outputs)).flatten(2)
     # Laid out as the weight is where it learns, or whatever is done with it afterwards takes several times as long.
     D, C = gradient.shape[1], x.shape[1]
     return _channels_last(taps.view(3, 3, 3, D, C).permute(3, 4, 2, 0, 1).to(x.dtype))
 
 
-def _input_points(x: Tensor, time: int) -> Tensor:
-    """The input at the four points of F(2, 3), which are the first axis: its pairs of frames, along axis `time`."""
-    before, first, second, after = _every_other(_between_frames(x, time, 1, 1 + x.shape[time] % 2), time, 4)
+def _input_points(x: Tensor) -> Tensor:
+    """The input (H, T, ...) at the four points of F(2, 3), of its N pairs of frames: (4, H, N, ...)."""
+    before, first, second, after = _every_other(_between_frames(x, 1, 1 + x.shape[1] % 2), 4)
     points = x.new_empty(4, *first.shape)
     torch.sub(before, second, out=points[0])
     torch.add(first, second, out=points[1])
@@ -198,10 +193,10 @@ def _input_points(x: Tensor, time: int) -> Tensor:
     return points
 
 
-def _output_points(gradient: Tensor, time: int) -> Tensor:
+def _output_points(gradient: Tensor) -> Tensor:
     """The same of the gradient of the output."""
-    odd = gradient.shape[time] % 2
-    first, second = _every_other(_between_frames(gradient, time, 0, 1) if odd else gradient, time, 2)
+    odd = gradient.shape[1] % 2
+    first, second = _every_other(_between_frames(gradient, 0, 1) if odd else gradient, 2)
     points = gradient.new_empty(4, *first.shape)
     points[0] = first
     torch.add(first, second, out=points[1])
@@ -210,38 +205,22 @@ def _output_points(gradient: Tensor, time: int) -> Tensor:
     return points
 
 
-def _between_frames(x: Tensor, time: int, before: int, after: int) -> Tensor:
-    """x between so many frames of zeros along axis `time`."""
-    return F.pad(x, (*(0, 0) * (x.ndim - 1 - time), before, after))
+def _between_frames(x: Tensor, before: int, after: int) -> Tensor:
+    """(H, T, ...) between so many frames of zeros."""
+    return F.pad(x, (*(0, 0) * (x.ndim - 2), before, after))
 
 
-def _every_other(x: Tensor, time: int, count: int) -> list[Tensor]:
-    """`count` equally long views of every other frame along axis `time`: from the first on, from the second on..."""
-    length = x.shape[time] - count + 2  # the last one ends with the last frame
-    return [x[(slice(None),) * time + (slice(k, k + length, 2),)] for k in range(count)]
-
-
-def _products_of_rectangles(inputs: Tensor, outputs: Tensor) -> list[Tensor]:
-    """For each tap of a plane the sum (4, D, C) over the places that it connects: a rectangle of either plane.
-
-    Args:
-        inputs: (4, W, H, N, B, C), N the pairs of frames.
-        outputs: (4, W, H, N, B, D).
-    """
-    _, W, H, *_ = inputs.shape
-    products = []
-    for seen_rows, rows in _connected(H):
-        seen, by = (part.flatten(2, 4) for part in (inputs[:, :, seen_rows], outputs[:, :, rows]))
-        for seen_columns, columns in _connected(W):
-            products.append(by[:, columns].flatten(1, 2).mT @ seen[:, seen_columns].flatten(1, 2))
-    return products
+def _every_other(x: Tensor, count: int) -> list[Tensor]:
+    """`count` equally long views of every other frame of (H, T, ...): from the first on, from the second on..."""
+    length = x.shape[1] - count + 2  # the last one ends with the last frame
+    return [x[:, k : k + length : 2] for k in range(count)]
 
 
 def _products_of_rows(inputs: Tensor, outputs: Tensor) -> list[Tensor]:
-    """The same from products of whole rows, which lie together as they are, and rectangles do not.
+    """For each tap of a plane the sums (4, D, C), in float32, over the pairs of places that it connects.
 
-    Each has all pairs of places in two rows, of which those that a tap connects are added up. Where products are cheap
-    that takes less time, although in rows of four more than a third of the pairs is of no use.
+    Products of whole rows have all pairs of their places, of which those of a tap are added up. In rows of four more
+    than a third is of no use; but rows lie together as they are, and the places of one tap do not.
 
     Args:
         inputs: (4, H, N, B, W, C), N the pairs of frames.
@@ -251,7 +230,9 @@ def _products_of_rows(inputs: Tensor, outputs: Tensor) -> list[Tensor]:
     products = []
     for seen_rows, rows in _connected(H):
         seen, by = (part.flatten(1, 3).flatten(2) for part in (inputs[:, seen_rows], outputs[:, rows]))
-        pairs = torch.bmm(by.mT, seen).view(4, W, outputs.shape[-1], W, C)
+        # One by one, for in one call torch copies them where they are some rows of all.
+        pairs = torch.stack([at_point.mT @ inputs_there for at_point, inputs_there in zip(by, seen, strict=True)])
+        pairs = pairs.view(4, W, outputs.shape[-1], W, C)
         for offset in (-1, 0, 1):
             products.append(pairs.diagonal(offset, 1, 3).sum(-1, dtype=torch.float32))
     return products

@@ -13,11 +13,6 @@ def onednn_bfloat16() -> bool:
     return has_onednn() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
-def has_matrix_units() -> bool:
-    """Whether the processor has units that make matrix products in bfloat16 cheap (AMX)."""
-    return torch.cpu._is_amx_tile_supported()
-
-
 def bfloat16_by_vectors() -> bool:
     """Whether the processor multiplies bfloat16 in vectors of AVX-512, and not in matrix units (AMX)."""
-    return torch.cpu._is_avx512_bf16_supported() and not has_matrix_units()
+    return torch.cpu._is_avx512_bf16_supported() and not torch.cpu._is_amx_tile_supported()
