@@ -36,7 +36,7 @@ def test_error_of_the_weight_gradient_in_bfloat16():
     x, gradient = x.bfloat16(), gradient.bfloat16()
     F.conv3d(x.double(), weight.requires_grad_(), padding=1).backward(gradient.double())
     error = weight_gradient(x, gradient) - weight.grad
-    assert error.norm() < 0.0043 * weight.grad.norm()
+    assert error.norm() < 0.0065 * weight.grad.norm()
 
 
 @pytest.mark.parametrize("size", [1, 2, 4, 5])
