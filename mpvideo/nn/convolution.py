@@ -20,8 +20,8 @@ _TO_TAPS_OF_BOTH = torch.kron(_TO_TAPS, _TO_TAPS)
 """The same along two axes: (9, 16)."""
 
 _WIDEST_ROW = 4
-"""Width up to which the gradient of a 3x3x3 kernel in bfloat16 is made of products: much of such a plane is border, of
-which only they make use."""
+"""Width up to which the gradient of a 3x3x3 kernel in bfloat16 is made of products, each of all places in two rows: the
+longer these are, the more pairs of their places are too far apart for a tap."""
 
 
 def conv3d_same(x: Tensor, weight: Tensor) -> Tensor:
@@ -108,7 +108,8 @@ class _OwnGradients(Function):
 class _ByProducts(_OwnGradients):
     """3x3x3 convolution whose gradient of the weight is made of matrix products.
 
-    oneDNN's own takes 1.4 times as long (64 or 128 to 64 channels on 4x4, bfloat16 with AVX-512, one thread).
+    oneDNN's own takes 1.4 to 1.7 times as long (8 to 32 clips, 64 to 128 channels to 64 on 4x4, bfloat16 with AVX-512),
+    though 0.6 times for a single clip.
     """
 
     @staticmethod
@@ -175,7 +176,8 @@ def weight_gradient(x: Tensor, gradient: Tensor) -> Tensor:
     Along time and height it is Winograd's method (Lavin and Gray, arXiv 1509.09308), the gradient of F(2, 3): four
     products for two places and three taps, not six. Along width whole rows are multiplied, and those pairs of their
     places added up that a tap connects: in rows of four more than a third is of no use, but rows lie together as they
-    are. The error in bfloat16 is 0.6 % for oneDNN's 0.17; in float64 it is that of float32.
+    are. The error in bfloat16 is 0.6 % for oneDNN's 0.17, of white noise; in float64 it is that of float32. It has no
+    gradient of its own: autograd must not record it.
     """
     (_, C, T, H, W), D = x.shape, gradient.shape[1]
     odd_T, odd_H = T % 2, H % 2
@@ -195,9 +197,9 @@ def weight_gradient(x: Tensor, gradient: Tensor) -> Tensor:
 
 
 def _input_points(x: Tensor, axis: int) -> Tensor:
-    """The input, with a place of zeros at either end of an axis, at the four points of F(2, 3), the new first axis.
+    """The input, between zeros along an axis, at the four points of F(2, 3), which are a new first axis.
 
-    The axis has a pair of places then where it had two.
+    The n + 2 places along the axis, n even, become n / 2 pairs.
     """
     before, first, second, after = _every_other(x, axis, 4)
     points = x.new_empty(4, *first.shape)
@@ -209,7 +211,7 @@ def _input_points(x: Tensor, axis: int) -> Tensor:
 
 
 def _output_points(gradient: Tensor, axis: int) -> Tensor:
-    """The same of the gradient of the output, which has no such zeros."""
+    """The same of the gradient of the output: the n places along the axis, n even, become n / 2 pairs."""
     first, second = _every_other(gradient, axis, 2)
     points = gradient.new_empty(4, *first.shape)
     points[0] = first

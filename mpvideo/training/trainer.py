@@ -85,10 +85,8 @@ class Trainer:
         check_shares(recipe, processes)
         self._objective: nn.Module = self.objective
         if processes.count > 1:
-            # Its buffers never change, and gradients are summed where they are instead of in copies.
-            self._objective = DistributedDataParallel(
-                self.objective, broadcast_buffers=False, gradient_as_bucket_view=True
-            )
+            # Gradients stay in the buckets that they are summed in, instead of being copied back.
+            self._objective = DistributedDataParallel(self.objective, gradient_as_bucket_view=True)
 
     def train_step(self, batches: Batches) -> StepReport:
         """Takes one optimiser step."""

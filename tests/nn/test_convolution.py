@@ -39,7 +39,7 @@ def test_error_of_the_weight_gradient_in_bfloat16():
     assert error.norm() < 0.0065 * weight.grad.norm()
 
 
-@pytest.mark.parametrize("size", [1, 2, 4, 5])
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5])
 @pytest.mark.parametrize("frames", [1, 2, 3])
 @pytest.mark.parametrize("k", [1, 3])
 def test_bfloat16_training_is_float32s(size, frames, k):
@@ -52,6 +52,13 @@ def test_bfloat16_training_is_float32s(size, frames, k):
         results.append([y.detach().float(), *(value.grad.float() for value in inputs)])
     for exact, rounded in zip(*results, strict=True):
         assert (exact - rounded).norm() < 0.01 * exact.norm()
+
+
+@pytest.mark.parametrize(("size", "by_products"), [(2, False), (3, True), (4, True), (5, False)])
+def test_planes_whose_kernels_learn_by_products(size, by_products):
+    x, weight, _ = (value.bfloat16() for value in operands(2, 16, 24, 4, size, size, 3))
+    made_by = conv3d_same(x, weight.requires_grad_()).grad_fn
+    assert ("_ByProducts" in type(made_by).__name__) == by_products
 
 
 @pytest.mark.skipif(not onednn_bfloat16(), reason="without oneDNN's bfloat16 kernels the layout is nobody's wish")

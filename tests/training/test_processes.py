@@ -30,7 +30,12 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> list[Told]:
     process = subprocess.Popen(
         [sys.executable, *launch, str(folder)],
         cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        env={
+            **os.environ,
+            "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": str(ROOT),
+            "PYTHONWARNINGS": "error::FutureWarning",  # as of what torch will not have any more
+        },
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
