@@ -48,10 +48,18 @@ def find_class(
         )
     if len(found) > 1:
         raise UsageError(
-            f"--class {printable(text)!r} fits {len(found)} classes: {first_ten([names[index] for index in found])}",
+            f"--class {printable(text)!r} fits {len(found)} classes{_examples([names[index] for index in found])}",
             hint="Add words, or give the whole name or the index.",
         )
     return found[0]
+
+
+def _examples(fitting: list[str]) -> str:
+    """What fits, or of many names some from the first to the last: neighbours tend to differ in one word only."""
+    if len(fitting) <= _FEW:
+        return f": {first_ten(fitting)}"
+    last = len(fitting) - 1
+    return f", such as {first_ten([fitting[last * place // (_FEW - 1)] for place in range(_FEW)])}"
 
 
 def _near_hint(words: list[str], names: tuple[str, ...]) -> str | None:

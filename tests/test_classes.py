@@ -62,6 +62,13 @@ def test_several_fit():
     assert error.hint is not None and "index" in error.hint
 
 
+def test_of_many_that_fit_the_first_to_the_last_are_examples():
+    error = refused("dog", class_names())
+    assert error.message.startswith("--class 'dog' fits 100 classes, such as golden dog rests, red dog walks right, ")
+    assert error.message.endswith(", brown dog grows and shrinks")
+    assert error.message.count("dog") == 1 + 10
+
+
 def test_several_names_that_differ_in_case():
     with pytest.raises(UsageError, match="fits 2 classes: cat, CAT"):
         find_class("Cat", 3, ("cat", "CAT", "black cat"))

@@ -5,7 +5,8 @@ import torch
 import torch.nn.functional as F
 
 from mpvideo import probe
-from mpvideo.nn.kernels import Convolution, WinogradConvolution
+from mpvideo.nn import planes
+from mpvideo.nn.kernels import Convolution, SmallPlaneConvolution, WinogradConvolution
 from mpvideo.probe import ERROR_LIMITS, Check, check_block, measure_speedup
 
 EVERYWHERE = ("float32", "bfloat16")  # float16 is not on every CPU
@@ -59,11 +60,22 @@ def test_wrong_kernels_are_found(monkeypatch, dtype, place, function):
     assert check.problem.startswith("is wrong on a test block: relative error ")
 
 
-def test_no_finite_result(monkeypatch):
+def test_wrong_products_of_small_planes_are_found(monkeypatch):
     probe._reference()
-    monkeypatch.setattr(Convolution, "__call__", lambda self, x, **after: SOUND(self, x, **after) / 0)
-    assert check_block("cpu", "bfloat16") == Check("cpu", "bfloat16", None)
-    assert check_block("cpu", "bfloat16").problem == "gives NaN or infinity on a test block"
+    sound = planes.three_planes
+    monkeypatch.setattr(planes, "three_planes", lambda x: sound(x.flip(1)).flip(1))
+    check = check_block("cpu", "bfloat16")
+    assert check.error is not None and check.error > check.limit
+
+
+@pytest.mark.parametrize("form", [Convolution, SmallPlaneConvolution])
+def test_no_finite_result_of_one_of_the_forms(monkeypatch, form):
+    probe._reference()
+    sound = form.__call__
+    monkeypatch.setattr(form, "__call__", lambda self, x, **after: sound(self, x, **after) / 0)
+    check = check_block("cpu", "bfloat16")
+    assert check == Check("cpu", "bfloat16", None)
+    assert check.problem == "gives NaN or infinity on a test block"
 
 
 @pytest.mark.parametrize(

@@ -138,7 +138,7 @@ def resolve(header: Header, layers: tuple[Layer, ...]) -> Resolution:
         try:
             return Resolution(checked_config(whole, where), layers)
         except CheckpointError:
-            raise CheckpointError(f"{shown}: {contradiction.message}", hint=contradiction.hint) from None
+            raise CheckpointError(f"{where}: {contradiction.message}", hint=contradiction.hint) from None
     if completion.questions:
         raise OpenConfigError(header.path, completion.questions)
     return Resolution(checked_config(completion.whole, where), layers, completion.inferred)

@@ -310,7 +310,7 @@ def train(
             data, PRESETS[preset_name], recipe, processes,
             codec=codec, size=size, frames=frames, stride=stride,
             cache=cache, init=init, steps=steps, self_condition=bool(self_condition),
-            begun=(out / "snapshot.pt").exists(), say=say,
+            out=out, say=say,
         )  # fmt: skip
         if dtype == "auto":  # measured once, and kept for the run's other calls
             known = recorded_dtype(out)

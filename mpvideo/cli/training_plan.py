@@ -12,7 +12,7 @@ from mpvideo.config import MIN_FPS, ModelConfig, VideoConfig
 from mpvideo.errors import UsageError, naming
 from mpvideo.text import printable
 from mpvideo.training.recipe import Preset, Recipe, TrainedCodec, codec_config
-from mpvideo.training.record import check_files
+from mpvideo.training.record import check_files, check_settings
 
 if TYPE_CHECKING:
     from mpvideo.processes import Processes
@@ -113,7 +113,7 @@ def plan_of(
     init: Path | None,
     steps: int | None,
     self_condition: bool,
-    begun: bool,
+    out: Path,
     say: "Say",
 ) -> "Plan":
     """What to train on what.
@@ -128,18 +128,19 @@ def plan_of(
         codec, stride, cache, init: of the options.
         size, frames, steps: of the options, or the menagerie's; the preset's where they are None.
         self_condition: whether the network is given its previous estimate.
-        begun: whether the network has a snapshot, so that nothing of `init` is wanted any more but its name.
+        out: the run's folder. Once the network has a snapshot there, nothing of `init` is wanted any more but its name.
         say: told how decoding goes.
 
     Raises:
-        UsageError: the settings do not fit together, the folder has no usable videos, or `init` is of something else.
+        UsageError: the settings do not fit together, or are others than the run was begun with, the folder has no
+            usable videos, or `init` is of something else.
         MPVideoError: `init` cannot be read, or fetched from the hub.
         OutputError: the cache cannot be written.
     """
     from mpvideo.training.folder import ClipFormat
     from mpvideo.training.initial import InitialWeights
     from mpvideo.training.run import Plan
-    from mpvideo.training.sources import open_source
+    from mpvideo.training.sources import open_source, source_settings
     from mpvideo.training.trainer import check_shares, clips_per_sample
 
     size, frames = size or preset.size, frames or preset.frames
@@ -150,18 +151,24 @@ def plan_of(
             video, size=size, frames=frames, num_classes=num_classes, self_condition=self_condition
         )
 
-    with usage_errors("size", "frames", "stride", "clip_frames", "batch_size"):  # before hours of decoding
+    with usage_errors("size", "frames", "stride", "clip_frames", "batch_size"):
         check_shares(recipe, processes)
         clip = ClipFormat(size=size, frames=frames, stride=stride, channels=1 if codec == "gray" else 3)
         _, model = network(MIN_FPS, None)
         clips_per_sample(recipe, model)
+    named = {} if init is None else {"init": _recorded_name(init)}
+    known = {
+        "source": {**source_settings(data, clip), "init": None, **named},
+        "video": {"codec": codec},
+        "model": {name: value for name, value in vars(model).items() if name != "num_classes"},
+        "recipe": {name: value for name, value in vars(recipe).items() if name != "dtype"},
+    }
+    check_settings(out, known)  # before hours of decoding
     with processes.one_after_another():  # the first decodes, the others find it done
         with naming("--init", init):
-            weights = None if init is None or begun else located(init)
+            weights = None if init is None or (out / "snapshot.pt").exists() else located(init)
         source = open_source(data, clip, cache=cache, seed=recipe.seed, say=say)
-    if init is not None:
-        name = Path(os.path.abspath(init)).name  # noqa: PTH100 - resolve() follows links
-        source.record["init"] = str(init) if is_on_hub(init) else name
+    source.record.update(named)
     classes = source.data.classes
     with usage_errors("size", "frames"):
         video, model = network(source.data.fps, None if classes is None else len(classes))
@@ -184,3 +191,8 @@ def plan_of(
         description=source.description,
         initial=initial,
     )
+
+
+def _recorded_name(init: Path) -> str:
+    """What the run's record calls the weights that it was begun with."""
+    return str(init) if is_on_hub(init) else Path(os.path.abspath(init)).name  # noqa: PTH100 - resolve() follows links

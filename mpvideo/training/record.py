@@ -21,6 +21,9 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 
+_GROUPS = ("source", "video", "model", "recipe")
+"""Of a run's record."""
+
 _OPTIONS = {
     "source.data": "DATA",
     **{f"source.{name}": f"--{name}" for name in ("size", "frames", "stride", "init")},
@@ -121,33 +124,64 @@ def check_record(folder: Path, now: dict[str, Any]) -> None:
         OutputError: it cannot be written.
     """
     path = folder / RUN_FILE
+    if (before := _recorded(folder)) is not None:
+        _check_same(folder, before, {group: {**dict.fromkeys(before[group]), **now[group]} for group in now})
+        return
+    try:
+        with atomic_path(path, overwrite=True) as aside:
+            aside.write_text(json.dumps({"version": mpvideo.__version__, **now}, indent=2) + "\n", "utf-8")
+    except OSError as error:
+        raise write_error(path, error) from error
+
+
+def check_settings(folder: Path, now: Mapping[str, Mapping[str, Any]]) -> None:
+    """Makes sure that a run, if one was begun in a folder, was begun with these settings.
+
+    Args:
+        folder: RUN.
+        now: a part of what `check_record` takes, as far as it is known before videos are decoded, which may take hours.
+
+    Raises:
+        UsageError, MPVideoError: as `check_record`.
+    """
+    if (before := _recorded(folder)) is not None:
+        _check_same(folder, before, json.loads(json.dumps(now)))
+
+
+def _recorded(folder: Path) -> dict[str, dict[str, Any]] | None:
+    """What a run was begun with, by groups; None if none was.
+
+    Raises:
+        UsageError: the record is none.
+        MPVideoError: it cannot be read.
+    """
+    path = folder / RUN_FILE
     try:
         text = path.read_bytes().decode("utf-8", "replace") if path.exists() else None
     except OSError as error:
         raise MPVideoError(f"{printable(path)} cannot be read: {reason(error)}") from error
     if text is None:
-        try:
-            with atomic_path(path, overwrite=True) as aside:
-                aside.write_text(json.dumps({"version": mpvideo.__version__, **now}, indent=2) + "\n", "utf-8")
-        except OSError as error:
-            raise write_error(path, error) from error
-        return
+        return None
     try:
         before = json.loads(text)
-        different = {
-            f"{group}.{name}": (before[group].get(name), now[group].get(name))
-            for group in now
-            for name in {**before[group], **now[group]}
-            if before[group].get(name) != now[group].get(name)
-        }
-        if None in different.get("source.init_sha256", ()):  # not read, or by an older version not recorded
-            del different["source.init_sha256"]
-        changed = _in_options(different)
+        return {group: dict(before[group].items()) for group in _GROUPS}
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise UsageError(
             f"{printable(path)} is not the record of a run", hint="Give --out a new folder, or put the file back."
         ) from error
-    if changed:
+
+
+def _check_same(folder: Path, before: Mapping[str, Mapping[str, Any]], now: Mapping[str, Mapping[str, Any]]) -> None:
+    """Makes sure that what `now` has was so before."""
+    different = {
+        f"{group}.{name}": (before[group].get(name), value)
+        for group, values in now.items()
+        for name, value in values.items()
+        if before[group].get(name) != value
+    }
+    if None in different.get("source.init_sha256", ()):  # not read, or by an older version not recorded
+        del different["source.init_sha256"]
+    if changed := _in_options(different):
         raise UsageError(
             f"{printable(folder)} was begun with other settings: {'; '.join(changed[:_SHOWN])}",
             hint="Give the options and the data that it was begun with; or --out another folder, and --init this one "

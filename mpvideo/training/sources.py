@@ -32,6 +32,13 @@ class Source:
     license: str | None = None
 
 
+def source_settings(name: str, clip: ClipFormat) -> dict[str, Any]:
+    """What of a source's record is known before anything is decoded; arguments as of `open_source`."""
+    if name == "menagerie":
+        return {"data": name}
+    return {"data": Path(name).resolve().name, "size": clip.size, "frames": clip.frames, "stride": clip.stride}
+
+
 def open_source(name: str, clip: ClipFormat, *, cache: Path | None, seed: int, say: Say) -> Source:
     """Opens data by name.
 
@@ -49,7 +56,7 @@ def open_source(name: str, clip: ClipFormat, *, cache: Path | None, seed: int, s
     if name == "menagerie":
         return Source(
             data=MenagerieData(),
-            record={"data": "menagerie"},
+            record=source_settings(name, clip),
             description="the menagerie: endless renderings of 1,000 classes",
             sampling=SamplingConfig(guidance=2.0),
             title="Menagerie: 1,000 classes of small animals, coats and motions",
@@ -58,13 +65,6 @@ def open_source(name: str, clip: ClipFormat, *, cache: Path | None, seed: int, s
     data = open_folder(Path(name), cache or default_cache(), clip, seed=seed, say=say)
     return Source(
         data=data,
-        record={
-            "data": Path(name).resolve().name,
-            "videos": len(data),
-            "size": clip.size,
-            "frames": clip.frames,
-            "stride": clip.stride,
-            "fingerprint": data.fingerprint,
-        },
+        record={**source_settings(name, clip), "videos": len(data), "fingerprint": data.fingerprint},
         description=data.description,
     )

@@ -230,8 +230,10 @@ def test_the_disk_is_full(data: Path, whole: Path, tmp_path: Path):
 
 def test_another_recipe_is_refused(data: Path, whole: Path, tmp_path: Path):
     before = (whole / "snapshot.pt").read_bytes()
-    done = train(tmp_path, data, "--out", whole, *SMALL, "--rate", 0.5, code=ExitCode.USAGE)
+    cache = tmp_path / "cache"
+    done = train(tmp_path, data, "--out", whole, *SMALL, "--rate", 0.5, "--cache", cache, code=ExitCode.USAGE)
     assert "was begun with other settings: --rate is 0.5, was 0.01\n" in done.stderr
+    assert not cache.exists()  # nothing was decoded for it
     assert (whole / "snapshot.pt").read_bytes() == before
 
 
