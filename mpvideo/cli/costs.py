@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import torch
 
     from mpvideo.training import Say
-    from mpvideo.training.run import Plan
+    from mpvideo.training.plan import Plan
 
 
 def measure_costs(

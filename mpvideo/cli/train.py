@@ -18,7 +18,7 @@ from mpvideo.text import printable
 from mpvideo.training.recipe import PRESETS, PresetName, TrainedCodec
 
 if TYPE_CHECKING:
-    from mpvideo.training.run import Plan
+    from mpvideo.training.plan import Plan
 
 DATA_PANEL = "What to train on"
 LENGTH_PANEL = "How long, and what is written when"
@@ -286,8 +286,9 @@ def train(
     from mpvideo.nn.memory import FOR_STEPS, keep_freed_memory
     from mpvideo.processes import join_processes
     from mpvideo.training.cost import faster_dtype
+    from mpvideo.training.plan import Rhythm
     from mpvideo.training.record import recorded_dtype
-    from mpvideo.training.run import Rhythm, Run
+    from mpvideo.training.run import Run
 
     keep_freed_memory(FOR_STEPS)
     # auto is measured below, on the network itself

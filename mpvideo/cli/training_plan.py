@@ -17,7 +17,7 @@ from mpvideo.training.record import check_files, check_settings
 if TYPE_CHECKING:
     from mpvideo.processes import Processes
     from mpvideo.training import Say
-    from mpvideo.training.run import Plan
+    from mpvideo.training.plan import Plan
 
 MENAGERIE = "menagerie"
 
@@ -139,7 +139,7 @@ def plan_of(
     """
     from mpvideo.training.folder import ClipFormat
     from mpvideo.training.initial import InitialWeights
-    from mpvideo.training.run import Plan
+    from mpvideo.training.plan import Plan
     from mpvideo.training.sources import open_source, source_settings
     from mpvideo.training.trainer import check_shares, clips_per_sample
 

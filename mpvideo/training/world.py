@@ -1,7 +1,7 @@
 """The menagerie as training data: endless renderings, another one for every number.
 
 A training is shown none twice. One with another seed, or with other weights to begin with, has numbers of its own, see
-`mpvideo.training.run.Plan.first_sample`: that two meet has a chance of less than one in billions.
+`mpvideo.training.plan.Plan.first_sample`: that two meet has a chance of less than one in billions.
 """
 
 from collections.abc import Sequence

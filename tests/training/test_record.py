@@ -25,7 +25,7 @@ def begun(
     self_condition: bool = False,
     **recipe: Any,
 ) -> dict[str, Any]:
-    """What `mpvideo.training.run.Plan.begun_with` gives for these options."""
+    """What `mpvideo.training.plan.Plan.begun_with` gives for these options."""
     chosen = PRESETS[preset]
     size, frames = size or chosen.size, frames or chosen.frames
     video = codec_config(codec, 12.0)

@@ -21,8 +21,9 @@ from mpvideo.errors import CheckpointError, UsageError
 from mpvideo.training.autoencoder import load_autoencoder, save_autoencoder
 from mpvideo.training.folder import ClipFormat, open_folder
 from mpvideo.training.initial import InitialWeights
+from mpvideo.training.plan import Plan, Rhythm
 from mpvideo.training.recipe import Recipe
-from mpvideo.training.run import Plan, Rhythm, Run
+from mpvideo.training.run import Run
 from mpvideo.training.snapshot import load_snapshot
 from tests.checkpoints import random_tensors, save_tiny, tiny_config
 
