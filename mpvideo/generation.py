@@ -190,6 +190,8 @@ def generate(
     while batch := waiting.take(batch_size):
         try:
             sampled = _try_batch(model, batch, on_evaluation)
+        except _Raised as raised:
+            raise raised.error from raised.error.__cause__
         except OutOfMemoryError as error:
             if len(batch) == 1:
                 fail(batch[0], error)
@@ -205,6 +207,14 @@ def generate(
             continue
         for job, x, index in zip(batch, *sampled, strict=True):
             yield Video(job=job, class_index=index, model=model, x=x)
+
+
+class _Raised(Exception):
+    """Brings what `on_evaluation` raised past all that is made of the sampling's own errors."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(error)
+        self.error = error
 
 
 class _Waiting(Generic[AnyJob]):
@@ -278,7 +288,10 @@ def _try_batch(
     def count(passes: int) -> None:
         nonlocal passed_on
         if on_evaluation is not None:
-            on_evaluation(passes)
+            try:
+                on_evaluation(passes)
+            except Exception as error:
+                raise _Raised(error) from error
             passed_on += passes
 
     try:

@@ -278,16 +278,9 @@ def test_out_of_memory_is_a_device_error(
 
     jobs = [Job(seed=0), Job(seed=1)]
     smaller: list[tuple[int, int]] = []
-    with pytest.raises(OutOfMemoryError, match="not enough memory for one video") as caught:
-        list(
-            generate(
-                model,
-                asked(jobs),
-                batch_size=2,
-                on_evaluation=no_memory,
-                on_smaller_batch=lambda *sizes: smaller.append(sizes),
-            )
-        )
+    with monkeypatch.context() as patch, pytest.raises(OutOfMemoryError, match="memory for one video") as caught:
+        patch.setattr("mpvideo.generation.GuidedDenoiser.__call__", no_memory)
+        list(generate(model, asked(jobs), batch_size=2, on_smaller_batch=lambda *sizes: smaller.append(sizes)))
     assert caught.value.exit_code == ExitCode.DEVICE
     assert caught.value.hint == "Try another --dtype or --device."
     assert smaller == [(2, 1)]
@@ -356,12 +349,28 @@ def test_the_smaller_batch_is_kept(model: Model, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("error", [NotImplementedError("no kernel"), RuntimeError("shapes differ")])
-def test_other_failures_are_not_blamed_on_memory(model: Model, error: Exception) -> None:
-    def fail(samples: int) -> None:
+def test_other_failures_are_not_blamed_on_memory(
+    model: Model, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(*_: object) -> None:
         raise error
 
+    monkeypatch.setattr("mpvideo.generation.GuidedDenoiser.__call__", fail)
     with pytest.raises(type(error), match=str(error)):
-        list(generate(model, [Job(seed=0, sampling=HEUN)], on_evaluation=fail))
+        list(generate(model, [Job(seed=0, sampling=HEUN)]))
+
+
+@pytest.mark.parametrize("error", [MemoryError("mine"), ValueError("mine"), RuntimeError("mine: out of memory")])
+def test_what_the_callback_raises_is_no_failure_of_the_batch(model: Model, error: Exception) -> None:
+    def fail(passes: int) -> None:
+        raise error from KeyError("cause")
+
+    def no_failure(*_: object) -> None:
+        raise AssertionError("no job failed")
+
+    with pytest.raises(type(error), match="^mine") as caught:
+        list(generate(model, [Job(seed=0)], on_evaluation=fail, on_smaller_batch=no_failure, on_failure=no_failure))
+    assert caught.value is error and isinstance(error.__cause__, KeyError)
 
 
 def test_the_model_knows_its_weights(model: Model, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Protocol, Self, TypeVar
 
 from mpvideo.batch.request import Request
 from mpvideo.batch.sources import Sources
+from mpvideo.device import memory_errors
 from mpvideo.errors import MPVideoError, OutputError
 from mpvideo.files import make_folder
 from mpvideo.generation import Video, generate, shared_settings
@@ -294,7 +295,7 @@ class _Files:
         left = request.frames
         if request.makes_folders:
             make_folder(request.path.parent)
-        with writer:
+        with memory_errors("writing one video", "Close other programs, or write with a smaller --scale."), writer:
             for frames in (video.frames,) if self._keep_frames else video.chunks():
                 if self._given_up.is_set():
                     raise MPVideoError("interrupted")

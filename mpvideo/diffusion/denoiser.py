@@ -90,7 +90,7 @@ def blended_rows(rows: Tensor, embed: Callable[[Tensor], Tensor]) -> Tensor:
         if len(classes) < 2:
             continue
         each = F.one_hot(classes, len(row)).to(row)
-        length = embed(row.unsqueeze(0)).norm()
+        length = embed(row.unsqueeze(0)).norm().to(row)  # the network may be on another device than the rows
         usual = row[classes] @ embed(each).norm(dim=1).to(row)
         if length > 1e-3 * usual:
             row *= usual / length

@@ -264,6 +264,32 @@ def test_one_that_fails_does_not_touch_the_others(
     assert (tmp_path / "1.gif").read_text() == "in the way"
 
 
+@pytest.mark.parametrize("batch_size", [1, 2])
+def test_memory_that_is_missing_for_a_file_costs_that_file(
+    models: dict[Sources, Model], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch_size: int
+) -> None:
+    """It is not taken for memory that is missing for the batch which is being sampled at that time."""
+    write, writers = VideoWriter.write, set()
+
+    def too_large(writer: VideoWriter, frames: object) -> None:
+        writers.add(writer)
+        if len(writers) == 1:
+            raise MemoryError("pictures")
+        write(writer, frames)  # type: ignore[arg-type]
+
+    class Whole(Told):
+        def smaller_batch(self, tried: int, size: int) -> None:
+            raise AssertionError("the batch had memory enough")
+
+    monkeypatch.setattr(VideoWriter, "write", too_large)
+    requests = [request(next(iter(models)), tmp_path, index) for index in range(6)]
+    told = run(requests, models, Whole(), batch_size)
+    assert told.made_ == [1, 2, 3, 4, 5] and [*told.failed_] == [0]
+    assert isinstance(told.failed_[0], OutOfMemoryError)
+    assert told.failed_[0].message == "not enough memory for writing one video"
+    assert left(tmp_path) == [f"{index}.gif" for index in told.made_]
+
+
 def test_a_wish_to_stop_drops_what_is_not_sampled(models: dict[Sources, Model], tmp_path: Path) -> None:
     """Two of three batches of two evaluations each are begun; the second is dropped at its first evaluation."""
     requests = [request(next(iter(models)), tmp_path, index) for index in range(6)]

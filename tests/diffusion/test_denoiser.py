@@ -152,6 +152,25 @@ def test_a_blend_has_an_embedding_as_long_as_its_classes():
     assert not torch.equal(out, rows)
 
 
+def test_embeddings_of_a_blend_may_be_on_another_device():
+    """As a network's on a GPU are, while the rows are on the CPU."""
+
+    class Elsewhere(torch.Tensor):
+        @classmethod
+        def __torch_function__(cls, func, types, args=(), kwargs=None):
+            moved = func is torch.Tensor.to
+            tensors = [argument for argument in args if isinstance(argument, torch.Tensor)]
+            assert moved or all(isinstance(tensor, cls) for tensor in tensors), "tensors on two devices"
+            result = super().__torch_function__(func, types, args, kwargs)
+            return result.as_subclass(torch.Tensor) if moved else result
+
+    table = torch.tensor([[3.0, 0.0, 3.0], [0.0, 4.0, 0.0]])
+    rows = torch.tensor([[0.5, 0.5, 0.0]])
+    out = blended_rows(rows, lambda rows: (rows @ table.T).as_subclass(Elsewhere))
+    assert type(out) is torch.Tensor
+    assert torch.equal(out, blended_rows(rows, lambda rows: rows @ table.T))
+
+
 # Bad arguments
 
 
