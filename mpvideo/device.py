@@ -130,7 +130,7 @@ def _choose(device: DeviceName, dtype: DtypeName) -> Placement:
             )
         warnings += (f"{name.upper()} is not used: {problem}",)
     if dtype == "bfloat16" and (reason := without_bfloat16("cpu")) is not None:
-        warnings += (f"--dtype bfloat16 takes many times as long as float32 here: {reason}",)
+        warnings += (f"bfloat16 takes many times as long as float32 here: {reason}",)
     return Placement(torch.device("cpu"), *_dtype("cpu", dtype), warnings)
 
 

@@ -14,8 +14,9 @@ from torch.distributed import PrefixStore, rendezvous  # type: ignore[attr-defin
 
 from mpvideo.errors import DeviceError, MPVideoError
 
-_PATIENCE = timedelta(hours=6)
-"""How long the others wait for the first one, which prepares the data and trains the autoencoder by itself."""
+_PATIENCE = timedelta(days=14)
+"""How long the others wait for the first one, which prepares the data and trains the autoencoder by itself: that may
+take days. If it ends early they hear of it at once."""
 
 
 class Store(Protocol):
@@ -69,9 +70,7 @@ class Processes:
                 f"{torch.cuda.device_count()}",
                 hint="Give torchrun a smaller --nproc-per-node.",
             )
-        own = torch.device("cuda", self.local_rank)
-        torch.cuda.set_device(own)
-        return own
+        return torch.device("cuda", self.local_rank)
 
     def share(self, numbers: range) -> range:
         """The part of `numbers` that falls to this process; their count must be a multiple of `count`."""
@@ -127,6 +126,8 @@ def join_processes() -> Iterator[Processes]:
         return
     store, rank, count = next(rendezvous("env://", timeout=_PATIENCE))
     processes = Processes(rank, count, int(os.environ.get("LOCAL_RANK", "0")), store)
+    if processes.local_rank < torch.cuda.device_count():  # before anything is computed there, to try it out
+        torch.cuda.set_device(processes.local_rank)
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     group_store = PrefixStore("group", store)
     dist.init_process_group(backend, timeout=_PATIENCE, store=group_store, rank=rank, world_size=count)

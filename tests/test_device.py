@@ -155,7 +155,7 @@ def test_slow_bfloat16_is_warned_of(machine):
     placement = choose_placement("cpu", "bfloat16")
     assert placement.dtype == torch.bfloat16
     assert placement.warnings == (
-        "--dtype bfloat16 takes many times as long as float32 here: "
+        "bfloat16 takes many times as long as float32 here: "
         "this processor has no bfloat16 instructions that torch uses",
     )
 

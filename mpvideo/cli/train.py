@@ -291,12 +291,13 @@ def train(
     from mpvideo.training.run import Run
 
     keep_freed_memory(FOR_STEPS)
-    # auto is measured below, on the network itself
-    placement = choose_placement(device, "float32" if dtype == "auto" else dtype)
     with (
         join_processes() as processes,
         memory_errors("the training", "Give a smaller --micro-batch, --size, --frames or --preset."),
     ):
+        # auto is measured below, on the network itself, once for all calls of a run.
+        recorded = recorded_dtype(out) if dtype == "auto" else None
+        placement = choose_placement(device, recorded or "float32" if dtype == "auto" else dtype)
         place = processes.device(placement.device)
         told = not quiet and processes.first
 
@@ -313,12 +314,11 @@ def train(
             cache=cache, init=init, steps=steps, self_condition=bool(self_condition),
             out=out, say=say,
         )  # fmt: skip
-        if dtype == "auto":  # measured once, and kept for the run's other calls
-            known = recorded_dtype(out)
-            if known is None and processes.first:
+        if dtype == "auto":
+            if recorded is None and processes.first:
                 say("measuring a few steps, to choose between float32 and bfloat16")  # on pixels that takes minutes
-                known = faster_dtype(plan.model, plan.recipe, place)
-            dtype = "bfloat16" if processes.agree(processes.first and known == "bfloat16") else "float32"
+                recorded = faster_dtype(plan.model, plan.recipe, place)
+            dtype = "bfloat16" if processes.agree(processes.first and recorded == "bfloat16") else "float32"
         plan = dataclasses.replace(plan, recipe=dataclasses.replace(plan.recipe, dtype=dtype))
         if dry_run or (told and not (out / "snapshot.pt").exists()):
             costs = measure_costs(

@@ -11,7 +11,7 @@ from mpvideo.architecture import autoencoder_shapes, network_flops, network_shap
 from mpvideo.config import AutoencoderConfig, ModelConfig
 from mpvideo.diffusion import class_rows
 from mpvideo.nn import KarrasUnet3D
-from mpvideo.probe import without_bfloat16
+from mpvideo.probe import check_block, without_bfloat16
 from mpvideo.training.autoencoder import AutoencoderTrainer
 from mpvideo.training.objective import Objective
 from mpvideo.training.recipe import Recipe, TrainingDtype
@@ -109,8 +109,9 @@ def autoencoder_seconds_per_step(
 
 
 def faster_dtype(model: ModelConfig, recipe: Recipe, device: torch.device | str = "cpu") -> TrainingDtype:
-    """The dtype for a network to compute in: bfloat16 where a measurement shows it to be clearly faster."""
-    if without_bfloat16(torch.device(device).type) is not None:
+    """The dtype for a network to compute in: bfloat16 where it is right, and is measured to be clearly faster."""
+    kind = torch.device(device).type
+    if without_bfloat16(kind) is not None or check_block(kind, "bfloat16").problem is not None:
         return "float32"
     seconds = _seconds_in_turns(model, recipe, torch.device(device), ("float32", "bfloat16"), _ROUNDS)
     return "bfloat16" if seconds["bfloat16"] < _CLEARLY_FASTER * seconds["float32"] else "float32"

@@ -6,14 +6,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import mpvideo
 from mpvideo.checkpoint.header import RUN_FILE, WEIGHTS_FILE
 from mpvideo.errors import MPVideoError, UsageError, naming
 from mpvideo.files import atomic_path, make_folder, reason, remove_abandoned, write_error
 from mpvideo.text import printable
-from mpvideo.training.recipe import PRESETS, PresetName, Recipe
+from mpvideo.training.recipe import PRESETS, PresetName, Recipe, TrainingDtype
 
 try:
     import fcntl
@@ -230,10 +230,10 @@ def _word(value: object) -> str:
     return "not given" if value is None else printable(value)
 
 
-def recorded_dtype(folder: Path) -> str | None:
+def recorded_dtype(folder: Path) -> TrainingDtype | None:
     """The dtype that a run was begun with, or None if there is no such run."""
     try:
         dtype = json.loads((folder / RUN_FILE).read_text("utf-8"))["recipe"]["dtype"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
-    return dtype if isinstance(dtype, str) else None
+    return dtype if dtype in get_args(TrainingDtype) else None

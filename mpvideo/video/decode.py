@@ -20,12 +20,14 @@ from mpvideo.text import printable
 from mpvideo.video.ffmpeg import QUIET, ffmpeg_program, how_it_ended, start_ffmpeg
 from mpvideo.video.folder import png_frames
 from mpvideo.video.gif import gif_bytes, walk_gif
+from mpvideo.video.matroska import read_matroska
 
 Frames = npt.NDArray[np.uint8]
 
 VIDEO_SUFFIXES = (".avi", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".webm")
 """What `FrameStream` reads, besides folders of PNG frames; in lower case."""
 
+_PAM_FIELDS = 8  # of a header: more than there are
 _MAX_SIDE = 1 << 15  # pixels: above any video, and far below what would fill the memory
 _CUT_SHORT = "File ended prematurely"  # so ffmpeg says of a WebM or MKV file, and calls it a success
 _SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I")  # what Pillow calls gray PNG of that depth; it cuts colours to 8 itself
@@ -133,7 +135,7 @@ class FrameStream:
             assert process.stdout is not None
             try:
                 count = 0
-                while (frame := _read_ppm(process.stdout)) is not None:
+                while (frame := _read_pam(process.stdout)) is not None:
                     count += 1
                     yield frame
                 status = process.wait()
@@ -162,30 +164,46 @@ class FrameStream:
 
 
 def _stream_options(path: Path, times: Path) -> list[str]:
-    """Options of an ffmpeg that writes every frame as PPM to its standard output, and their times to a file."""
+    """Options of an ffmpeg that writes every frame as PAM to its standard output, and their times to a file."""
     every = ("-map", "0:V:0", "-fps_mode", "passthrough")  # V: no cover pictures
-    scale = "scale=w='max(1,round(iw*sar))':h=ih:flags=accurate_rnd+full_chroma_int,format=rgb24"
+    scale = "scale=w='max(1,round(iw*sar))':h=ih:flags=accurate_rnd+full_chroma_int,format=rgba"
     return [
-        *("-xerror", "-i", f"file:{path.absolute()}"),
-        *(*every, "-vf", scale, "-c:v", "ppm", "-f", "image2pipe", "pipe:1"),
+        *("-xerror", *_decoder(path), "-i", f"file:{path.absolute()}"),
+        *(*every, "-vf", scale, "-c:v", "pam", "-f", "image2pipe", "pipe:1"),
         *(*every, "-f", "framecrc", f"file:{times}"),
     ]
 
 
-def _read_ppm(file: IO[bytes]) -> Frames | None:
-    """Reads one picture, or None at the end of the file."""
+def _decoder(path: Path) -> list[str]:
+    """The option for the decoder of a WebM or MKV file that is transparent: ffmpeg's own pass over its alpha."""
+    try:
+        index = read_matroska(path)
+    except (OSError, ValueError):  # none of them, or ffmpeg will say what is wrong with it
+        return []
+    libvpx = {"V_VP8": "libvpx", "V_VP9": "libvpx-vp9"}.get(index.codec)
+    return ["-c:v", libvpx] if index.alpha and libvpx else []
+
+
+def _read_pam(file: IO[bytes]) -> Frames | None:
+    """Reads one picture, laid over black, or None at the end of the file."""
     if not (magic := file.readline(16)):
         return None
-    size = file.readline(32).split()
-    depth = file.readline(16)
-    if magic != b"P6\n" or len(size) != 2 or depth != b"255\n":
+    header: dict[bytes, bytes] = {}
+    while (line := file.readline(32)) not in (b"ENDHDR\n", b"") and len(header) < _PAM_FIELDS:
+        name, _, value = line.rstrip(b"\n").partition(b" ")
+        header[name] = value
+    size = [header.get(name, b"") for name in (b"WIDTH", b"HEIGHT")]
+    kind = header.get(b"TUPLTYPE"), header.get(b"DEPTH"), header.get(b"MAXVAL")
+    if magic != b"P7\n" or kind != (b"RGB_ALPHA", b"4", b"255") or not all(map(bytes.isdigit, size)):
         raise ValueError("ffmpeg's pictures are not what was asked for")
     width, height = map(int, size)
     if not (0 < width <= _MAX_SIDE and 0 < height <= _MAX_SIDE):
         raise ValueError(f"its sides must be at most {_MAX_SIDE} pixels, got {width}x{height}")
-    data = file.read(height * width * 3)
-    # Where ffmpeg was stopped in the middle of a picture, what ended it says more than what is missing.
-    return np.frombuffer(data, np.uint8).reshape(height, width, 3) if len(data) == height * width * 3 else None
+    data = file.read(height * width * 4)
+    if len(data) < height * width * 4:  # ffmpeg was stopped in the middle: what ended it says more than what is missing
+        return None
+    rgba = np.frombuffer(data, np.uint8).reshape(height, width, 4)
+    return np.ascontiguousarray(rgba[..., :3]) if rgba[..., 3].min() == 255 else _over_black(Image.fromarray(rgba))
 
 
 def _mean_rate(times: str) -> Fraction | None:

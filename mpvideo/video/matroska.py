@@ -15,7 +15,7 @@ from mpvideo.video.index import MAX_TEXT, VideoIndex
 
 _EBML, _SEGMENT, _TRACKS, _TAGS, _CLUSTER = 0x1A45DFA3, 0x18538067, 0x1654AE6B, 0x1254C367, 0x1F43B675
 _TRACK, _TRACK_NUMBER, _TRACK_TYPE, _CODEC, _FRAME_NANOSECONDS = 0xAE, 0xD7, 0x83, 0x86, 0x23E383
-_VIDEO, _WIDTH, _HEIGHT = 0xE0, 0xB0, 0xBA
+_VIDEO, _WIDTH, _HEIGHT, _ALPHA_MODE = 0xE0, 0xB0, 0xBA, 0x53C0
 _TAG, _TARGETS, _SIMPLE_TAG, _TAG_NAME, _TAG_STRING, _TAG_TRACK = 0x7373, 0x63C0, 0x67C8, 0x45A3, 0x4487, 0x63C5
 _BLOCK_GROUP, _BLOCK, _SIMPLE_BLOCK = 0xA0, 0xA1, 0xA3
 _MAX_ELEMENTS = 100_000  # in one: a few bytes can make one that takes a hundred to hold
@@ -25,9 +25,15 @@ _IS_VIDEO = 1
 
 @dataclass(frozen=True)
 class Matroska(VideoIndex):
-    """The index of a Matroska file, and the ID of its codec, such as V_VP9."""
+    """The index of a Matroska file.
+
+    Attributes:
+        codec: the ID of its codec, such as V_VP9.
+        alpha: whether it says that some of it is transparent.
+    """
 
     codec: str
+    alpha: bool
 
 
 def read_matroska(path: Path) -> Matroska:
@@ -51,8 +57,8 @@ def read_matroska(path: Path) -> Matroska:
                 frames += _count(file, end, track[0])
     if track is None:
         raise ValueError("it has no video track")
-    _, width, height, rate, codec = track
-    return Matroska(width, height, frames, rate, comment, codec)
+    _, width, height, rate, codec, alpha = track
+    return Matroska(width, height, frames, rate, comment, codec, alpha)
 
 
 def _elements(file: BinaryIO, end: int) -> Iterator[tuple[int, int]]:
@@ -109,8 +115,8 @@ def _children(data: bytes) -> Iterator[tuple[int, bytes]]:
         yield kind, data[file.tell() : end]
 
 
-def _video_track(tracks: bytes) -> tuple[int, int, int, Fraction | None, str] | None:
-    """Number, width, height, rate and codec of the first video track."""
+def _video_track(tracks: bytes) -> tuple[int, int, int, Fraction | None, str, bool] | None:
+    """Number, width, height, rate, codec and whether there is alpha, of the first video track."""
     for kind, track in _children(tracks):
         about = dict(_children(track)) if kind == _TRACK else {}
         if _integer(about, _TRACK_TYPE) == _IS_VIDEO and _VIDEO in about:
@@ -122,6 +128,7 @@ def _video_track(tracks: bytes) -> tuple[int, int, int, Fraction | None, str] | 
                 _integer(video, _HEIGHT),
                 _rate(duration) if duration else None,
                 about.get(_CODEC, b"").decode("ascii", "replace"),
+                _integer(video, _ALPHA_MODE) > 0,
             )
     return None
 

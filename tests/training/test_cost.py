@@ -9,6 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from mpvideo.architecture import network_flops
 from mpvideo.config import ModelConfig
 from mpvideo.nn import KarrasUnet3D
+from mpvideo.probe import Check
 from mpvideo.training import cost
 from mpvideo.training.cost import faster_dtype, num_parameters, seconds_per_step, step_flops
 from mpvideo.training.objective import Objective
@@ -124,6 +125,15 @@ def test_faster_dtype(monkeypatch: pytest.MonkeyPatch, taken: list[float], faste
     assert next(ticks, None) is None
     monkeypatch.setattr(cost, "without_bfloat16", {"cpu": "no instructions"}.get)
     assert faster_dtype(ModelConfig(**TINY), Recipe(), "cpu") == "float32", "what would take long is not tried"
+
+
+def test_what_a_device_computes_wrong_is_not_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cost, "without_bfloat16", lambda device: None)
+    monkeypatch.setattr(cost, "check_block", lambda device, dtype: Check(device, dtype, error=1.0))
+    monkeypatch.setattr(cost, "_seconds_in_turns", lambda *_: {"float32": 1.0, "bfloat16": 0.1})
+    assert faster_dtype(ModelConfig(**TINY), Recipe(), "cpu") == "float32"
+    monkeypatch.setattr(cost, "check_block", lambda device, dtype: Check(device, dtype, error=1e-3))
+    assert faster_dtype(ModelConfig(**TINY), Recipe(), "cpu") == "bfloat16"
 
 
 def test_operations_grow_with_the_network() -> None:

@@ -121,6 +121,23 @@ def test_transparency_is_laid_over_black(tmp_path: Path) -> None:
     assert png[0, 3].tolist() == [100, 50, 25]
 
 
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("a.mkv", ("-c:v", "ffv1", "-pix_fmt", "bgra")),
+        ("a.webm", ("-c:v", "libvpx-vp9", "-pix_fmt", "yuva420p", "-lossless", "1")),
+        ("vp8.webm", ("-c:v", "libvpx", "-pix_fmt", "yuva420p", "-auto-alt-ref", "0", "-crf", "4", "-b:v", "5M")),
+        ("a.mov", ("-c:v", "qtrle", "-pix_fmt", "argb")),
+    ],
+)
+def test_transparency_of_a_file_is_laid_over_black(tmp_path: Path, name: str, options: tuple[str, ...]) -> None:
+    """Players show no colour where there is none; a decoder has one in its place."""
+    source = "color=c=red@0.0:s=64x64:r=8:d=0.5,format=rgba,drawbox=c=red@1.0:x=0:y=0:w=64:h=32:t=fill:replace=1"
+    frames, _ = decoded(make_video(tmp_path / name, source, *options))
+    assert frames.shape == (4, 64, 64, 3)
+    assert frames[:, :28, :, 0].min() > 245 and frames[:, 36:].max() < 10
+
+
 def test_png_folder_in_natural_order(tmp_path: Path) -> None:
     names = ["frame 2.png", "frame 10.PNG", "frame 1.png", "frame 03.png"]
     folder = save_pngs(tmp_path / "clip", counting(4), names)
@@ -205,11 +222,21 @@ def test_what_is_not_the_files_fault(tmp_path: Path, fake_ffmpeg: Callable[[str]
         list(FrameStream(video))
 
 
+def pam(width: str, height: str, depth: int = 4) -> str:
+    """The header of a picture, as `printf` takes it."""
+    return rf"P7\nWIDTH {width}\nHEIGHT {height}\nDEPTH {depth}\nMAXVAL 255\nTUPLTYPE RGB_ALPHA\nENDHDR\n"
+
+
 def test_pictures_that_are_none(tmp_path: Path, fake_ffmpeg: Callable[[str], None]) -> None:
     video = make_video(tmp_path / "a.mp4", "color=s=32x32:r=8:d=1")
     for output, clause in (
-        (r"P5\n2 2\n255\n", "ffmpeg's pictures are not what was asked for"),
-        (r"P6\n99999 2\n255\n", "its sides must be at most 32768 pixels, got 99999x2"),
+        (r"P6\n2 2\n255\n", "ffmpeg's pictures are not what was asked for"),
+        (pam("2", "2", depth=3), "ffmpeg's pictures are not what was asked for"),
+        (pam("x", "2"), "ffmpeg's pictures are not what was asked for"),
+        (pam("", "2"), "ffmpeg's pictures are not what was asked for"),
+        (r"P7\n" + r"A 1\n" * 1000, "ffmpeg's pictures are not what was asked for"),
+        (pam("99999", "2"), "its sides must be at most 32768 pixels, got 99999x2"),
+        (pam("2", "0"), "its sides must be at most 32768 pixels, got 2x0"),
     ):
         fake_ffmpeg(f"printf '{output}'")
         assert problem(video).clause == clause
@@ -220,7 +247,7 @@ def test_pictures_that_are_none(tmp_path: Path, fake_ffmpeg: Callable[[str], Non
 
 def test_a_stream_left_alone_ends_its_ffmpeg(tmp_path: Path, fake_ffmpeg: Callable[[str], None]) -> None:
     video = make_video(tmp_path / "a.mp4", "color=s=32x32:r=8:d=1")
-    fake_ffmpeg(f'echo $$ > "{tmp_path}/pid"; printf "P6\\n1 1\\n255\\nRGB"; exec sleep 100')
+    fake_ffmpeg(f'echo $$ > "{tmp_path}/pid"; printf "{pam("1", "1")}RGB\\377"; exec sleep 100')
     frames = iter(FrameStream(video))
     assert next(frames).tolist() == [[[82, 71, 66]]]
     began = time.monotonic()
