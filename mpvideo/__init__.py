@@ -3,10 +3,12 @@
 for video in mpvideo.generate("mine.safetensors", [mpvideo.Job(seed=0, class_index=3)]):
     video.frames, video.record()
 
-`generate`, `Job` and `SamplingConfig` are loaded when they are first asked for: importing this package takes no time.
+`generate`, `Job`, `SamplingConfig` and the modules are loaded when they are first asked for: importing this package
+takes no time.
 """
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -22,6 +24,12 @@ _HOMES = {"generate": "mpvideo.api", "Job": "mpvideo.job", "SamplingConfig": "mp
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    if name.startswith("_") or find_spec(f"{__name__}.{name}") is None:
         raise AttributeError(f"module 'mpvideo' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    return import_module(f"{__name__}.{name}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

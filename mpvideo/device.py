@@ -1,5 +1,6 @@
 """Which device and dtype to compute with, and why."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -160,7 +161,7 @@ def decide_dtype(bfloat16: Check, speedup: float | None, libraries: str = "") ->
     if speedup is None:
         return torch.float32, f"the speed of bfloat16 could not be measured{libraries}"
     if speedup < CLEARLY_FASTER:
-        found = f"{speedup:.2f} times as fast on a test block, {CLEARLY_FASTER:g} is wanted"
+        found = f"{math.floor(100 * speedup) / 100:.2f} times as fast on a test block, {CLEARLY_FASTER:g} is wanted"
         return torch.float32, f"bfloat16 is {found}{libraries}"
     return torch.bfloat16, f"a test block is {speedup:.1f} times as fast as in float32"
 

@@ -6,7 +6,9 @@ import os
 import secrets
 import shlex
 import stat
+import sys
 import time
+import unicodedata
 from collections.abc import Iterator
 from io import RawIOBase
 from pathlib import Path
@@ -29,6 +31,9 @@ _HINTS = {
     errno.ENAMETOOLONG: "Choose a shorter name.",
     errno.EFBIG: "Raise the file size limit (ulimit -f) or write a smaller file.",
 }
+_ALIKE = sys.platform in ("darwin", "win32")
+"""Whether disks usually do not tell A from a."""
+
 _ASIDE = ".mpvideo-"
 _REMOVAL = 0.5
 """Seconds for which removing what was left may hold a folder's lock: many times what it takes."""
@@ -258,6 +263,17 @@ def irregular(path: Path) -> str | None:
     if not path.exists() or path.is_file():
         return None
     return "a folder" if path.is_dir() else "a pipe, socket or device"
+
+
+def file_key(path: str | Path) -> str:
+    """What all spellings and links that lead to one file have in common: its path, or on systems whose disks usually
+    do not tell cases and the composition of accents apart, its path without these."""
+    return spelling(os.path.realpath(path))
+
+
+def spelling(name: str) -> str:
+    """A name as the disk tells it from others, see `file_key`."""
+    return unicodedata.normalize("NFC", name).casefold() if _ALIKE else name
 
 
 def make_folder(folder: Path) -> None:

@@ -3,7 +3,9 @@
 Only the standard library is imported: settings are checked without torch.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal, get_args
 
 from mpvideo.checks import (
@@ -40,6 +42,9 @@ AUTO_SAMPLERS: tuple[tuple[int, Sampler], ...] = ((12, "deis"), (100_000, "ipndm
 
 By `benchmarks/quality`: with few, the videos of DEIS are judged best; with more, those of iPNDM are nearest to exact.
 """
+
+LEAST_EVALUATIONS: Mapping[Sampler, int] = MappingProxyType({"heun": 17, "dpmpp-3m": 17})
+"""Evaluations of the denoiser with fewer than which a sampler goes astray, by `benchmarks/quality`."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -120,15 +120,21 @@ def tune(
     least, path = min((error(path), path) for path in paths)
     count(len(DAMPINGS) * len(POWERS))
     if not math.isfinite(least):
-        raise MPVideoError(
-            "the sampled videos are not usable: they have NaN or infinity in them",
-            hint="Try --dtype float32, or look at the weights with `mpvideo inspect --check`.",
-        )
+        raise _no_numbers()
     for _ in range(_ROUNDS):
         least, path = _improved(error, least, path, TEACHER_STEPS)
         count(len(_MOVES) * (plain.steps - 1))
     found = plain if practice.error(plain) < least else _listed(plain, trajectory, path)
-    return Tuned(sampling=found, error=test.error(found), plain_error=test.error(plain))
+    if not math.isfinite(result := test.error(found)):
+        raise _no_numbers()
+    return Tuned(sampling=found, error=result, plain_error=test.error(plain))
+
+
+def _no_numbers() -> MPVideoError:
+    return MPVideoError(
+        "the sampled videos are not usable: they have NaN or infinity in them",
+        hint="Try --dtype float32, or look at the weights with `mpvideo inspect --check`.",
+    )
 
 
 def _listed(plain: SamplingConfig, trajectory: Trajectory, path: Sequence[int]) -> SamplingConfig:

@@ -137,6 +137,13 @@ def test_what_is_wrong_is_said_before_the_first_video(ckpt: Path) -> None:
         _ = mpvideo.nonsense
 
 
+@pytest.mark.parametrize("name", ["record", "video", "nn", "menagerie", "diffusion", "config"])
+def test_modules_are_loaded_when_they_are_asked_for(name: str) -> None:
+    code = f"import sys, mpvideo\nassert mpvideo.{name} is sys.modules['mpvideo.{name}']\nprint(*dir(mpvideo))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert {"Job", "SamplingConfig", "generate", name} <= {*done.stdout.split()}
+
+
 def test_importing_the_package_loads_nothing() -> None:
     code = (
         "import sys, mpvideo\nprint([name for name in sys.modules if name.startswith(('mpvideo', 'torch', 'numpy'))])"

@@ -186,7 +186,7 @@ def test_decision():
         (0.0301, 100.0, "bfloat16 is wrong on a test block: relative error 0.03, at most 0.03 expected"),
         (None, 100.0, "bfloat16 gives NaN or infinity on a test block"),
         (0.01, 1.04, "bfloat16 is 1.04 times as fast on a test block, 1.1 is wanted"),
-        (0.01, 1.099, "bfloat16 is 1.10 times as fast on a test block, 1.1 is wanted"),
+        (0.01, 1.099, "bfloat16 is 1.09 times as fast on a test block, 1.1 is wanted"),
         (0.01, 0.1, "bfloat16 is 0.10 times as fast on a test block, 1.1 is wanted"),
         (0.01, None, "the speed of bfloat16 could not be measured"),
     ):

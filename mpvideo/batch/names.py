@@ -9,6 +9,7 @@ from pathlib import Path
 from mpvideo.batch.request import Request
 from mpvideo.blend import Blend
 from mpvideo.errors import UsageError
+from mpvideo.files import file_key
 from mpvideo.formats import STANDARD_OUTPUT
 from mpvideo.text import printable
 
@@ -126,7 +127,7 @@ class Taken:
 
     def take(self, path: Path) -> bool:
         """Whether the file is still free; from now on it is not."""
-        file = hash(os.path.realpath(path))  # two spellings, or two links, may lead to one file
+        file = hash(file_key(path))  # two spellings, or two links, may lead to one file
         free = file not in self._hashes
         self._hashes.add(file)
         return free
@@ -134,8 +135,8 @@ class Taken:
 
 def same_file(requests: Iterable[Request], second: Request) -> UsageError:
     """The error for a request whose file belongs to an earlier one."""
-    file = os.path.realpath(second.path)
-    first = next((_words(request) for request in requests if os.path.realpath(request.path) == file), "an earlier one")
+    file = file_key(second.path)
+    first = next((_words(request) for request in requests if file_key(request.path) == file), "an earlier one")
     return UsageError(
         f"--out must give every video a file of its own; {first} and {_words(second)} both give "
         f"{printable(second.path)!r}",

@@ -14,6 +14,7 @@ from mpvideo.batch.request import Request
 from mpvideo.batch.resume import Finished
 from mpvideo.batch.share import Share
 from mpvideo.errors import MPVideoError, OutputError, UsageError
+from mpvideo.files import file_key, spelling
 from mpvideo.formats import STANDARD_OUTPUT, enlargement
 from mpvideo.text import printable
 
@@ -103,16 +104,17 @@ class Checker:
         Raises:
             UsageError: it is.
         """
-        if path.name not in self._kept_names and not os.path.islink(path):  # noqa: PTH114 - is_symlink() may raise
+        named_so = spelling(path.name) in self._kept_names
+        if not named_so and not os.path.islink(path):  # noqa: PTH114 - is_symlink() may raise
             return  # no other can lead there, and to follow it would take long for a million
-        if (option := self._kept.get(hash(os.path.realpath(path)))) is not None:
+        if (option := self._kept.get(hash(file_key(path)))) is not None:
             raise UsageError(
                 f"{name} must not be the file of {option}, got {printable(path)}",
                 hint="Choose another name: that file is never replaced.",
             )
 
     def _keep(self, option: str, path: Path) -> None:
-        file = os.path.realpath(path)
+        file = file_key(path)
         self._kept[hash(file)] = option
         self._kept_names.add(Path(file).name)
 

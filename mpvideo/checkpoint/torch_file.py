@@ -124,8 +124,11 @@ def read_torch_file(path: Path) -> TorchFile:
             else:
                 content, damage = _read_legacy(io.BytesIO(read_start(file, _MAX_PICKLE, path)), storages), None
             entries = dict(_flat(content))
-        # zipfile calls an unknown compression NotImplementedError, and an encrypted entry RuntimeError.
-        except (ValueError, zipfile.BadZipFile, EOFError, NotImplementedError, OSError, RuntimeError) as error:
+        # zipfile calls an unknown compression NotImplementedError, an encrypted entry RuntimeError, and an entry beyond
+        # what the system can count to OverflowError.
+        except (
+            ValueError, zipfile.BadZipFile, EOFError, NotImplementedError, OSError, OverflowError, RuntimeError
+        ) as error:  # fmt: skip
             raise CheckpointError(
                 f"{shown} is no file of weights alone: {printable(reason(error), 400)}",
                 hint="Nothing of it was run. What `torch.save(model.state_dict(), FILE)` writes is read.",

@@ -1,7 +1,6 @@
 """`mpvideo convert`: a checkpoint out of what a training left."""
 
 import json
-import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,7 +11,7 @@ from mpvideo.cli.hub import located
 from mpvideo.cli.options import AsJson, ConfigFile, Quiet, Settings, check_config_file, parse_settings
 from mpvideo.cli.streams import tell, write_result
 from mpvideo.errors import UsageError, naming
-from mpvideo.files import check_writable
+from mpvideo.files import check_writable, file_key
 from mpvideo.text import printable
 
 WEIGHTS_PANEL = "Which weights"
@@ -106,7 +105,7 @@ def convert(
     from mpvideo.checkpoint.conversion import find_source, plan_conversion
 
     found = find_source(located(source), ema=ema, prefix=prefix)
-    if os.path.realpath(out) in map(os.path.realpath, found.files):
+    if file_key(out) in map(file_key, found.files):
         raise UsageError(
             f"OUT must not be a file that IN is read from, got {printable(out)}",
             hint="Choose another name: that file is never replaced.",

@@ -61,7 +61,7 @@ from mpvideo.cli.sampling_options import (
     STMax,
     STMin,
 )
-from mpvideo.cli.sampling_settings import clamp_setting, open_guide, sampling_settings
+from mpvideo.cli.sampling_settings import astray, clamp_setting, open_guide, sampling_settings
 from mpvideo.cli.scores import score_lines
 from mpvideo.cli.streams import tell, write_result
 from mpvideo.config import MAX_SEED
@@ -233,7 +233,7 @@ def evaluate(
         sampled = Sampled(
             checkpoint, placement, sampling, guide=second, clamp=clamp, num=num, seed=seed, batch_size=batch_size
         )
-        warnings = [*idle_options(given_options(context), [sampling])]
+        warnings = [*idle_options(given_options(context), [sampling]), *astray([sampling])]
         if preset is not None:
             warnings += find_preset(preset).warnings(
                 sampling, checkpoint.name, sampled.model.sha256, has_guide=second is not None

@@ -9,13 +9,12 @@ minute and more until the hub comes back.
 """
 
 import re
-import ssl
 import sys
 import time
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from mpvideo.checkpoint.header import CONFIG_FILE, INDEX_FILE, WEIGHTS_FILE, is_bare_name
 from mpvideo.checkpoint.reading import read_json
@@ -23,6 +22,9 @@ from mpvideo.errors import CheckpointError, MPVideoError, UsageError
 from mpvideo.files import reason
 from mpvideo.hub import PREFIX, HubReference, find_reference
 from mpvideo.text import printable
+
+if TYPE_CHECKING:
+    import ssl
 
 _NO_CONNECTION = frozenset({"ConnectError", "ConnectTimeout", "ConnectionError"})
 """What the network libraries that huggingface_hub uses, one or the other by its version, call it."""
@@ -140,11 +142,13 @@ def _is_in_reach(reference: HubReference) -> bool:
         wait *= 2
 
 
-def _tls_error(error: BaseException | None) -> ssl.SSLError | None:
+def _tls_error(error: BaseException | None) -> "ssl.SSLError | None":
     """The error of the TLS connection that led to this one, if not that it broke off.
 
     One network library wraps it in one of its own.
     """
+    import ssl  # the network's, which only few calls need
+
     while error is not None and not isinstance(error, ssl.SSLError):
         error = error.__cause__ or error.__context__
     return None if isinstance(error, ssl.SSLEOFError) else error

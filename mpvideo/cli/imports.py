@@ -1,7 +1,7 @@
 """Signals while large libraries are imported.
 
-numpy and torch drop, in code that is not Python, exceptions that signals become: the program would go on as if nobody
-had told it to end, with half-imported modules.
+numpy, ssl and torch drop, in code that is not Python, exceptions that signals become: the program would go on as if
+nobody had told it to end, with half-imported modules.
 """
 
 import signal
@@ -13,7 +13,7 @@ from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from types import ModuleType
 
-_LIBRARIES = ("numpy", "torch")
+_LIBRARIES = ("numpy", "ssl", "torch")
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 

@@ -17,7 +17,7 @@ import re
 from bisect import insort
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -28,7 +28,7 @@ from mpvideo.batch.names import FIELDS, Taken
 from mpvideo.batch.resume import Finished, in_the_way
 from mpvideo.cli.streams import write_result
 from mpvideo.config import SamplingConfig
-from mpvideo.errors import MPVideoError, UsageError, naming
+from mpvideo.errors import MPVideoError, OutputError, UsageError, naming
 from mpvideo.formats import STANDARD_OUTPUT, Encoding, warnings_about
 from mpvideo.text import counted, printable
 
@@ -166,6 +166,10 @@ class Overviews:
         try:
             yield shown
             shown.finish(len(self.requests), self._record_of)
+            for made in [made for made, error in shown.errors.items() if isinstance(error, OutputError)]:
+                with suppress(MPVideoError):  # another process has made the very same meanwhile
+                    self._check_own(made, finished)
+                    del shown.errors[made]
         except BaseException as error:
             shown.abandon(error)
             raise
@@ -183,8 +187,10 @@ class Overviews:
 
     @property
     def _caption_lines(self) -> int:
-        """Lines of a grid's captions: two for class and seed, and one for each of these settings."""
-        return 2 + len(self._varied)
+        """Lines of a grid's captions: two for class and seed, two for each further class of a blend, and one for each
+        further seed and each of these settings."""
+        classes, seeds = self.requests.widest_blends
+        return 2 * classes + (classes > 1) + seeds - 1 + len(self._varied)
 
     def _record_of(self, path: Path, contents: "Contents") -> dict[str, Any] | None:
         """What an overview says of itself; see the module."""

@@ -19,7 +19,7 @@ from mpvideo.cli.hub import is_on_hub, located
 from mpvideo.cli.idle import idle_options
 from mpvideo.cli.like import Original
 from mpvideo.cli.options import check_config_file, parse_settings, usage_errors
-from mpvideo.cli.sampling_settings import clamp_setting, open_guide, parse_sigmas, sampling_settings
+from mpvideo.cli.sampling_settings import astray, clamp_setting, open_guide, parse_sigmas, sampling_settings
 from mpvideo.cli.writing import encoding_of
 from mpvideo.config import MAX_SEED, SamplingConfig
 from mpvideo.errors import UsageError, naming
@@ -94,6 +94,16 @@ class Requests:
                     chosen = choose(seed) if class_index is None else class_index
                     yield self._request(index, sampling, chosen, seed)
                     index += 1
+
+    @property
+    def widest_blends(self) -> tuple[int, int]:
+        """The most classes, and the most seeds, that one video is a blend of; 1 where there are no blends."""
+
+        def widest(entries: Entries[int | Blend]) -> int:
+            listed = (part for part in entries.parts if not isinstance(part, range))
+            return max((len(numbers_of(entry)) for part in listed for entry in part), default=1)
+
+        return 1 if self.classes is None else widest(self.classes), widest(self.seeds)
 
     def _choose(self) -> Callable[[int | Blend], int | None]:
         """What a seed makes of no class. It is settled here, for the file's name."""
@@ -290,7 +300,7 @@ def _samplings(
     guidance_text: str | None,
     *single: Any,
 ) -> tuple[tuple[SamplingConfig, ...], dict[str, Sized], tuple[str, ...]]:
-    """The settings that the lists make, the lists by name, and warnings about options that change nothing.
+    """The settings that the lists make, the lists by name, and warnings about what is idle or goes astray.
 
     Args:
         sources: what they are for.
@@ -324,7 +334,7 @@ def _samplings(
         for guidance in guidances
     )
     lists: dict[str, Sized] = {"sampler": samplers, "steps": steps, "guidance": guidances}
-    return samplings, lists, tuple(idle_options(given, samplings))
+    return samplings, lists, (*idle_options(given, samplings), *astray(samplings))
 
 
 def _list(text: str | None, parse: Callable[[str], Any]) -> list[Any]:

@@ -216,6 +216,7 @@ class Run:
             except OutOfMemoryError:
                 if not self._models:
                     raise
+            if model is None:  # not where the error is handled, which holds what was loaded by then
                 self._models.clear()
                 model = sources.load(placement)
             with self._ticker.paused():

@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,8 @@ from mpvideo.errors import UsageError, naming
 from mpvideo.files import irregular, reason
 from mpvideo.job import check_guidance
 from mpvideo.presets import PRESETS, Preset, find_preset
-from mpvideo.sampling_config import SPACING
-from mpvideo.text import printable
+from mpvideo.sampling_config import LEAST_EVALUATIONS, SPACING, Sampler
+from mpvideo.text import counted, printable
 
 _LARGEST_LIST = 4_000_000  # characters of a file with noise levels
 
@@ -115,6 +115,20 @@ def _misfit(words: str, origins: Mapping[str, str]) -> UsageError:
 
 def _flag(name: str) -> str:
     return f"--{name.replace('_', '-')}"
+
+
+def astray(samplings: Iterable[SamplingConfig]) -> Iterator[str]:
+    """Warnings about samplers that have too few evaluations of the denoiser for them, one for each sampler."""
+    fewest: dict[Sampler, int] = {}
+    for sampling in samplings:
+        name, count = sampling.solver, sampling.num_evaluations
+        if count < min(LEAST_EVALUATIONS.get(name, 0), fewest.get(name, count + 1)):
+            fewest[name] = count
+    for name, count in fewest.items():
+        yield (
+            f"--sampler {name} goes astray with {counted(count, 'evaluation')} of the denoiser, it wants "
+            f"{LEAST_EVALUATIONS[name]}: give more --steps, or another --sampler"
+        )
 
 
 def clamp_setting(

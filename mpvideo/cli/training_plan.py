@@ -10,9 +10,10 @@ from mpvideo.cli.hub import is_on_hub, located
 from mpvideo.cli.options import usage_errors
 from mpvideo.config import MIN_FPS, ModelConfig, VideoConfig
 from mpvideo.errors import UsageError, naming
+from mpvideo.files import check_writable, file_key
 from mpvideo.text import printable
 from mpvideo.training.recipe import Preset, Recipe, TrainedCodec, codec_config
-from mpvideo.training.record import check_files, check_settings
+from mpvideo.training.record import check_alone, check_files, check_settings
 
 if TYPE_CHECKING:
     from mpvideo.processes import Processes
@@ -59,11 +60,12 @@ def check_out(out: Path, data: str) -> None:
     """Makes sure that a run's folder is none of DATA, where its pictures would be read as videos, nor has other files.
 
     Raises:
-        UsageError: it is or has, or there is a file of that name.
+        UsageError: it is or has, there is a file of that name, or another call is at work in it.
+        OutputError: it cannot be written to.
     """
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out must be a folder, got {printable(out)}, which is a file")
-    place, videos = (Path(os.path.realpath(path)) for path in (out, data))
+    place, videos = (Path(file_key(path)) for path in (out, data))
     inside = data != MENAGERIE and place.is_relative_to(videos)
     if inside and not any(part.startswith(".") for part in place.relative_to(videos).parts):  # hidden: passed over
         raise UsageError(
@@ -72,6 +74,11 @@ def check_out(out: Path, data: str) -> None:
             + ("move it out, and it goes on there." if (out / RUN_FILE).exists() else "give a folder beside it."),
         )
     check_files(out)
+    check_alone(out)
+    # Before hours of decoding; a folder that is still to be made, in the first one above it that is there.
+    there = next((folder for folder in (out, *place.parents) if folder.is_dir()), out)
+    with naming("--out", out):
+        check_writable(there / RUN_FILE, overwrite=True)
 
 
 def check_data(data: str, *, codec: TrainedCodec, size: int | None, frames: int | None, stride: int) -> None:

@@ -19,7 +19,7 @@ CUTTING = "the first frames of each, the square in the middle, resized to the vi
 
 
 def video_files(folder: Path, option: str) -> tuple[Path, ...]:
-    """The video files in a folder and below it, sorted; hidden ones are left out.
+    """The video files in a folder and below it, sorted; hidden ones, and those in hidden folders, are left out.
 
     Raises:
         UsageError: it is no folder, cannot be read, or has none; the message calls it `option`.
@@ -30,7 +30,9 @@ def video_files(folder: Path, option: str) -> tuple[Path, ...]:
         found = sorted(
             path
             for path in folder.rglob("*")
-            if path.suffix.lower() in _SUFFIXES and not path.name.startswith(".") and path.is_file()
+            if path.suffix.lower() in _SUFFIXES
+            and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+            and path.is_file()
         )
     except OSError as error:
         raise UsageError(f"{option} {printable(folder)} cannot be read: {reason(error)}") from error

@@ -154,8 +154,12 @@ def _stamp(path: Path) -> str | None:
         return None  # decoding it will tell why
 
 
-def _load(folder: Path, size: int, channels: int, say: Say) -> FrameCache | None:
-    """The cache as it is on the disk, or None if there is none, or none that fits its index."""
+def _load(folder: Path, size: int, channels: int, say: Say, *, again: bool = True) -> FrameCache | None:
+    """The cache as it is on the disk, or None if there is none, or none that fits its index.
+
+    Where the frames that the index names are gone, another process may have put others in their place: unless not
+    `again`, both are looked for once more.
+    """
     try:
         text = (folder / _INDEX).read_text("utf-8")
     except FileNotFoundError:
@@ -175,6 +179,8 @@ def _load(folder: Path, size: int, channels: int, say: Say) -> FrameCache | None
             total += video.count
         return FrameCache(videos, _mapped(folder / index["frames"], total, size, channels))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        if again and isinstance(error, FileNotFoundError):
+            return _load(folder, size, channels, say, again=False)
         say(f"{printable(folder)} is made anew: its index does not fit: {reason(error)}")
         return None
 

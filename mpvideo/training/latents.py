@@ -30,26 +30,37 @@ def encoded_batches(data: Dataset, codec: Codec, device: torch.device) -> Batche
     return batches
 
 
-def cached_batches(data: FolderData, path: Path, device: torch.device) -> Batches:
+def cached_batches(data: FolderData, path: Path, device: torch.device, shape: tuple[int, int, int]) -> Batches:
     """The samples of a folder, cut out of the latents that `cache_latents` wrote.
 
+    Args:
+        data: the folder.
+        path: the latents.
+        device: where samples are wanted.
+        shape: Z, h and w of a frame's.
+
     Raises:
-        CheckpointError: the file is damaged.
+        CheckpointError: the file is damaged; so say the samples, too, where it has values that are no numbers.
     """
+
+    def damaged(error: Exception) -> CheckpointError:
+        words = f"{printable(path)} is not the latents of this run: {reason(error)}"
+        return CheckpointError(words, hint="Remove it to have them made anew.")
+
     try:
         latents = np.load(path, mmap_mode="r")
-        if len(latents) != len(data.frames):
-            raise ValueError(f"it should have {len(data.frames)} frames, got {len(latents)}")
+        found = getattr(latents, "shape", None), getattr(latents, "dtype", None)  # an archive has neither
+        if found != (wanted := (len(data.frames), *shape), np.dtype(np.float16)):
+            raise ValueError(f"it should have the shape {wanted} in float16, got {found[0]} in {found[1]}")
     except (OSError, ValueError, EOFError) as error:
-        raise CheckpointError(
-            f"{printable(path)} is not the latents of this run: {reason(error)}",
-            hint="Remove it to have them made anew.",
-        ) from error
+        raise damaged(error) from error
 
     def batches(numbers: Sequence[int], frames: int | None) -> tuple[Tensor, Tensor]:
         clips, labels = data.clips(numbers, frames)
-        x = torch.from_numpy(np.stack([latents[clip] for clip in clips])).to(device, torch.float32)
-        return x.transpose(1, 2).contiguous(), labels
+        x = torch.from_numpy(np.stack([latents[clip] for clip in clips]))
+        if not x.isfinite().all():
+            raise damaged(ValueError("it has NaN or infinity"))
+        return x.to(device, torch.float32).transpose(1, 2).contiguous(), labels
 
     return batches
 
@@ -76,10 +87,10 @@ def cache_latents(
     """
     if path.exists():
         return True
-    for outdated in path.parent.glob("latents-*.npy"):
-        outdated.unlink(missing_ok=True)
     say(f"encoding {len(data.frames):,} frames")
     try:
+        for outdated in path.parent.glob("latents-*.npy"):
+            outdated.unlink(missing_ok=True)
         # Not mapped for writing: a full disk would then end the process instead of a write.
         with atomic_path(path, overwrite=True) as aside, aside.open("wb") as file:
             for start in range(0, len(data.frames), _FRAMES_AT_ONCE):

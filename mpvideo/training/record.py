@@ -1,17 +1,16 @@
 """RUN/run.json, which says what a run was begun with, and the lock of the call that is at work in its folder."""
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, get_args
+from typing import IO, Any, get_args
 
 import mpvideo
 from mpvideo.checkpoint.header import RUN_FILE, WEIGHTS_FILE
 from mpvideo.errors import MPVideoError, UsageError, naming
-from mpvideo.files import atomic_path, make_folder, reason, remove_abandoned, write_error
+from mpvideo.files import atomic_path, file_key, irregular, make_folder, reason, remove_abandoned, write_error
 from mpvideo.text import printable
 from mpvideo.training.recipe import PRESETS, PresetName, Recipe, TrainingDtype
 
@@ -54,9 +53,9 @@ _SHOWN = 5
 
 def belongs_to_run(path: Path, folder: Path) -> bool:
     """Whether a path, links followed, is where a training in a folder keeps something, or is to."""
-    target = Path(os.path.realpath(path))
+    target = Path(file_key(path))
     own = [*(folder / name for name in (RUN_FILE, *_FILES, *_FOLDERS, ".lock")), *folder.glob("latents-*.npy")]
-    return not {target, *target.parents}.isdisjoint(Path(os.path.realpath(each)) for each in own)
+    return not {target, *target.parents}.isdisjoint(Path(file_key(each)) for each in own)
 
 
 @contextmanager
@@ -76,27 +75,60 @@ def alone_in(folder: Path, *subfolders: str) -> Iterator[None]:
         except OSError as error:
             raise write_error(folder, error) from error
     with lock:
-        if fcntl is not None:  # the system lets go of it however this process ends
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UsageError(
-                    f"{printable(folder)} is being trained in by another process",
-                    hint="Wait for it or stop it; or give --out another folder.",
-                ) from None
-            except OSError:
-                pass  # a file system without locks
+        _lock(lock, folder)
         for each in folders:
             remove_abandoned(each)
         yield
+
+
+def check_alone(folder: Path) -> None:
+    """Makes sure that no call of a training is at work in a folder now: before hours of decoding, see `alone_in`.
+
+    Raises:
+        UsageError: one is.
+    """
+    try:
+        lock = (folder / ".lock").open("rb")
+    except OSError:  # there is none; or `alone_in` will tell why
+        return
+    with lock:
+        _lock(lock, folder)
+
+
+def _lock(lock: IO[Any], folder: Path) -> None:
+    """Takes a run's lock, which the system lets go of however this process ends."""
+    if fcntl is None:
+        return
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UsageError(
+            f"{printable(folder)} is being trained in by another process",
+            hint="Wait for it or stop it; or give --out another folder.",
+        ) from None
+    except OSError:
+        pass  # a file system without locks
 
 
 def check_files(folder: Path) -> None:
     """Makes sure that there is no file which a run would take for its own, or replace, unless it is known of which run.
 
     Raises:
-        UsageError: there is, but no record; or there is a checkpoint, and nothing to go on from.
+        UsageError: there is, but no record; or there is a checkpoint, and nothing to go on from; or what is in the
+            place of a file or a folder is none.
     """
+    try:
+        kinds = {folder / name: irregular(folder / name) for name in (RUN_FILE, *_FILES, ".lock")}
+        no_folders = [path for name in _FOLDERS if (path := folder / name).exists() and not path.is_dir()]
+    except OSError as error:
+        raise UsageError(f"{printable(folder)} cannot be looked at: {reason(error)}") from error
+    for path, kind in (*kinds.items(), *((path, "a file") for path in no_folders)):
+        if kind is not None:
+            wanted = "folder" if path in no_folders else "regular file"
+            raise UsageError(
+                f"{printable(path)} must be a {wanted}, but is {kind}",
+                hint="Move it away; or give --out another folder.",
+            )
     files = [
         *(folder / name for name in _FILES),
         *(path for name in _FOLDERS for path in (folder / name).glob("[!.]*")),
@@ -115,8 +147,11 @@ def check_files(folder: Path) -> None:
         )
 
 
-def check_record(folder: Path, now: dict[str, Any]) -> None:
+def check_record(folder: Path, now: dict[str, Any]) -> dict[str, Any]:
     """Writes down what a new run is begun with, or makes sure that one goes on with the same.
+
+    Returns:
+        What it was begun with: of weights to begin with, more is known then than in a later call.
 
     Raises:
         UsageError: something differs, and what; or the record is none.
@@ -126,12 +161,13 @@ def check_record(folder: Path, now: dict[str, Any]) -> None:
     path = folder / RUN_FILE
     if (before := _recorded(folder)) is not None:
         _check_same(folder, before, {group: {**dict.fromkeys(before[group]), **now[group]} for group in now})
-        return
+        return {group: {**now[group], **before[group]} for group in now}
     try:
         with atomic_path(path, overwrite=True) as aside:
             aside.write_text(json.dumps({"version": mpvideo.__version__, **now}, indent=2) + "\n", "utf-8")
     except OSError as error:
         raise write_error(path, error) from error
+    return now
 
 
 def check_settings(folder: Path, now: Mapping[str, Mapping[str, Any]]) -> None:

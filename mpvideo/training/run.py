@@ -12,6 +12,7 @@ RUN/.lock                    held by the call that is at work
 """
 
 import copy
+import math
 import time
 from contextlib import nullcontext
 from pathlib import Path
@@ -56,7 +57,7 @@ from mpvideo.video.codec import Codec, LatentCodec, PixelCodec
 from mpvideo.video.contact_sheet import contact_sheet
 
 EMA_SNAPSHOTS = 32
-"""How many snapshots of each average a whole run makes, evenly spaced."""
+"""How many snapshots of each average a whole run makes at most, evenly spaced."""
 
 FINISHED_STD = 0.10
 """Relative width of the average that becomes model.safetensors."""
@@ -102,6 +103,7 @@ class Run:
         self.codec: Codec = PixelCodec()
         self.autoencoder: Autoencoder | None = None
         self.step = 0
+        self._begun_with: dict[str, Any] = {}
         self._warned = False
 
     def train(self) -> bool:
@@ -119,7 +121,7 @@ class Run:
 
     def _train(self) -> bool:
         if self.processes.first:
-            check_record(self.folder, self.plan.begun_with())
+            self._begun_with = check_record(self.folder, self.plan.begun_with())
         if self.plan.video.autoencoder is not None and not self._prepare_autoencoder():
             return False
         net = self._new_network()
@@ -267,12 +269,15 @@ class Run:
         if self.processes.first:
             done = cache_latents(data, codec, path, device, say=self.watcher.say, stopping=self._told_to_stop)
         self.processes.wait()
-        return cached_batches(data, path, device) if self.processes.agree(done) else None
+        if not self.processes.agree(done):
+            return None
+        model = self.plan.model
+        return cached_batches(data, path, device, (model.channels, model.image_size, model.image_size))
 
     def _train_network(self, trainer: Trainer, batches: Batches) -> None:
         first, rhythm, total = self.processes.first, self.rhythm, self.plan.steps
         meter = LossMeter()
-        every = max(1, total // EMA_SNAPSHOTS)
+        every = max(1, math.ceil(total / EMA_SNAPSHOTS))
         saved = pictured = time.monotonic()
         begun_at = trainer.step
         while trainer.step < total and not self._stopping():
@@ -348,7 +353,7 @@ class Run:
     def _config(self, trainer: Trainer) -> CheckpointConfig:
         plan = self.plan
         training = {
-            **plan.begun_with(),
+            **self._begun_with,
             "steps": trainer.step,
             "samples": trainer.samples,
             "first_sample": trainer.first_sample,

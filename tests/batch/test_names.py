@@ -113,3 +113,14 @@ def test_a_file_is_given_away_once(tmp_path: Path) -> None:
     assert taken.take(tmp_path / "b.gif")
     assert not taken.take(tmp_path / "x" / ".." / "a.gif")
     assert not taken.take(tmp_path / "link.gif")
+
+
+@pytest.mark.parametrize(("alike", "free"), [(True, False), (False, True)])
+def test_cases_and_accents_that_a_disk_does_not_tell_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alike: bool, free: bool
+) -> None:
+    monkeypatch.setattr("mpvideo.files._ALIKE", alike)
+    taken = Taken()
+    assert taken.take(tmp_path / "H\u00fcndin.gif")
+    assert taken.take(tmp_path / "h\u00fcndin.GIF") is free
+    assert taken.take(tmp_path / "Hu\u0308ndin.gif") is free

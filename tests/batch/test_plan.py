@@ -332,3 +332,12 @@ def test_what_the_source_gives_no_more_is_refused(sources: Sources, tmp_path: Pa
     assert [*plan.to_make(told)] == wanted
     assert (told.there, [*told.errors]) == ([], [2, 4])
     assert told.errors[2].message == "the jobs have changed: there are fewer than at the first look"
+
+
+def test_no_spelling_of_a_file_that_is_needed_is_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On disks that do not tell cases apart."""
+    monkeypatch.setattr("mpvideo.files._ALIKE", True)
+    look = Checker(share=Share(), finished=Finished(None), overwrite=True, journal=tmp_path / "Jobs.journal")
+    look.check_kept("--out", tmp_path / "other.journal")
+    with pytest.raises(UsageError, match="--out must not be the file of --journal, got "):
+        look.check_kept("--out", tmp_path / "jobs.JOURNAL")

@@ -239,6 +239,27 @@ def test_a_directory_of_a_million_files_is_not_read(tmp_path: Path) -> None:
             tracemalloc.stop()
 
 
+def test_an_entry_beyond_what_can_be_counted_to(tmp_path: Path) -> None:
+    """Its place, in the record for large archives (zip64), is 2**64 - 1."""
+    path = tmp_path / "a.pt"
+    data = bytearray(saved({"a": torch.zeros(2)}, zipped=True))
+    with zipfile.ZipFile(io.BytesIO(bytes(data))) as source, zipfile.ZipFile(path, "w") as plain:
+        for name in source.namelist():
+            plain.writestr(name, source.read(name))
+    data = bytearray(path.read_bytes())
+    entry = data.find(b"PK\x01\x02")
+    (length,) = struct.unpack("<H", data[entry + 28 : entry + 30])
+    data[entry + 42 : entry + 46] = b"\xff" * 4
+    data[entry + 30 : entry + 32] = struct.pack("<H", 12)
+    data[entry + 46 + length : entry + 46 + length] = struct.pack("<HHQ", 1, 8, 2**64 - 1)
+    end = data.rfind(b"PK\x05\x06")
+    (size,) = struct.unpack("<I", data[end + 12 : end + 16])
+    data[end + 12 : end + 16] = struct.pack("<I", size + 12)
+    path.write_bytes(data)
+    with pytest.raises(CheckpointError, match="is no file of weights alone: "):
+        read_torch_file(path)
+
+
 def test_an_archive_without_its_end_is_refused(tmp_path: Path) -> None:
     torch.save({"a": torch.zeros(2)}, tmp_path / "a.pt")
     os.truncate(tmp_path / "a.pt", (tmp_path / "a.pt").stat().st_size - 1)

@@ -136,6 +136,47 @@ def test_one_that_fails_takes_nothing_with_it(
     assert again.code == 0 and again.stdout.split() == ["0.gif", "1.gif", "g.gif", "s.png"]
 
 
+@pytest.mark.parametrize(("same", "code"), [(True, 0), (False, 5)])
+def test_one_that_another_process_has_made_meanwhile(
+    program: Program, ckpt: Path, monkeypatch: pytest.MonkeyPatch, same: bool, code: int
+) -> None:
+    """The very same is no failure, something else is."""
+    options = ("sample", "--ckpt", ckpt, "--steps", 1, "--seed", "0-1", "--out", "{seed}.gif", "--grid", "g.gif")
+    assert program(*options).code == 0
+    theirs = Path("g.gif").read_bytes() if same else b"something else"
+    Path("g.gif").unlink()
+    done = grid.GridWriter.__exit__
+
+    def exit_late(self: grid.GridWriter, *arguments: object) -> None:
+        Path("g.gif").write_bytes(theirs)
+        done(self, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(grid.GridWriter, "__exit__", exit_late)
+    outcome = program(*options)
+    assert outcome.code == code, outcome.stderr
+    assert outcome.stdout.split() == ["0.gif", "1.gif", *(["g.gif"] if same else [])]
+    assert ("g.gif exists already" in outcome.stderr) is not same
+    assert Path("g.gif").read_bytes() == theirs
+
+
+@pytest.mark.parametrize(
+    ("lists", "lines"),
+    [
+        (("--class", "0:1+1:2", "--seed", "3,4"), 5),
+        (("--class", "0..2:3"), 5),
+        (("--class", "0", "--seed", "3..8:3"), 3),
+        (("--class", "0:1+1:1+2:1", "--seed", "3:1+8:2,4", "--steps", "1,2"), 9),
+    ],
+)
+def test_captions_have_room_for_blends(program: Program, ckpt: Path, lists: tuple[str, ...], lines: int) -> None:
+    done = program("sample", "--ckpt", ckpt, "--steps", 1, *lists, "--out", "{index}.mkv", "--grid", "g.mkv")
+    assert done.code == 0, done.stderr
+    pictures, _ = read_frames(Path("g.mkv"))
+    count = len(list(Path().glob("*.mkv"))) - 1
+    columns = {2: 2, 3: 2, 4: 2}[count]
+    assert pictures.shape[1:3] == Layout(columns, -(-count // columns), 16, 128, 128, caption_lines=lines).size[::-1]
+
+
 def test_there_is_none_while_a_video_is_missing(program: Program, ckpt: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And once it can be made, the same command makes it and them; every video is decoded once."""
     options = ("sample", "--ckpt", ckpt, "--steps", 1, "--class", 1, "--dtype", "float32", "--out", "{seed}.npy")

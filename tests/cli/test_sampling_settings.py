@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mpvideo.cli.sampling_settings import clamp_setting, parse_sigmas, sampling_settings
+from mpvideo.cli.sampling_settings import astray, clamp_setting, parse_sigmas, sampling_settings
 from mpvideo.config import EDMConfig, SamplingConfig
 from mpvideo.errors import UsageError
 from tests.checkpoints import tiny_config
@@ -183,3 +183,21 @@ def test_clamp_of_a_record(tmp_path: Path) -> None:
             name = None if preset is None else str(preset)
             assert clamp_setting(about, preset=name, clamp=None, recorded=recorded) == clamp
             assert not clamp_setting(about, preset=name, clamp=False, recorded=recorded)
+
+
+def test_samplers_with_too_few_evaluations_are_warned_of():
+    settings = [
+        SamplingConfig(sampler="heun", steps=9),  # 17 evaluations
+        SamplingConfig(sampler="heun", steps=8),
+        SamplingConfig(sampler="auto", steps=4, s_churn=1.0),
+        SamplingConfig(sampler="dpmpp-3m", steps=16),
+        SamplingConfig(sampler="dpmpp-3m", steps=17),
+        SamplingConfig(sampler="deis", steps=2),
+    ]
+    assert [*astray(settings)] == [
+        "--sampler heun goes astray with 7 evaluations of the denoiser, it wants 17: give more --steps, or another "
+        "--sampler",
+        "--sampler dpmpp-3m goes astray with 16 evaluations of the denoiser, it wants 17: give more --steps, or "
+        "another --sampler",
+    ]
+    assert [*astray([settings[0], settings[4], settings[5]])] == []

@@ -29,11 +29,17 @@ def blocks(frames: int, height: int, width: int) -> np.ndarray:
 
 
 def test_files_are_found_in_order(tmp_path: Path) -> None:
-    for name in ("b/2.mp4", "a.GIF", "b/1.gif", ".hidden.mp4", "notes.txt"):
+    for name in ("b/2.mp4", "a.GIF", "b/1.gif", ".hidden.mp4", ".thumbs/x.mp4", "notes.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     found = [str(path.relative_to(tmp_path)) for path in video_files(tmp_path, "--data")]
     assert found == ["a.GIF", "b/1.gif", "b/2.mp4"]
+
+
+def test_a_hidden_folder_that_is_asked_for_is_looked_into(tmp_path: Path) -> None:
+    (tmp_path / ".videos").mkdir()
+    (tmp_path / ".videos" / "a.mp4").touch()
+    assert [path.name for path in video_files(tmp_path / ".videos", "--data")] == ["a.mp4"]
 
 
 def test_no_files(tmp_path: Path) -> None:

@@ -333,6 +333,20 @@ def test_two_that_build_at_once(folder: Folder, monkeypatch: pytest.MonkeyPatch)
     assert reds(folder.open(), "0.gif") == [200, 201] and len(folder.files) == 2
 
 
+def test_frames_that_are_replaced_while_they_are_opened(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The index is read, then another process puts new frames in the place of those that it names."""
+    folder.open()
+    mapped, decoded = cache._mapped, count_decoding(monkeypatch)
+
+    def gone(*arguments: Any) -> Any:
+        monkeypatch.setattr(cache, "_mapped", mapped)
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr(cache, "_mapped", gone)
+    assert reds(folder.open(), "a.gif") == [10, 11, 12, 13]
+    assert not decoded
+
+
 def test_progress_is_told_now_and_then(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache, "_BETWEEN_LINES", -1.0)
     folder.open()

@@ -53,7 +53,7 @@ def test_cached_latents_are_the_encoded_ones(
     assert said == ["encoding 18 frames"]
     numbers = range(100, 109)
     fresh, labels = encoded_batches(data, codec, CPU)(numbers, frames)
-    cached, cached_labels = cached_batches(data, tmp_path / "latents.npy", CPU)(numbers, frames)
+    cached, cached_labels = cached_batches(data, tmp_path / "latents.npy", CPU, (3, 4, 4))(numbers, frames)
     assert cached.shape == (9, 3, frames or 2, 4, 4)
     assert cached.dtype == torch.float32
     assert fresh.std() > 0.01
@@ -88,10 +88,39 @@ def test_damaged_latents(data: FolderData, codec: LatentCodec, tmp_path: Path, s
     cache_latents(data, codec, path, CPU, say=[].append, stopping=lambda: False)
     path.write_bytes(path.read_bytes()[:size])
     with pytest.raises(CheckpointError, match=r"latents\.npy is not the latents of this run: "):
-        cached_batches(data, path, CPU)
+        cached_batches(data, path, CPU, (3, 4, 4))
 
 
-def test_latents_of_other_frames(data: FolderData, tmp_path: Path) -> None:
-    np.save(tmp_path / "latents.npy", np.zeros((5, 3, 4, 4), np.float16))
-    with pytest.raises(CheckpointError, match=r"it should have 18 frames, got 5$"):
-        cached_batches(data, tmp_path / "latents.npy", CPU)
+@pytest.mark.parametrize(
+    ("latents", "words"),
+    [
+        (np.zeros((5, 3, 4, 4), np.float16), "got (5, 3, 4, 4) in float16"),
+        (np.zeros((18, 3, 4, 2), np.float16), "got (18, 3, 4, 2) in float16"),
+        (np.zeros((18, 3, 4, 4), np.float32), "got (18, 3, 4, 4) in float32"),
+        (np.zeros((18, 3, 4, 4), np.complex64), "got (18, 3, 4, 4) in complex64"),
+        (np.array(3.0), "got () in float64"),
+    ],
+)
+def test_latents_of_something_else(data: FolderData, tmp_path: Path, latents: np.ndarray, words: str) -> None:
+    np.save(tmp_path / "latents.npy", latents)
+    with pytest.raises(CheckpointError) as caught:
+        cached_batches(data, tmp_path / "latents.npy", CPU, (3, 4, 4))
+    assert caught.value.message.endswith(f"it should have the shape (18, 3, 4, 4) in float16, {words}")
+
+
+def test_an_archive_in_the_place_of_latents(data: FolderData, tmp_path: Path) -> None:
+    with (tmp_path / "latents.npy").open("wb") as file:
+        np.savez(file, np.zeros(3))
+    with pytest.raises(CheckpointError, match=r"got None in None$"):
+        cached_batches(data, tmp_path / "latents.npy", CPU, (3, 4, 4))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_latents_that_are_no_numbers(data: FolderData, tmp_path: Path, value: float) -> None:
+    """They are found where they are used: a look at all of them may take long."""
+    latents = np.zeros((18, 3, 4, 4), np.float16)
+    latents[7, 1, 2, 3] = value
+    np.save(tmp_path / "latents.npy", latents)
+    batches = cached_batches(data, tmp_path / "latents.npy", CPU, (3, 4, 4))
+    with pytest.raises(CheckpointError, match="is not the latents of this run: it has NaN or infinity"):
+        batches(range(200), None)

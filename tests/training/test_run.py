@@ -22,6 +22,7 @@ from mpvideo.training.autoencoder import load_autoencoder, save_autoencoder
 from mpvideo.training.folder import ClipFormat, open_folder
 from mpvideo.training.initial import InitialWeights
 from mpvideo.training.plan import Plan, Rhythm
+from mpvideo.training.posthoc import find_snapshots
 from mpvideo.training.recipe import Recipe
 from mpvideo.training.run import Run
 from mpvideo.training.snapshot import load_snapshot
@@ -123,6 +124,26 @@ def test_other_weights_are_told_by_their_name(tmp_path: Path) -> None:
     for init, words in ((other_weights(tmp_path / "b.safetensors"), "b.safetensors"), (None, "not given")):
         with pytest.raises(UsageError, match=rf"other settings: --init is {words}, was a\.safetensors$"):
             train(plan(init=init), run)
+
+
+def test_a_run_that_goes_on_still_says_what_it_was_begun_with(tmp_path: Path) -> None:
+    """The weights themselves are not read any more."""
+    begun, run = save_tiny(tmp_path / "a.safetensors", config()), tmp_path / "run"
+    train(plan(init=begun), run, stop_after=1)
+    first = open_checkpoint(run / "model.safetensors").config.training
+    train(replace(plan(init=begun), initial=None), run)
+    last = open_checkpoint(run / "model.safetensors").config.training
+    assert first is not None and last is not None and last["steps"] == 4
+    assert last["source"] == first["source"] and last["source"]["init_sha256"]
+
+
+@pytest.mark.parametrize(("steps", "made"), [(4, [2, 4]), (5, [3, 5]), (1, [1])])
+def test_snapshots_of_averages_are_no_more_than_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int, made: list[int]
+) -> None:
+    monkeypatch.setattr("mpvideo.training.run.EMA_SNAPSHOTS", 2)
+    train(plan(steps=steps), tmp_path / "run")
+    assert sorted({snapshot.step for snapshot in find_snapshots(tmp_path / "run")}) == made
 
 
 # Its samples
