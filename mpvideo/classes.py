@@ -49,7 +49,8 @@ def find_class(
     if len(found) > 1:
         raise UsageError(
             f"--class {printable(text)!r} fits {len(found)} classes{_examples([names[index] for index in found])}",
-            hint="Add words, or give the whole name or the index.",
+            hint="Add words, or give the whole name or the index"
+            + (f": `{printable(listing, 300)}` lists them." if len(found) > _FEW else "."),
         )
     return found[0]
 

@@ -67,6 +67,7 @@ def test_of_many_that_fit_the_first_to_the_last_are_examples():
     assert error.message.startswith("--class 'dog' fits 100 classes, such as golden dog rests, red dog walks right, ")
     assert error.message.endswith(", brown dog grows and shrinks")
     assert error.message.count("dog") == 1 + 10
+    assert error.hint == "Add words, or give the whole name or the index: `mpvideo inspect --classes` lists them."
 
 
 def test_several_names_that_differ_in_case():

@@ -67,7 +67,7 @@ def test_the_python_examples_run(
     names: dict[str, object] = {}
     for example in (block for kind, block in BLOCKS if kind == "python"):  # each goes on where the last one ended
         exec(compile(example, "README.md", "exec"), names)
-    printed = [*3 * ["(32, 64, 64, 3) golden dog trots"], "8 2.0", "2 (32, 256, 256, 3)"]
+    printed = [*3 * ["(32, 64, 64, 3) golden dog trots"], "207 8 2.0", "2 (32, 256, 256, 3)"]
     assert capsys.readouterr().out.splitlines() == printed
 
 

@@ -91,7 +91,9 @@ def show_diff(report: Report, console: Console) -> None:
         console.print(Text("\nConfig not compared", style="bold"))
         show_notes(console, report["problems"])
     looked = (
-        "config, tensors and values" if report["values"] is not None else "config and tensors; --check reads values"
+        "config, tensors and values"
+        if report["values"] is not None
+        else "by config, names, dtypes and shapes; --check reads values"
     )
     console.print(Text.assemble(("\nThe same: ", "bold"), ("yes" if report["same"] else "no", "bold"), f" ({looked})"))
 
