@@ -26,7 +26,7 @@ _HOMES = {"generate": "mpvideo.api", "Job": "mpvideo.job", "SamplingConfig": "mp
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
-    if name.startswith("_") or find_spec(f"{__name__}.{name}") is None:
+    if not name.isidentifier() or name.startswith("_") or find_spec(f"{__name__}.{name}") is None:
         raise AttributeError(f"module 'mpvideo' has no attribute {name!r}")
     return import_module(f"{__name__}.{name}")
 

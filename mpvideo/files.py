@@ -31,9 +31,6 @@ _HINTS = {
     errno.ENAMETOOLONG: "Choose a shorter name.",
     errno.EFBIG: "Raise the file size limit (ulimit -f) or write a smaller file.",
 }
-_ALIKE = sys.platform in ("darwin", "win32")
-"""Whether disks usually do not tell A from a."""
-
 _ASIDE = ".mpvideo-"
 _REMOVAL = 0.5
 """Seconds for which removing what was left may hold a folder's lock: many times what it takes."""
@@ -266,14 +263,16 @@ def irregular(path: Path) -> str | None:
 
 
 def file_key(path: str | Path) -> str:
-    """What all spellings and links that lead to one file have in common: its path, or on systems whose disks usually
-    do not tell cases and the composition of accents apart, its path without these."""
+    """What all spellings and links that lead to one file have in common, to compare: its path; on systems whose disks
+    usually do not tell cases apart, in lower case."""
     return spelling(os.path.realpath(path))
 
 
 def spelling(name: str) -> str:
-    """A name as the disk tells it from others, see `file_key`."""
-    return unicodedata.normalize("NFC", name).casefold() if _ALIKE else name
+    """A name as it is to be compared, see `file_key`; on macOS two compositions of an accent are the same as well."""
+    if sys.platform == "darwin":
+        name = unicodedata.normalize("NFC", name)
+    return name.lower() if sys.platform in ("darwin", "win32") else name
 
 
 def make_folder(folder: Path) -> None:

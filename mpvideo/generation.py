@@ -188,10 +188,11 @@ def generate(
 
     waiting = _Waiting(model, jobs, fail)
     while batch := waiting.take(batch_size):
+        own: Exception | None = None
         try:
             sampled = _try_batch(model, batch, on_evaluation)
         except _Raised as raised:
-            raise raised.error from raised.error.__cause__
+            own = raised.error
         except OutOfMemoryError as error:
             if len(batch) == 1:
                 fail(batch[0], error)
@@ -205,6 +206,8 @@ def generate(
             for job in batch:  # they have their settings in common
                 fail(job, error)
             continue
+        if own is not None:
+            raise own
         for job, x, index in zip(batch, *sampled, strict=True):
             yield Video(job=job, class_index=index, model=model, x=x)
 
@@ -287,19 +290,23 @@ def _try_batch(
 
     def count(passes: int) -> None:
         nonlocal passed_on
-        if on_evaluation is not None:
-            try:
-                on_evaluation(passes)
-            except Exception as error:
-                raise _Raised(error) from error
-            passed_on += passes
+        if on_evaluation is None:
+            return
+        own: Exception | None = None
+        try:
+            on_evaluation(passes)
+        except Exception as error:
+            own = error
+        if own is not None:  # not where it is handled, which would become a part of its history
+            raise _Raised(own)
+        passed_on += passes
 
     try:
         with memory_errors("one video", "Try another --dtype or --device."):
             return _sample(model, jobs, count)
     except (OutOfMemoryError, ValueError):
-        if passed_on and on_evaluation is not None:
-            on_evaluation(-passed_on)
+        if passed_on:
+            count(-passed_on)
         raise
 
 

@@ -14,6 +14,9 @@ from torch.distributed import PrefixStore, rendezvous  # type: ignore[attr-defin
 
 from mpvideo.errors import DeviceError, MPVideoError
 
+_JOINING = timedelta(hours=6)
+"""How long they wait for one another to start."""
+
 _PATIENCE = timedelta(days=14)
 """How long the others wait for the first one, which prepares the data and trains the autoencoder by itself: that may
 take days. If it ends early they hear of it at once."""
@@ -55,6 +58,11 @@ class Processes:
     def first(self) -> bool:
         """Whether this is the one that writes and speaks."""
         return self.rank == 0
+
+    def take_gpu(self) -> None:
+        """Makes a GPU of its own the one that this process computes on, if there is one: before any is tried out."""
+        if self.count > 1 and torch.cuda.is_available() and self.local_rank < torch.cuda.device_count():
+            torch.cuda.set_device(self.local_rank)
 
     def device(self, device: torch.device) -> torch.device:
         """The device of this process: a GPU of its own, where several processes share a machine with GPUs.
@@ -124,10 +132,8 @@ def join_processes() -> Iterator[Processes]:
     if not dist.is_torchelastic_launched():  # a cluster may set RANK for purposes of its own
         yield ALONE
         return
-    store, rank, count = next(rendezvous("env://", timeout=_PATIENCE))
+    store, rank, count = next(rendezvous("env://", timeout=_JOINING))
     processes = Processes(rank, count, int(os.environ.get("LOCAL_RANK", "0")), store)
-    if processes.local_rank < torch.cuda.device_count():  # before anything is computed there, to try it out
-        torch.cuda.set_device(processes.local_rank)
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     group_store = PrefixStore("group", store)
     dist.init_process_group(backend, timeout=_PATIENCE, store=group_store, rank=rank, world_size=count)

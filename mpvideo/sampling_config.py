@@ -43,7 +43,7 @@ AUTO_SAMPLERS: tuple[tuple[int, Sampler], ...] = ((12, "deis"), (100_000, "ipndm
 By `benchmarks/quality`: with few, the videos of DEIS are judged best; with more, those of iPNDM are nearest to exact.
 """
 
-LEAST_EVALUATIONS: Mapping[Sampler, int] = MappingProxyType({"heun": 17, "dpmpp-3m": 17})
+LEAST_EVALUATIONS: Mapping[Sampler, int] = MappingProxyType({"heun": 17, "dpmpp-3m": 18})
 """Evaluations of the denoiser with fewer than which a sampler goes astray, by `benchmarks/quality`."""
 
 

@@ -135,6 +135,7 @@ def test_what_is_wrong_is_said_before_the_first_video(ckpt: Path) -> None:
         mpvideo.generate(model, [], dtype="float32")
     with pytest.raises(AttributeError, match="module 'mpvideo' has no attribute 'nonsense'"):
         _ = mpvideo.nonsense
+    assert not any(hasattr(mpvideo, name) for name in ("a.b", "", "nonsense", "_private", "__path"))
 
 
 @pytest.mark.parametrize("name", ["record", "video", "nn", "menagerie", "diffusion", "config"])

@@ -363,14 +363,32 @@ def test_other_failures_are_not_blamed_on_memory(
 @pytest.mark.parametrize("error", [MemoryError("mine"), ValueError("mine"), RuntimeError("mine: out of memory")])
 def test_what_the_callback_raises_is_no_failure_of_the_batch(model: Model, error: Exception) -> None:
     def fail(passes: int) -> None:
-        raise error from KeyError("cause")
+        try:
+            raise KeyError("before")
+        except KeyError:
+            raise error  # noqa: B904 - with its history
 
     def no_failure(*_: object) -> None:
         raise AssertionError("no job failed")
 
     with pytest.raises(type(error), match="mine") as caught:
         list(generate(model, [Job(seed=0)], on_evaluation=fail, on_smaller_batch=no_failure, on_failure=no_failure))
-    assert caught.value is error and isinstance(error.__cause__, KeyError)
+    assert caught.value is error
+    assert isinstance(error.__context__, KeyError) and not error.__suppress_context__
+
+
+def test_what_the_callback_raises_when_passes_are_taken_back(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    Memory(videos=1).install(monkeypatch)
+
+    def fail(passes: int) -> None:
+        if passes < 0:
+            raise ValueError("mine")
+
+    failed: list[object] = []
+    jobs = [Job(seed=seed, sampling=HEUN) for seed in range(2)]
+    with pytest.raises(ValueError, match="mine"):
+        list(generate(model, jobs, batch_size=2, on_evaluation=fail, on_failure=lambda *each: failed.append(each)))
+    assert not failed
 
 
 def test_the_model_knows_its_weights(model: Model, tmp_path: Path) -> None:

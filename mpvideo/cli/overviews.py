@@ -166,18 +166,19 @@ class Overviews:
         try:
             yield shown
             shown.finish(len(self.requests), self._record_of)
-            for made in [made for made, error in shown.errors.items() if isinstance(error, OutputError)]:
-                with suppress(MPVideoError):  # another process has made the very same meanwhile
-                    self._check_own(made, finished)
-                    del shown.errors[made]
+            for path in [path for path, error in shown.errors.items() if isinstance(error, OutputError)]:
+                if not due[path]:  # what is there now was not there before
+                    with suppress(MPVideoError):  # another process has made the very same meanwhile
+                        self._check_own(path, finished)
+                        del shown.errors[path]
         except BaseException as error:
             shown.abandon(error)
             raise
         if shown.videos < len(self.requests) or self.requests.names.template == str(STANDARD_OUTPUT):
             return
-        for path in (self.grid, self.sheet):
-            if path is not None and path not in shown.errors:
-                write_result(f"{json.dumps({'path': str(path), 'videos': shown.videos}) if as_json else path}\n")
+        for asked in (self.grid, self.sheet):
+            if asked is not None and asked not in shown.errors:
+                write_result(f"{json.dumps({'path': str(asked), 'videos': shown.videos}) if as_json else asked}\n")
 
     @property
     def _varied(self) -> tuple[str, ...]:
@@ -187,8 +188,8 @@ class Overviews:
 
     @property
     def _caption_lines(self) -> int:
-        """Lines of a grid's captions: two for class and seed, two for each further class of a blend, and one for each
-        further seed and each of these settings."""
+        """Lines of a grid's captions: two for class and seed, and one for each of these settings; for blends two for
+        each class, one for the seed, and one for each further seed."""
         classes, seeds = self.requests.widest_blends
         return 2 * classes + (classes > 1) + seeds - 1 + len(self._varied)
 

@@ -192,6 +192,8 @@ class Run:
         def choose(dtype: DtypeName) -> "Placement":
             return choose_placement(options.device, dtype, compiled=options.compiled)
 
+        if crew.processes is not None and options.device in ("auto", "cuda"):
+            crew.processes.take_gpu()
         placement = choose(options.dtype) if crew.first else None
         # What one process measures may just miss what another's does: all compute in the same.
         dtype = crew.word("dtype", lambda: placement.dtype_name if placement else "float32")

@@ -113,8 +113,8 @@ def sample(
             "--sampler",
             metavar="LIST",
             help=f"{', '.join(get_args(Sampler))}. heun takes two evaluations of the denoiser a step, all others one; "
-            "auto chooses by the number of steps, and heun for --s-churn. heun and dpmpp-3m want 17 evaluations or "
-            "more.",
+            "auto chooses by the number of steps, and heun for --s-churn. heun wants 17 evaluations or more, dpmpp-3m "
+            "18.",
             rich_help_panel=SAMPLING_PANEL,
         ),
     ] = None,

@@ -11,7 +11,7 @@ from mpvideo.checks import check_float, check_int
 from mpvideo.cli.costs import autoencoder_steps_left, measure_costs, tell_costs, warn_of_minutes
 from mpvideo.cli.options import AsJson, Quiet, usage_errors
 from mpvideo.cli.streams import tell, write_result
-from mpvideo.cli.training_plan import MENAGERIE, check_data, check_out, plan_of, recipe_of
+from mpvideo.cli.training_plan import MENAGERIE, check_data, check_out, check_place, plan_of, recipe_of
 from mpvideo.cli.watching import TerminalWatcher
 from mpvideo.config import DeviceName
 from mpvideo.text import printable
@@ -297,9 +297,14 @@ def train(
     ):
         # auto is measured below, on the network itself, once for all calls of a run.
         recorded = recorded_dtype(out) if dtype == "auto" else None
-        placement = choose_placement(device, recorded or "float32" if dtype == "auto" else dtype)
+        recipe = dataclasses.replace(recipe, dtype=recorded or "float32" if dtype == "auto" else dtype)
+        if device in ("auto", "cuda"):
+            processes.take_gpu()
+        placement = choose_placement(device, recipe.dtype)
         place = processes.device(placement.device)
         told = not quiet and processes.first
+        if processes.first and not dry_run:
+            check_place(out)
 
         def say(line: str) -> None:
             tell(line, quiet=not told)
@@ -312,7 +317,7 @@ def train(
             data, PRESETS[preset_name], recipe, processes,
             codec=codec, size=size, frames=frames, stride=stride,
             cache=cache, init=init, steps=steps, self_condition=bool(self_condition),
-            out=out, say=say,
+            out=out, dry_run=dry_run, say=say,
         )  # fmt: skip
         if dtype == "auto":
             if recorded is None and processes.first:

@@ -60,8 +60,7 @@ def check_out(out: Path, data: str) -> None:
     """Makes sure that a run's folder is none of DATA, where its pictures would be read as videos, nor has other files.
 
     Raises:
-        UsageError: it is or has, there is a file of that name, or another call is at work in it.
-        OutputError: it cannot be written to.
+        UsageError: it is or has, or there is a file of that name.
     """
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out must be a folder, got {printable(out)}, which is a file")
@@ -74,11 +73,22 @@ def check_out(out: Path, data: str) -> None:
             + ("move it out, and it goes on there." if (out / RUN_FILE).exists() else "give a folder beside it."),
         )
     check_files(out)
+
+
+def check_place(out: Path) -> None:
+    """Makes sure, before hours of decoding, that a run's folder can be written to, or made: by writing, see
+    `mpvideo.files.check_writable`.
+
+    Raises:
+        UsageError: another call is at work in it.
+        OutputError: it cannot.
+    """
     check_alone(out)
-    # Before hours of decoding; a folder that is still to be made, in the first one above it that is there.
-    there = next((folder for folder in (out, *place.parents) if folder.is_dir()), out)
+    target = out / RUN_FILE
+    while not target.parent.is_dir() and target != target.parent:
+        target = target.parent
     with naming("--out", out):
-        check_writable(there / RUN_FILE, overwrite=True)
+        check_writable(target, overwrite=target.is_file())
 
 
 def check_data(data: str, *, codec: TrainedCodec, size: int | None, frames: int | None, stride: int) -> None:
@@ -121,6 +131,7 @@ def plan_of(
     steps: int | None,
     self_condition: bool,
     out: Path,
+    dry_run: bool,
     say: "Say",
 ) -> "Plan":
     """What to train on what.
@@ -130,12 +141,13 @@ def plan_of(
     Args:
         data: a folder, or the menagerie.
         preset: of the network.
-        recipe: how to train it.
+        recipe: how to train it; in the dtype of --dtype, or else the run's, if there is one.
         processes: those that train together.
         codec, stride, cache, init: of the options.
         size, frames, steps: of the options, or the menagerie's; the preset's where they are None.
         self_condition: whether the network is given its previous estimate.
         out: the run's folder. Once the network has a snapshot there, nothing of `init` is wanted any more but its name.
+        dry_run: whether nothing is to be trained: then the run there may be of other settings.
         say: told how decoding goes.
 
     Raises:
@@ -168,9 +180,10 @@ def plan_of(
         "source": {**source_settings(data, clip), "init": None, **named},
         "video": {"codec": codec},
         "model": {name: value for name, value in vars(model).items() if name != "num_classes"},
-        "recipe": {name: value for name, value in vars(recipe).items() if name != "dtype"},
+        "recipe": vars(recipe),
     }
-    check_settings(out, known)  # before hours of decoding
+    if not dry_run:
+        check_settings(out, known)  # before hours of decoding
     with processes.one_after_another():  # the first decodes, the others find it done
         with naming("--init", init):
             weights = None if init is None or (out / "snapshot.pt").exists() else located(init)

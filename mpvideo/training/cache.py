@@ -29,7 +29,7 @@ from mpvideo.video.decode import Frames, FrameStream, UnreadableVideo
 from mpvideo.video.folder import png_frames
 from mpvideo.video.square import square_frame
 
-_FORMAT = 1
+_FORMAT = 2  # in 1 the transparent parts of WebM and MKV files had colours
 _INDEX = "index.json"
 _BETWEEN_LINES = 5.0  # seconds, while decoding
 _ABANDONED = 86_400.0  # seconds after which a file in the making is taken for one whose maker was killed

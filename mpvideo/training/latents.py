@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -52,7 +53,7 @@ def cached_batches(data: FolderData, path: Path, device: torch.device, shape: tu
         found = getattr(latents, "shape", None), getattr(latents, "dtype", None)  # an archive has neither
         if found != (wanted := (len(data.frames), *shape), np.dtype(np.float16)):
             raise ValueError(f"it should have the shape {wanted} in float16, got {found[0]} in {found[1]}")
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, BadZipFile) as error:
         raise damaged(error) from error
 
     def batches(numbers: Sequence[int], frames: int | None) -> tuple[Tensor, Tensor]:
@@ -84,6 +85,7 @@ def cache_latents(
 
     Raises:
         OutputError: it cannot be written; nothing is left half written.
+        CheckpointError: the codec gives what is no number.
     """
     if path.exists():
         return True
@@ -98,6 +100,11 @@ def cache_latents(
                     raise _Stopped
                 pixels = torch.from_numpy(np.array(data.frames[start : start + _FRAMES_AT_ONCE])).to(device)
                 part = codec.encode(pixels.unsqueeze(1)).squeeze(2).to(torch.float16).cpu().numpy()
+                if not np.isfinite(part).all():
+                    raise CheckpointError(
+                        "the run's autoencoder makes NaN or infinity of a frame, in float16",
+                        hint="Train in another folder; with --codec rgb there is no autoencoder.",
+                    )
                 if not start:
                     shape = (len(data.frames), *part.shape[1:])
                     np.lib.format.write_array_header_1_0(

@@ -1,6 +1,7 @@
 """RUN/run.json, which says what a run was begun with, and the lock of the call that is at work in its folder."""
 
 import json
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, fields
@@ -47,6 +48,9 @@ _FILES = ("snapshot.pt", WEIGHTS_FILE, "autoencoder.safetensors", "autoencoder.p
 _FOLDERS = ("ema", "sheets")
 """What a run writes after its record; `latents-*.npy` besides. See `mpvideo.training.run`."""
 
+_LOOK = 0.5
+"""Seconds for which a lock may be held by somebody who only looks whether it is: many times what that takes."""
+
 _SHOWN = 5
 """Differences that a message names."""
 
@@ -92,22 +96,28 @@ def check_alone(folder: Path) -> None:
     except OSError:  # there is none; or `alone_in` will tell why
         return
     with lock:
-        _lock(lock, folder)
+        _lock(lock, folder, shared=True)
 
 
-def _lock(lock: IO[Any], folder: Path) -> None:
-    """Takes a run's lock, which the system lets go of however this process ends."""
+def _lock(lock: IO[Any], folder: Path, *, shared: bool = False) -> None:
+    """Takes a run's lock, which the system lets go of however this process ends; shared with others that only look."""
     if fcntl is None:
         return
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise UsageError(
-            f"{printable(folder)} is being trained in by another process",
-            hint="Wait for it or stop it; or give --out another folder.",
-        ) from None
-    except OSError:
-        pass  # a file system without locks
+    began = time.monotonic()
+    while True:
+        try:
+            fcntl.flock(lock, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if not shared and time.monotonic() - began < _LOOK:  # another one may only be looking
+                time.sleep(0.02)
+                continue
+            raise UsageError(
+                f"{printable(folder)} is being trained in by another process",
+                hint="Wait for it or stop it; or give --out another folder.",
+            ) from None
+        except OSError:
+            pass  # a file system without locks
+        return
 
 
 def check_files(folder: Path) -> None:
@@ -118,7 +128,8 @@ def check_files(folder: Path) -> None:
             place of a file or a folder is none.
     """
     try:
-        kinds = {folder / name: irregular(folder / name) for name in (RUN_FILE, *_FILES, ".lock")}
+        own = [*(folder / name for name in (RUN_FILE, *_FILES, ".lock")), *folder.glob("latents-*.npy")]
+        kinds = {path: irregular(path) for path in own}
         no_folders = [path for name in _FOLDERS if (path := folder / name).exists() and not path.is_dir()]
     except OSError as error:
         raise UsageError(f"{printable(folder)} cannot be looked at: {reason(error)}") from error

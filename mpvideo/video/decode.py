@@ -155,7 +155,7 @@ class FrameStream:
             raise disk_full(scratch)
         # The cause comes first, then what it led to.
         clause, hint = how_it_ended(status, log.strip().partition("\n")[0])
-        if status < 0:  # killed: no fault of the file
+        if status < 0 or hint is not None:  # killed, or without what it takes: no fault of the file
             raise UnreadableVideo(self.path, clause, lasting=False, hint=hint)
         if status > 0:
             raise ValueError(clause)

@@ -133,7 +133,7 @@ def how_it_ended(status: int, log: str) -> tuple[str, str | None]:
         return f"ffmpeg was killed by signal {-status} ({name})", _SIGNAL_HINTS.get(name)
     line = printable(last_line(log))
     clause = f"ffmpeg ended with exit code {status}" + (f": {line}" if line else " and no message")
-    return clause, _LACKING if line.startswith("Unknown encoder") else None
+    return clause, _LACKING if line.startswith(("Unknown encoder", "Unknown decoder")) else None
 
 
 class EncoderProcess:

@@ -75,7 +75,8 @@ def grid_layout(
 ) -> Layout:
     """As many columns as rows, or one more; samples large enough for their captions, unless the format is too small.
 
-    Where they are narrower than that, captions may have twice the lines, if these fit.
+    Where they are narrower than that, captions may have twice the lines, if these fit; where the format is too small
+    for the lines, fewer, down to `CAPTION_LINES`.
 
     Args:
         path: where the grid shall go.
@@ -91,8 +92,8 @@ def grid_layout(
     rows = -(-samples // columns)
     kind = encoding.format_for(path)
     for scale in range(encoding.scale or readable(height, width), 0, -1):
-        lines = (2 * caption_lines, caption_lines) if width * scale < SMALL_SIDE else (caption_lines,)
-        for number in lines:
+        most = 2 * caption_lines if width * scale < SMALL_SIDE else caption_lines
+        for number in sorted({most, *range(CAPTION_LINES, caption_lines + 1)}, reverse=True):
             layout = Layout(columns, rows, scale, width * scale, height * scale, number)
             if max(layout.size) <= kind.max_side:
                 return layout

@@ -1,6 +1,7 @@
 """Names of files from a template."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -115,12 +116,15 @@ def test_a_file_is_given_away_once(tmp_path: Path) -> None:
     assert not taken.take(tmp_path / "link.gif")
 
 
-@pytest.mark.parametrize(("alike", "free"), [(True, False), (False, True)])
+@pytest.mark.parametrize(
+    ("platform", "cases", "accents"), [("darwin", False, False), ("win32", False, True), ("linux", True, True)]
+)
 def test_cases_and_accents_that_a_disk_does_not_tell_apart(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alike: bool, free: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, platform: str, cases: bool, accents: bool
 ) -> None:
-    monkeypatch.setattr("mpvideo.files._ALIKE", alike)
+    monkeypatch.setattr("mpvideo.files.sys", SimpleNamespace(platform=platform))
     taken = Taken()
     assert taken.take(tmp_path / "H\u00fcndin.gif")
-    assert taken.take(tmp_path / "h\u00fcndin.GIF") is free
-    assert taken.take(tmp_path / "Hu\u0308ndin.gif") is free
+    assert taken.take(tmp_path / "h\u00fcndin.GIF") is cases
+    assert taken.take(tmp_path / "Hu\u0308ndin.gif") is accents
+    assert taken.take(tmp_path / "Stra\u00dfe.gif") and taken.take(tmp_path / "Strasse.gif")

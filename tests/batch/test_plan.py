@@ -4,6 +4,7 @@ import dataclasses
 import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -336,7 +337,7 @@ def test_what_the_source_gives_no_more_is_refused(sources: Sources, tmp_path: Pa
 
 def test_no_spelling_of_a_file_that_is_needed_is_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On disks that do not tell cases apart."""
-    monkeypatch.setattr("mpvideo.files._ALIKE", True)
+    monkeypatch.setattr("mpvideo.files.sys", SimpleNamespace(platform="win32"))
     look = Checker(share=Share(), finished=Finished(None), overwrite=True, journal=tmp_path / "Jobs.journal")
     look.check_kept("--out", tmp_path / "other.journal")
     with pytest.raises(UsageError, match="--out must not be the file of --journal, got "):

@@ -21,7 +21,7 @@ def costs(monkeypatch: pytest.MonkeyPatch, **shape: int | None) -> dict[str, Any
     shape = {"size": None, "frames": None, **shape}
     plan = plan_of(
         "menagerie", PRESETS["tiny"], Recipe(**PRESETS["tiny"].recipe), ALONE, codec="latent", stride=1, cache=None,
-        init=None, steps=None, self_condition=False, out=Path("run"), say=[].append, **shape,
+        init=None, steps=None, self_condition=False, out=Path("run"), dry_run=True, say=[].append, **shape,
     )  # fmt: skip
     return measure_costs(plan, "tiny", torch.device("cpu"), processes=2, others=True, **shape)
 

@@ -159,6 +159,25 @@ def test_one_that_another_process_has_made_meanwhile(
     assert Path("g.gif").read_bytes() == theirs
 
 
+def test_a_grid_that_could_not_be_replaced_is_not_told_as_made(
+    program: Program, ckpt: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one that was there shows the same."""
+    options = ("sample", "--ckpt", ckpt, "--steps", 1, "--out", "a.gif", "--grid", "g.gif")
+    assert program(*options).code == 0
+    done = grid.GridWriter.__exit__
+
+    def full(self: grid.GridWriter, *arguments: object) -> None:
+        done(self, OutputError, OutputError("the disk is full"), None)
+        if arguments[0] is None:
+            raise OutputError("the disk is full")
+
+    monkeypatch.setattr(grid.GridWriter, "__exit__", full)
+    outcome = program(*options, "-y")
+    assert outcome.code == 5 and outcome.stdout.split() == ["a.gif"]
+    assert "the disk is full" in outcome.stderr
+
+
 @pytest.mark.parametrize(
     ("lists", "lines"),
     [

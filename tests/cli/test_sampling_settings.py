@@ -190,14 +190,14 @@ def test_samplers_with_too_few_evaluations_are_warned_of():
         SamplingConfig(sampler="heun", steps=9),  # 17 evaluations
         SamplingConfig(sampler="heun", steps=8),
         SamplingConfig(sampler="auto", steps=4, s_churn=1.0),
-        SamplingConfig(sampler="dpmpp-3m", steps=16),
         SamplingConfig(sampler="dpmpp-3m", steps=17),
+        SamplingConfig(sampler="dpmpp-3m", steps=18),
         SamplingConfig(sampler="deis", steps=2),
     ]
     assert [*astray(settings)] == [
         "--sampler heun goes astray with 7 evaluations of the denoiser, it wants 17: give more --steps, or another "
         "--sampler",
-        "--sampler dpmpp-3m goes astray with 16 evaluations of the denoiser, it wants 17: give more --steps, or "
+        "--sampler dpmpp-3m goes astray with 17 evaluations of the denoiser, it wants 18: give more --steps, or "
         "another --sampler",
     ]
     assert [*astray([settings[0], settings[4], settings[5]])] == []

@@ -22,6 +22,7 @@ from mpvideo.generation import generate
 from mpvideo.job import Job
 from mpvideo.model import load_model
 from mpvideo.training.recipe import PRESETS
+from mpvideo.training.record import alone_in
 
 SMALL = ("--codec", "rgb", "--size", "8", "--frames", "4", "--batch-size", "4", "--dtype", "float32")
 
@@ -233,8 +234,17 @@ def test_another_recipe_is_refused(data: Path, whole: Path, tmp_path: Path):
     cache = tmp_path / "cache"
     done = train(tmp_path, data, "--out", whole, *SMALL, "--rate", 0.5, "--cache", cache, code=ExitCode.USAGE)
     assert "was begun with other settings: --rate is 0.5, was 0.01\n" in done.stderr
+    done = train(tmp_path, data, "--out", whole, *SMALL, "--dtype", "bfloat16", "--cache", cache, code=ExitCode.USAGE)
+    assert "was begun with other settings: --dtype is bfloat16, was float32\n" in done.stderr
     assert not cache.exists()  # nothing was decoded for it
     assert (whole / "snapshot.pt").read_bytes() == before
+
+
+def test_what_another_recipe_costs_is_told(data: Path, whole: Path, tmp_path: Path):
+    """Whatever run is there, and whoever trains in it."""
+    with alone_in(whole):
+        done = train(tmp_path, data, "--out", whole, *SMALL, "--rate", 0.5, "--dry-run", "--json")
+    assert json.loads(done.stdout)["networks"]
 
 
 def test_other_videos_are_refused(data: Path, whole: Path, tmp_path: Path):

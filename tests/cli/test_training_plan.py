@@ -1,19 +1,32 @@
 """What is looked at before a training begins to decode, which may take hours."""
 
 import os
+import threading
 from pathlib import Path
 
 import pytest
 
-from mpvideo.cli.training_plan import MENAGERIE, check_out
+from mpvideo.cli.training_plan import MENAGERIE, check_out, check_place
 from mpvideo.errors import OutputError, UsageError
 from mpvideo.training.record import alone_in
 
 
 def test_a_folder_that_another_call_is_at_work_in(tmp_path: Path) -> None:
     with alone_in(tmp_path), pytest.raises(UsageError, match="is being trained in by another process"):
-        check_out(tmp_path, MENAGERIE)
-    check_out(tmp_path, MENAGERIE)
+        check_place(tmp_path)
+    check_place(tmp_path)
+
+
+def test_several_may_look_at_once_and_nobody_is_kept_out_by_a_look(tmp_path: Path) -> None:
+    fcntl = pytest.importorskip("fcntl")
+    lock = tmp_path / ".lock"
+    lock.touch()
+    with lock.open("rb") as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        check_place(tmp_path)
+        threading.Timer(0.1, lambda: fcntl.flock(looking, fcntl.LOCK_UN)).start()
+        with alone_in(tmp_path):
+            pass
 
 
 @pytest.mark.parametrize("name", ["run.json", "snapshot.pt", "model.safetensors", "log.jsonl", "loss.png", ".lock"])
@@ -40,15 +53,33 @@ def test_what_is_no_folder(tmp_path: Path, name: str) -> None:
         check_out(tmp_path, MENAGERIE)
 
 
-def test_a_folder_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is made yet: it is tried in the first folder above it."""
-    tried: list[Path] = []
+def test_latents_that_are_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "run.json").touch()
+    (tmp_path / "latents-1-2.npy").mkdir()
+    with pytest.raises(UsageError, match=r"latents-1-2\.npy must be a regular file, but is a folder"):
+        check_out(tmp_path, MENAGERIE)
+
+
+@pytest.mark.parametrize(("out", "tried"), [(".", "run.json"), ("new", "new"), ("a/b/c", "a")])
+def test_a_folder_that_cannot_be_written_to_or_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: str, tried: str
+) -> None:
+    """It is tried without making anything: by the name of the first that is missing."""
+    seen: list[Path] = []
+    (tmp_path / "other").mkdir()
 
     def refuse(path: Path, *, overwrite: bool) -> None:
-        tried.append(path.parent)
+        assert not overwrite
+        seen.append(path)
         raise OutputError("no")
 
     monkeypatch.setattr("mpvideo.cli.training_plan.check_writable", refuse)
     with pytest.raises(OutputError, match="no"):
-        check_out(tmp_path / "a" / "b", MENAGERIE)
-    assert tried == [tmp_path] and not list(tmp_path.iterdir())
+        check_place(tmp_path / out)
+    assert seen == [tmp_path / tried] and [path.name for path in tmp_path.iterdir()] == ["other"]
+
+
+def test_looking_leaves_nothing(tmp_path: Path) -> None:
+    for out in (tmp_path, tmp_path / "a" / "b"):
+        check_place(out)
+    assert not list(tmp_path.iterdir())

@@ -222,6 +222,14 @@ def test_what_is_not_the_files_fault(tmp_path: Path, fake_ffmpeg: Callable[[str]
         list(FrameStream(video))
 
 
+def test_an_ffmpeg_without_a_decoder_is_not_the_files_fault(tmp_path: Path, fake_ffmpeg: Callable[[str], None]) -> None:
+    video = make_video(tmp_path / "a.mp4", "color=s=32x32:r=8:d=1")
+    fake_ffmpeg("echo \"Unknown decoder 'libvpx-vp9'\" >&2; exit 8")
+    error = problem(video)
+    assert not error.lasting and "Unknown decoder 'libvpx-vp9'" in error.clause
+    assert error.hint is not None and "IMAGEIO_FFMPEG_EXE" in error.hint
+
+
 def pam(width: str, height: str, depth: int = 4) -> str:
     """The header of a picture, as `printf` takes it."""
     return rf"P7\nWIDTH {width}\nHEIGHT {height}\nDEPTH {depth}\nMAXVAL 255\nTUPLTYPE RGB_ALPHA\nENDHDR\n"
