@@ -138,7 +138,9 @@ def resolve(header: Header, layers: tuple[Layer, ...]) -> Resolution:
         try:
             return Resolution(checked_config(whole, where), layers)
         except CheckpointError:
-            raise CheckpointError(f"{where}: {contradiction.message}", hint=contradiction.hint) from None
+            # What is no part of a config at all is not a matter of the file.
+            subject = shown if isinstance(whole.get("model", {}), Mapping) else where
+            raise CheckpointError(f"{subject}: {contradiction.message}", hint=contradiction.hint) from None
     if completion.questions:
         raise OpenConfigError(header.path, completion.questions)
     return Resolution(checked_config(completion.whole, where), layers, completion.inferred)

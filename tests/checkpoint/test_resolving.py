@@ -67,6 +67,7 @@ def test_what_contradicts_the_tensors_is_taken_at_its_word(bare: Header) -> None
     assert config.model.dim == 16 and len(find_problems(bare, config)) == 1
     error = error_of(bare, overrides={"model": {"dim": 16, "num_downsamples": 1}})
     assert error.message.endswith("bare.safetensors: model.dim must be 8 by the shapes of the tensors, got 16")
+    assert error_of(bare, overrides={"model": 3}).message == "config from flags: model must be an object, got 3"
 
 
 def test_tensors_of_something_else(tmp_path: Path) -> None:
