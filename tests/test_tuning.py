@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from mpvideo import tuning
 from mpvideo.checkpoint import open_checkpoint
 from mpvideo.config import SamplingConfig
 from mpvideo.device import Placement
@@ -108,6 +109,19 @@ def test_videos_that_are_not_finite(model: Model, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(EDMDenoiser, "__call__", broken)
     with pytest.raises(MPVideoError, match="have NaN or infinity in them"):
         tune(model, SAMPLING, videos=1)
+
+
+def test_the_videos_that_it_is_judged_by_are_not_finite(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    error, judged = tuning._Videos.error, []
+
+    def of(videos: tuning._Videos, sampling: SamplingConfig) -> float:
+        judged.append(videos)
+        return error(videos, sampling) if videos is judged[0] else math.inf
+
+    monkeypatch.setattr(tuning._Videos, "error", of)
+    with pytest.raises(MPVideoError, match="have NaN or infinity in them"):
+        tune(model, SamplingConfig(steps=3, sampler="euler"), videos=2)
+    assert judged[-1] is not judged[0]
 
 
 def test_too_little_memory(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -282,8 +282,9 @@ def test_a_second_call_at_the_same_time_is_refused(data: Path, tmp_path: Path):
     try:
         while steps_taken(run) < 1 and process.poll() is None:
             time.sleep(0.02)
-        done = train(tmp_path, *options, code=ExitCode.USAGE)
+        done = train(tmp_path, *options[:-1], tmp_path / "cache", code=ExitCode.USAGE)
         assert f"error: {run} is being trained in by another process" in done.stderr
+        assert not (tmp_path / "cache").exists()  # nothing was decoded for it
         assert process.poll() is None
     finally:
         process.kill()

@@ -82,6 +82,13 @@ def test_encoding_may_be_cut_short(data: FolderData, codec: LatentCodec, tmp_pat
     assert {each.name for each in tmp_path.iterdir()} == {"data", "cache"}
 
 
+def test_an_autoencoder_that_gives_no_numbers(data: FolderData, codec: LatentCodec, tmp_path: Path) -> None:
+    codec.autoencoder.std.zero_()
+    with pytest.raises(CheckpointError, match="the run's autoencoder makes NaN or infinity of a frame"):
+        cache_latents(data, codec, tmp_path / "latents.npy", CPU, say=[].append, stopping=lambda: False)
+    assert {each.name for each in tmp_path.iterdir()} == {"data", "cache"}
+
+
 @pytest.mark.parametrize("size", [0, 60, 200])
 def test_damaged_latents(data: FolderData, codec: LatentCodec, tmp_path: Path, size: int) -> None:
     path = tmp_path / "latents.npy"
