@@ -41,7 +41,7 @@ class Sources:
         for each, name in ((self.checkpoint, self.name), (self.guide, self.guide_name)):
             if each is not None:
                 config = each.config
-                parts += [os.path.realpath(each.path), name or each.name]
+                parts += [os.path.realpath(each.path), name or each.name, *each.header.stamps.values()]
                 parts += [config.model, config.video, config.edm, config.classes]
         return hashlib.sha256(repr(parts).encode()).digest()
 
@@ -50,6 +50,10 @@ class Sources:
 
     def __hash__(self) -> int:
         return hash(self.key)
+
+    def are_current(self) -> bool:
+        """Whether the files are still those that were opened."""
+        return all(each is None or each.header.is_current() for each in (self.checkpoint, self.guide))
 
     def load(self, placement: "Placement") -> "Model":
         """Reads the weights; see `mpvideo.model.load_model`."""

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from mpvideo.checkpoint.container import Container, TensorInfo, read_container
-from mpvideo.checkpoint.reading import Stamp, exists, parse_object, read_json
+from mpvideo.checkpoint.reading import Stamp, exists, parse_object, read_json, stamp_of
 from mpvideo.errors import CheckpointError
 from mpvideo.files import reason
 from mpvideo.text import first_ten, printable
@@ -60,6 +60,13 @@ class Header:
         root, which has no name, goes by that of its file.
         """
         return Path(os.path.abspath(self.path)).name or self.files[0].name  # noqa: PTH100 - resolve() follows links
+
+    def is_current(self) -> bool:
+        """Whether its files are those that it was read from, as far as their stamps tell."""
+        try:
+            return all(stamp_of(path) == stamp for path, stamp in self.stamps.items())
+        except OSError:  # such as one that is gone
+            return False
 
     @property
     def config(self) -> dict[str, Any] | None:

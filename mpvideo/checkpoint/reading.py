@@ -70,7 +70,7 @@ def exists(path: Path) -> bool:
 
 
 class Stamp(NamedTuple):
-    """What tells an open file from another one, or from itself after a change."""
+    """What tells a file from another one, or from itself after a change."""
 
     device: int
     inode: int
@@ -78,9 +78,9 @@ class Stamp(NamedTuple):
     modified: int
 
 
-def stamp_of(file: FileIO) -> Stamp:
-    """The stamp of an open file."""
-    status = os.fstat(file.fileno())
+def stamp_of(file: FileIO | Path) -> Stamp:
+    """The stamp of an open file, or of what is at a path, which may raise OSError."""
+    status = file.stat() if isinstance(file, Path) else os.fstat(file.fileno())
     return Stamp(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 

@@ -84,7 +84,8 @@ def batch(
     if jobs != PIPE and journal is None:
         journal = _beside(jobs)
     options = options_of(context.params, journal=journal)
-    reader = JobReader(context.find_root().command.commands["sample"], out, dtype=dtype, exact=exact)  # type: ignore[attr-defined]
+    sample = context.find_root().command.commands["sample"]  # type: ignore[attr-defined]
+    reader = JobReader(sample, out, dtype=dtype, exact=exact, follow=jobs == PIPE)
     if jobs != PIPE:
         make(JobFile(jobs, reader), options)
     elif dry_run:

@@ -40,17 +40,21 @@ class JobReader:
         sample: the command, whose parameters say what there is.
         out: --out for jobs that have none of their own.
         dtype, exact: --dtype and --exact, which are for all of them.
+        follow: whether checkpoints and videos that are replaced meanwhile are read anew, as whoever sends jobs one by
+            one expects.
     """
 
-    def __init__(self, sample: Any, out: Path | None, *, dtype: DtypeName = "auto", exact: bool = False) -> None:
+    def __init__(
+        self, sample: Any, out: Path | None, *, dtype: DtypeName = "auto", exact: bool = False, follow: bool = False
+    ) -> None:
         self._context = sample.make_context("sample", ["--out", "-"], resilient_parsing=False)
         self._of_all = {"out": out, "dtype": dtype, "exact": exact}
         # Help is a parameter of the command, too, and no option of its own.
         self._parameters = {parameter.opts[0].lstrip("-"): parameter for parameter in sample.params}
         kinds = get_type_hints(sample.callback)
         self._paths = {name for name, kind in kinds.items() if Path in (kind, *get_args(kind))}
-        self._openings = Openings(_OPEN, _SAMPLINGS)
-        self._original = lru_cache(maxsize=_OPEN)(Original)
+        self._openings = Openings(_OPEN, _SAMPLINGS, follow=follow)
+        self._original = lru_cache(maxsize=0 if follow else _OPEN)(Original)
 
     def requests(self, entry: Entry, first: int) -> Iterator[Planned]:
         """The requests of a job, from the index `first` on; if it is unusable, that."""

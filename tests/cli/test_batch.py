@@ -13,12 +13,14 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from mpvideo.checkpoint.save import save_checkpoint
 from mpvideo.cli.jobs import _settings
 from mpvideo.cli.options import parse_settings
 from mpvideo.errors import UsageError
 from mpvideo.generation import Job
 from mpvideo.video import read_frames
 from mpvideo.video.metadata import read_record
+from tests.checkpoints import random_tensors, tiny_config
 from tests.cli.batches import PLAIN, files, jobs, journal, start
 from tests.cli.conftest import Program
 
@@ -276,6 +278,30 @@ def test_jobs_come_in_through_a_pipe(ckpt: Path, tmp_path: Path) -> None:
     assert "2.gif is the file of an earlier job already" in stderr
     assert files(tmp_path) == ["0.gif", "1.gif", "2.gif"]
     assert [line["state"] for line in journal(tmp_path / "j")] == ["begin", *["made"] * 3, "failed", "failed", "end"]
+
+
+def test_what_is_replaced_between_the_jobs_of_a_pipe(tmp_path: Path) -> None:
+    """Weights, as by a training now and then, and a video to be like: a job gets what is there when it comes in."""
+    process = start("batch", "-", "--quiet", cwd=tmp_path, stdin=subprocess.PIPE)
+    assert process.stdin is not None and process.stdout is not None
+    records = {}
+    config = tiny_config()
+    tensors = random_tensors(config)
+    for turn in range(3):
+        tensors["input_block.weight"] += 1
+        save_checkpoint(tmp_path / "w.safetensors", tensors, config, overwrite=True)
+        for name, job in (("new", {"seed": turn}), ("like", {"like": "a.gif"})):
+            out = f"{name}-{turn}.gif"
+            process.stdin.write(json.dumps({**job, "ckpt": "w.safetensors", "steps": 1, "out": out}) + "\n")
+            process.stdin.flush()
+            assert process.stdout.readline() == f"{out}\n"
+            records[name, turn] = read_record(tmp_path / out)
+            (tmp_path / out).replace(tmp_path / "a.gif")
+    _, stderr = process.communicate(timeout=60)
+    assert (process.returncode, stderr) == (0, "")
+    for name in ("new", "like"):
+        assert [records[name, turn]["seed"] for turn in range(3)] == [0, 1, 2]
+        assert len({records[name, turn]["checkpoint"]["sha256"] for turn in range(3)}) == 3
 
 
 def test_a_share_of_what_comes_in_through_a_pipe(ckpt: Path, tmp_path: Path) -> None:
