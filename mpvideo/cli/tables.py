@@ -24,10 +24,11 @@ def write_screen(show: Callable[[Console], None]) -> None:
 def section(console: Console, heading: str, rows: Iterable[tuple[str, str]]) -> None:
     """Prints a heading and rows of a name and a value; nothing without rows."""
     grid = Table.grid(padding=(0, 2))
-    grid.add_column(min_width=12, max_width=30, overflow="fold")
+    grid.add_column(max_width=30, overflow="fold")
     grid.add_column(overflow="fold")
     for key, value in rows:
-        grid.add_row(Text("  " + key), Text(value))
+        # Not by min_width, which counts the space between columns in some releases of Rich.
+        grid.add_row(Text(f"  {key:<10}"), Text(value))
     if grid.row_count:
         console.print(Text("\n" + heading, style="bold"))
         console.print(grid)

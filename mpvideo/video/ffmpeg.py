@@ -29,7 +29,8 @@ _SIGNAL_HINTS = {
     "SIGKILL": "The system kills programs when memory runs out: try a smaller video or --scale 1.",
     "SIGXFSZ": "Raise the file size limit (ulimit -f) or write a smaller video.",
 }
-_LACKING = "The ffmpeg in IMAGEIO_FFMPEG_EXE lacks a part: set it to another one."
+_LACKING = ("Unknown encoder", "Unknown decoder", "Unrecognized option")
+_LACKING_HINT = "This ffmpeg lacks a part: update imageio-ffmpeg, or set IMAGEIO_FFMPEG_EXE to another one."
 _LOG_TAIL = 16_384
 _PATIENCE = 30.0  # seconds that an ffmpeg which has stopped reading is given to end by itself
 
@@ -118,7 +119,9 @@ def ffmpeg_abilities() -> tuple[str, frozenset[str]]:
 def last_line(log: str) -> str:
     """The line of ffmpeg's log that says most about a failure: the last one that is not a bare epilogue."""
     lines = [re.sub(r"^(\[[^\]]*\] ?)+", "", line).strip() for line in log.splitlines()]
-    chatter = re.compile(r"Conversion failed!|Svt\[(info|warn)\].*|")
+    chatter = re.compile(
+        r"Conversion failed!|Error splitting the argument list: Option not found|Svt\[(info|warn)\].*|"
+    )
     meaningful = [line for line in lines if not chatter.fullmatch(line)]
     return meaningful[-1] if meaningful else ""
 
@@ -133,7 +136,7 @@ def how_it_ended(status: int, log: str) -> tuple[str, str | None]:
         return f"ffmpeg was killed by signal {-status} ({name})", _SIGNAL_HINTS.get(name)
     line = printable(last_line(log))
     clause = f"ffmpeg ended with exit code {status}" + (f": {line}" if line else " and no message")
-    return clause, _LACKING if line.startswith(("Unknown encoder", "Unknown decoder")) else None
+    return clause, _LACKING_HINT if line.startswith(_LACKING) else None
 
 
 class EncoderProcess:

@@ -133,13 +133,21 @@ def test_ffmpeg_that_stops_reading_and_says_yes(target: Path, fake_ffmpeg: Calla
     assert "ffmpeg ended with exit code 0 and no message" in fails(target, noise()).message
 
 
-def test_the_line_that_says_most_is_quoted(target: Path, fake_ffmpeg: Callable[[str], None]) -> None:
-    fake_ffmpeg(
-        'cat > /dev/null; echo "[x @ 0x1] [y] Unknown encoder \'libx264\'" >&2; echo "Conversion failed!" >&2; exit 8'
-    )
+@pytest.mark.parametrize(
+    ("line", "epilogue"),
+    [
+        ("Unknown encoder 'libx264'", "Conversion failed!"),
+        # Of an ffmpeg without SVT-AV1, whose options are unknown then, too.
+        ("Unrecognized option 'svtav1-params'.", "Error splitting the argument list: Option not found"),
+    ],
+)
+def test_the_line_that_says_most_is_quoted(
+    target: Path, fake_ffmpeg: Callable[[str], None], line: str, epilogue: str
+) -> None:
+    fake_ffmpeg(f'cat > /dev/null; echo "[x @ 0x1] [y] {line}" >&2; echo "{epilogue}" >&2; exit 8')
     error = fails(target)
-    assert error.message.endswith("ffmpeg ended with exit code 8: Unknown encoder 'libx264'")
-    assert error.hint == "The ffmpeg in IMAGEIO_FFMPEG_EXE lacks a part: set it to another one."
+    assert error.message.endswith(f"ffmpeg ended with exit code 8: {line}")
+    assert error.hint is not None and error.hint.startswith("This ffmpeg lacks a part: update imageio-ffmpeg, or ")
 
 
 def test_no_ffmpeg_that_runs(
