@@ -1,5 +1,6 @@
 """The processes that work together: one alone, or those that torchrun started."""
 
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -100,6 +101,11 @@ class Processes:
         value = torch.tensor([float(flag)])
         dist.broadcast(value, 0)
         return bool(value)
+
+    def alike(self, text: str) -> bool:
+        """Whether all processes give the same text; they all hear the answer."""
+        number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
+        return len(set(self.gather(torch.tensor([number])).tolist())) == 1
 
     def wait(self) -> None:
         """Returns when all processes have come here."""

@@ -12,6 +12,7 @@ RUN/.lock                    held by the call that is at work
 """
 
 import copy
+import json
 import math
 import time
 from contextlib import nullcontext
@@ -27,7 +28,7 @@ from mpvideo.checkpoint import read_header
 from mpvideo.checkpoint.load import hash_tensors
 from mpvideo.checkpoint.save import save_checkpoint
 from mpvideo.config import CheckpointConfig
-from mpvideo.errors import CheckpointError
+from mpvideo.errors import CheckpointError, MPVideoError
 from mpvideo.files import atomic_path
 from mpvideo.nn import KarrasUnet3D
 from mpvideo.processes import ALONE, Processes
@@ -113,7 +114,14 @@ class Run:
             UsageError: the run was begun with something else, or the folder has files of no known run.
             CheckpointError: a file of the run is damaged.
             OutputError: the folder cannot be written to; the last snapshot is intact.
+            MPVideoError: the processes do not see the same videos.
         """
+        if not self.processes.alike(json.dumps(self.plan.begun_with())):
+            raise MPVideoError(
+                "the processes do not see the same videos or settings: some could read a file that others could not, "
+                "or were given other options",
+                hint="Run the same command again, on all machines alike.",
+            )
         if self.processes.first:
             check_files(self.folder)
         with alone_in(self.folder, "sheets", "ema") if self.processes.first else nullcontext():

@@ -97,7 +97,7 @@ def test_what_processes_offer(pair: list[Told]) -> None:
     for rank, told in enumerate(pair):
         assert (told["rank"], told["local_rank"], told["count"]) == (rank, rank, 2)
         assert told["gathered"] == [0.0, 1.0, 2.0, 10.0, 11.0, 12.0]
-        assert told["agreed"] == [True, False]
+        assert told["agreed"] == told["alike"] == [True, False]
         assert told["order"] == "01"
     assert [told["share"] for told in pair] == [[10, 11, 12], [13, 14, 15]]
 
@@ -114,6 +114,7 @@ def test_one_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     values = torch.arange(3.0)
     assert torch.equal(ALONE.gather(values), values)
     assert [ALONE.agree(flag) for flag in (True, False)] == [True, False]
+    assert ALONE.alike("itself")
     with ALONE.one_after_another():
         ALONE.wait()
 

@@ -17,7 +17,8 @@ from torch import Tensor
 from mpvideo.checkpoint import open_checkpoint
 from mpvideo.checkpoint.save import save_checkpoint
 from mpvideo.config import CheckpointConfig
-from mpvideo.errors import CheckpointError, UsageError
+from mpvideo.errors import CheckpointError, MPVideoError, UsageError
+from mpvideo.processes import Processes
 from mpvideo.training.autoencoder import load_autoencoder, save_autoencoder
 from mpvideo.training.folder import ClipFormat, open_folder
 from mpvideo.training.initial import InitialWeights
@@ -102,6 +103,22 @@ def other_weights(path: Path, codec: str = "rgb") -> Path:
     tensors = {name: tensor.flip(0) for name, tensor in random_tensors(config(codec)).items()}
     save_checkpoint(path, tensors, config(codec))
     return path
+
+
+def test_processes_that_see_other_videos_do_not_train_together(tmp_path: Path) -> None:
+    """As where a file could not be read by one of them: each would count its samples in another order."""
+    asked = []
+
+    class Unlike(Processes):
+        def alike(self, text: str) -> bool:
+            asked.append(json.loads(text))
+            return False
+
+    run = Run(plan(), tmp_path / "run", watcher=Silent(0), rhythm=Rhythm(), processes=Unlike(count=2))
+    with pytest.raises(MPVideoError, match="do not see the same videos"):
+        run.train()
+    assert asked == [plan().begun_with()]
+    assert not (tmp_path / "run").exists()
 
 
 def test_other_weights_of_the_same_name_are_refused(tmp_path: Path) -> None:

@@ -89,6 +89,7 @@ def main(folder: Path) -> None:
         told["share"] = list(processes.share(range(10, 16)))
         told["gathered"] = processes.gather(torch.arange(3.0) + 10 * rank).tolist()
         told["agreed"] = [processes.agree(rank == 0), processes.agree(rank == 1)]
+        told["alike"] = [processes.alike("both"), processes.alike(str(rank))]
         with processes.one_after_another(), (folder / "order").open("a") as file:
             file.write(str(rank))
         processes.wait()
