@@ -11,7 +11,7 @@ import typer
 from mpvideo import __version__
 from mpvideo.checkpoint import bundled_checkpoint, open_checkpoint
 from mpvideo.checks import check_int
-from mpvideo.cli.hub import located
+from mpvideo.cli.hub import hub_name, located
 from mpvideo.cli.idle import idle_options
 from mpvideo.cli.json_files import check_json_file, write_json_file
 from mpvideo.cli.options import (
@@ -231,12 +231,14 @@ def evaluate(
     else:
         clamp = clamp_setting(checkpoint.config, preset=preset, clamp=clamp)
         sampled = Sampled(
-            checkpoint, placement, sampling, guide=second, clamp=clamp, num=num, seed=seed, batch_size=batch_size
-        )
+            checkpoint, placement, sampling,
+            name=hub_name(ckpt), guide=second, guide_name=hub_name(guide),
+            clamp=clamp, num=num, seed=seed, batch_size=batch_size,
+        )  # fmt: skip
         warnings = [*idle_options(given_options(context), [sampling]), *astray([sampling])]
         if preset is not None:
             warnings += find_preset(preset).warnings(
-                sampling, checkpoint.name, sampled.model.sha256, has_guide=second is not None
+                sampling, sampled.name, sampled.model.sha256, has_guide=second is not None
             )
         for warning in warnings:
             tell(f"warning: {warning}", quiet=quiet)

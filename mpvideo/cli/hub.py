@@ -40,6 +40,11 @@ def is_on_hub(path: Path) -> bool:
     return str(path).startswith(PREFIX)
 
 
+def hub_name(path: Path | None) -> str | None:
+    """What records call a checkpoint on the hub; None for any other, which has the name of its file."""
+    return str(path) if path is not None and is_on_hub(path) else None
+
+
 def located(path: Path) -> Path:
     """The file that a path stands for: itself, or for one on the hub its copy in the cache, fetched if need be.
 

@@ -70,14 +70,16 @@ class Sampled:
         placement: Placement,
         sampling: SamplingConfig,
         *,
+        name: str | None = None,
         guide: Checkpoint | None = None,
+        guide_name: str | None = None,
         clamp: bool | None,
         num: int,
         seed: int,
         batch_size: int,
     ) -> None:
         about = checkpoint.config
-        self.name, self._batch_size = checkpoint.name, batch_size
+        self.name, self._batch_size = name or checkpoint.name, batch_size
         self.misfit = misfit(checkpoint)
         self.classes: list[int | None] = [None] * num
         if (num_classes := about.model.num_classes) is not None:
@@ -90,10 +92,10 @@ class Sampled:
         self.work = count_passes(sampling) * num
         side = about.pixel_size
         self.shape: tuple[int, ...] = (about.model.frames, side, side, about.video.pixel_channels)
-        self.model = model = load_model(checkpoint, placement, guide=guide)
+        self.model = model = load_model(checkpoint, placement, guide=guide, guide_name=guide_name)
         self.repaint: Repaint | None = self._through_codec if isinstance(model.codec, LatentCodec) else None
         self.protocol = {
-            "checkpoint": {"name": checkpoint.name, "sha256": model.sha256},
+            "checkpoint": {"name": self.name, "sha256": model.sha256},
             "guide": None,
             "num": num,
             "seeds": [seed, seed + num - 1],

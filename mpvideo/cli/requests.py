@@ -15,7 +15,7 @@ from mpvideo.blend import Blend
 from mpvideo.checkpoint import Checkpoint, bundled_checkpoint, open_checkpoint
 from mpvideo.checks import check_int
 from mpvideo.classes import find_class
-from mpvideo.cli.hub import is_on_hub, located
+from mpvideo.cli.hub import hub_name, located
 from mpvideo.cli.idle import idle_options
 from mpvideo.cli.like import Original
 from mpvideo.cli.options import check_config_file, parse_settings, usage_errors
@@ -252,10 +252,10 @@ def open_sources(
     return Sources(
         checkpoint=checkpoint,
         ckpt=None if ckpt is None else str(ckpt),
-        name=_hub_name(ckpt),
+        name=hub_name(ckpt),
         guide=None if guide is None else open_guide(guide, checkpoint.config),
         guide_ckpt=None if guide is None else str(guide),
-        guide_name=_hub_name(guide),
+        guide_name=hub_name(guide),
     )
 
 
@@ -288,10 +288,6 @@ class Openings:
         if self._follow and not self._opened(*asked).are_current():
             self._opened.cache_clear()
         return self._opened(*asked)
-
-
-def _hub_name(path: Path | None) -> str | None:
-    return str(path) if path is not None and is_on_hub(path) else None
 
 
 def _hashable(value: Any) -> Any:

@@ -12,7 +12,7 @@ import typer
 from mpvideo import __version__
 from mpvideo.checkpoint import Checkpoint, bundled_checkpoint, open_checkpoint
 from mpvideo.checks import check_int
-from mpvideo.cli.hub import is_on_hub, located
+from mpvideo.cli.hub import hub_name, is_on_hub, located
 from mpvideo.cli.json_files import check_json_file, write_json_file
 from mpvideo.cli.options import AsJson, ConfigFile, Quiet, Settings, check_config_file, parse_settings, usage_errors
 from mpvideo.cli.progress import progress
@@ -139,7 +139,7 @@ def tune(
         tuned = search(model, sampling, videos=videos, seed=seed, batch_size=batch_size, on_evaluation=ticker.advance)
     about = {
         "mpvideo": __version__,
-        "checkpoint": {"name": checkpoint.name, "sha256": model.sha256},
+        "checkpoint": {"name": hub_name(ckpt) or checkpoint.name, "sha256": model.sha256},
         "evaluations": tuned.sampling.num_evaluations,
         "videos": videos,
         "seed": seed,

@@ -274,9 +274,15 @@ def test_sample_and_eval_take_them(tmp_path: Path, hub: Hub, monkeypatch: pytest
         (clips / f"{name}.gif").write_bytes(Path("a.gif").read_bytes())
     save_network(tmp_path / "net.pt", Means())
     real = ["--data", "clips", "--features", "net.pt", "--feature-size", "8", "--num", "4"]
-    judged = [*program, "eval", "--ckpt", "hf:me/dog@v1", *real, *brief]
-    done = run(tmp_path, hub, judged, {"HF_HUB_OFFLINE": "1"})
+    judged = [*program, "eval", "--ckpt", "hf:me/dog@v1", "--guide", "hf:me/dog@v1", "--guidance", "2", *real, *brief]
+    done = run(tmp_path, hub, [*judged, "--json"], {"HF_HUB_OFFLINE": "1"})
     assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert [report[which]["name"] for which in ("checkpoint", "guide")] == ["hf:me/dog@v1"] * 2
+    tune = ["tune", "hf:me/dog@v1", "--nfe", "1", "--videos", "1", "--out", "preset.json"]
+    tuned = run(tmp_path, hub, [*program, *tune], {"HF_HUB_OFFLINE": "1"})
+    assert tuned.returncode == 0, tuned.stderr
+    assert json.loads(Path("preset.json").read_text())["tuned"]["checkpoint"]["name"] == "hf:me/dog@v1"
     unknown = run(tmp_path, hub, [*program, "eval", "--ckpt", "hf:me/none", *real, *brief], {})
     assert unknown.returncode == 3 and "hf:me/none does not exist on the hub, or is private" in unknown.stderr
 
