@@ -24,7 +24,9 @@ choice.
 """
 
 # How RuntimeErrors say it that have no type of their own: the CPU's on Linux and on Windows, C++'s, and Metal's.
-_NO_MEMORY = ("can't allocate memory", "not enough memory", "bad_alloc", "out of memory", "alloc_failed")
+_NO_MEMORY = (
+    "can't allocate memory", "not enough memory", "bad_alloc", "out of memory", "alloc_failed", "invalid buffer size"
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -257,9 +257,13 @@ def irregular(path: Path) -> str | None:
     Raises:
         OSError: the system does not tell.
     """
-    if not path.exists() or path.is_file():
+    try:
+        mode = path.stat().st_mode  # from Python 3.14 on, exists() is false where the system does not tell
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    return "a folder" if path.is_dir() else "a pipe, socket or device"
+    if stat.S_ISREG(mode):
+        return None
+    return "a folder" if stat.S_ISDIR(mode) else "a pipe, socket or device"
 
 
 def file_key(path: str | Path) -> str:

@@ -130,7 +130,7 @@ ALONE = Processes()
 def join_processes() -> Iterator[Processes]:
     """Joins the processes that torchrun started together with this one, if it did, until the block ends.
 
-    They talk over NCCL where there is CUDA, and else over gloo.
+    They talk over NCCL where there are both CUDA and it, and else over gloo.
 
     Raises:
         MPVideoError: another process ended too early.
@@ -140,7 +140,7 @@ def join_processes() -> Iterator[Processes]:
         return
     store, rank, count = next(rendezvous("env://", timeout=_JOINING))
     processes = Processes(rank, count, int(os.environ.get("LOCAL_RANK", "0")), store)
-    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
     group_store = PrefixStore("group", store)
     dist.init_process_group(backend, timeout=_PATIENCE, store=group_store, rank=rank, world_size=count)
     try:

@@ -257,6 +257,8 @@ def test_what_a_path_is_that_is_no_regular_file(tmp_path: Path) -> None:
         assert irregular(tmp_path / name) == kind
     for path in (tmp_path / "pipe", Path("/dev/null")):
         assert irregular(path) == "a pipe, socket or device"
+    with pytest.raises(OSError, match="too long"):
+        irregular(tmp_path / ("x" * 300))  # as where the system does not tell
 
 
 def test_reasons_are_clauses() -> None:

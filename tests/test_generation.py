@@ -268,6 +268,7 @@ def test_bad_arguments(model: Model) -> None:
         RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."),
         RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes."),
         RuntimeError("MPS backend out of memory"),
+        RuntimeError("Invalid buffer size: 19.07 GiB"),  # Metal's
     ],
 )
 def test_out_of_memory_is_a_device_error(

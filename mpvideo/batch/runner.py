@@ -143,7 +143,7 @@ class _Maker:
                     self._fail(request, error)
                     continue
             if request is not None and request.preset is not None:
-                name, has_guide = model.checkpoint.name, model.guide is not None
+                name, has_guide = model.name or model.checkpoint.name, model.guide is not None
                 for words in request.preset.warnings(request.sampling, name, model.sha256, has_guide=has_guide):
                     self._watcher.warn(words)
             yield request

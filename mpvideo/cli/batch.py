@@ -85,7 +85,7 @@ def batch(
         journal = _beside(jobs)
     options = options_of(context.params, journal=journal)
     sample = context.find_root().command.commands["sample"]  # type: ignore[attr-defined]
-    reader = JobReader(sample, out, dtype=dtype, exact=exact, follow=jobs == PIPE)
+    reader = JobReader(sample, out, dtype=dtype, exact=exact, anew=jobs == PIPE)
     if jobs != PIPE:
         make(JobFile(jobs, reader), options)
     elif dry_run:

@@ -13,7 +13,7 @@ import sys
 import time
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from mpvideo.checkpoint.header import CONFIG_FILE, INDEX_FILE, WEIGHTS_FILE, is_bare_name
@@ -26,23 +26,20 @@ from mpvideo.text import printable
 if TYPE_CHECKING:
     import ssl
 
-_NO_CONNECTION = frozenset({"ConnectError", "ConnectTimeout", "ConnectionError"})
+_NO_CONNECTION = frozenset({"ConnectError", "ConnectTimeout"})
 """What the network libraries that huggingface_hub uses, one or the other by its version, call it."""
-
-_REFUSED = "ProxyError"
-"""What one of them counts to that as well, although the library tells of it at once, with the reason."""
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
-def is_on_hub(path: Path) -> bool:
+def is_on_hub(path: PurePath) -> bool:
     """Whether a path stands for something on the hub. A file of such a name goes by its whole path."""
     return str(path).startswith(PREFIX)
 
 
-def hub_name(path: Path | None) -> str | None:
-    """What records call a checkpoint on the hub; None for any other, which has the name of its file."""
-    return str(path) if path is not None and is_on_hub(path) else None
+def hub_name(path: PurePath | None) -> str | None:
+    """What records and commands call a checkpoint on the hub, the same on all systems; None for any other."""
+    return path.as_posix() if path is not None and is_on_hub(path) else None
 
 
 def located(path: Path) -> Path:
@@ -137,7 +134,7 @@ def _is_in_reach(reference: HubReference) -> bool:
                     hint="Check HF_ENDPOINT, proxies, certificates and the clock; HF_HUB_OFFLINE=1 takes the cache.",
                 ) from error
             kinds = {kind.__name__ for kind in type(error).__mro__}
-            if _NO_CONNECTION.isdisjoint(kinds) or _REFUSED in kinds:
+            if _NO_CONNECTION.isdisjoint(kinds):
                 return True  # the hub answers, or the library has to say what is wrong
         else:
             return True

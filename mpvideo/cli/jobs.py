@@ -40,12 +40,12 @@ class JobReader:
         sample: the command, whose parameters say what there is.
         out: --out for jobs that have none of their own.
         dtype, exact: --dtype and --exact, which are for all of them.
-        follow: whether checkpoints and videos that are replaced meanwhile are read anew, as whoever sends jobs one by
-            one expects.
+        anew: whether all files that jobs name are read for each job anew, as whoever sends them one by one expects.
+            Not where jobs are gone through twice: they would change underway.
     """
 
     def __init__(
-        self, sample: Any, out: Path | None, *, dtype: DtypeName = "auto", exact: bool = False, follow: bool = False
+        self, sample: Any, out: Path | None, *, dtype: DtypeName = "auto", exact: bool = False, anew: bool = False
     ) -> None:
         self._context = sample.make_context("sample", ["--out", "-"], resilient_parsing=False)
         self._of_all = {"out": out, "dtype": dtype, "exact": exact}
@@ -53,8 +53,8 @@ class JobReader:
         self._parameters = {parameter.opts[0].lstrip("-"): parameter for parameter in sample.params}
         kinds = get_type_hints(sample.callback)
         self._paths = {name for name, kind in kinds.items() if Path in (kind, *get_args(kind))}
-        self._openings = Openings(_OPEN, _SAMPLINGS, follow=follow)
-        self._original = lru_cache(maxsize=0 if follow else _OPEN)(Original)
+        self._openings = Openings(0, 0) if anew else Openings(_OPEN, _SAMPLINGS)
+        self._original = lru_cache(maxsize=0 if anew else _OPEN)(Original)
 
     def requests(self, entry: Entry, first: int) -> Iterator[Planned]:
         """The requests of a job, from the index `first` on; if it is unusable, that."""

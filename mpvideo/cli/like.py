@@ -141,7 +141,7 @@ class Original:
                 f"{printable(self.path)} was made in {dtype}, which is not what is computed in here: {here}",
                 hint=f"Give --dtype {dtype} to make it again, or --dtype {here} to make it in that.",
             )
-        pairs = [(model.checkpoint.name, self._record.checkpoint, model.sha256)]
+        pairs = [(model.name or model.checkpoint.name, self._record.checkpoint, model.sha256)]
         if self._record.guide is not None and model.guide is not None:
             pairs.append((model.guide.name, self._record.guide, model.guide.sha256))
         for name, weights, sha256 in pairs:

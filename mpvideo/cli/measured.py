@@ -92,7 +92,7 @@ class Sampled:
         self.work = count_passes(sampling) * num
         side = about.pixel_size
         self.shape: tuple[int, ...] = (about.model.frames, side, side, about.video.pixel_channels)
-        self.model = model = load_model(checkpoint, placement, guide=guide, guide_name=guide_name)
+        self.model = model = load_model(checkpoint, placement, name=name, guide=guide, guide_name=guide_name)
         self.repaint: Repaint | None = self._through_codec if isinstance(model.codec, LatentCodec) else None
         self.protocol = {
             "checkpoint": {"name": self.name, "sha256": model.sha256},

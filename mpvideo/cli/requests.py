@@ -251,10 +251,10 @@ def open_sources(
         checkpoint = open_checkpoint(source, config_file=config, overrides=overrides)
     return Sources(
         checkpoint=checkpoint,
-        ckpt=None if ckpt is None else str(ckpt),
+        ckpt=None if ckpt is None else hub_name(ckpt) or str(ckpt),
         name=hub_name(ckpt),
         guide=None if guide is None else open_guide(guide, checkpoint.config),
-        guide_ckpt=None if guide is None else str(guide),
+        guide_ckpt=None if guide is None else hub_name(guide) or str(guide),
         guide_name=hub_name(guide),
     )
 
@@ -271,23 +271,15 @@ class Openings:
 
     Args:
         num_sources, num_samplings: how many of each are kept.
-        follow: whether weights that were replaced meanwhile are opened anew. Not where what is asked for is gone
-            through twice: it would change underway.
 
     Attributes:
+        sources: `open_sources`.
         samplings: the settings that the lists make, the lists by name, and warnings.
     """
 
-    def __init__(self, num_sources: int, num_samplings: int, *, follow: bool = False) -> None:
-        self._opened = lru_cache(maxsize=num_sources)(open_sources)
-        self._follow = follow
+    def __init__(self, num_sources: int, num_samplings: int) -> None:
+        self.sources = lru_cache(maxsize=num_sources)(open_sources)
         self.samplings = lru_cache(maxsize=num_samplings)(_samplings)
-
-    def sources(self, *asked: Any) -> Sources:
-        """`open_sources`."""
-        if self._follow and not self._opened(*asked).are_current():
-            self._opened.cache_clear()
-        return self._opened(*asked)
 
 
 def _hashable(value: Any) -> Any:

@@ -207,10 +207,13 @@ class Run:
     def _load(self, sources: Sources, placement: "Placement") -> "Model":
         """The model of a checkpoint: one that is loaded still, or else read now.
 
-        A plan makes checkpoint after checkpoint, so that a model which is given up is not needed again.
+        A plan makes checkpoint after checkpoint, so that a model which is given up is not needed again; and neither is
+        one whose files were replaced, but by jobs of a pipe that waited meanwhile.
         """
         model = self._models.pop(sources, None)
         if model is None:
+            for replaced in [each for each in self._models if not each.are_current()]:
+                del self._models[replaced]
             while len(self._models) >= (_MODELS if self._planned is None else 1):
                 del self._models[next(iter(self._models))]
             try:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mpvideo.checkpoint.header import RUN_FILE
-from mpvideo.cli.hub import is_on_hub, located
+from mpvideo.cli.hub import hub_name, located
 from mpvideo.cli.options import usage_errors
 from mpvideo.config import MIN_FPS, ModelConfig, VideoConfig
 from mpvideo.errors import UsageError, naming
@@ -215,4 +215,4 @@ def plan_of(
 
 def _recorded_name(init: Path) -> str:
     """What the run's record calls the weights that it was begun with."""
-    return str(init) if is_on_hub(init) else Path(os.path.abspath(init)).name  # noqa: PTH100 - resolve() follows links
+    return hub_name(init) or Path(os.path.abspath(init)).name  # noqa: PTH100 - resolve() follows links

@@ -204,11 +204,11 @@ def _recorded(folder: Path) -> dict[str, dict[str, Any]] | None:
     """
     path = folder / RUN_FILE
     try:
-        text = path.read_bytes().decode("utf-8", "replace") if path.exists() else None
+        text = path.read_bytes().decode("utf-8", "replace")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
     except OSError as error:
         raise MPVideoError(f"{printable(path)} cannot be read: {reason(error)}") from error
-    if text is None:
-        return None
     try:
         before = json.loads(text)
         return {group: dict(before[group].items()) for group in _GROUPS}

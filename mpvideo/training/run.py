@@ -116,16 +116,23 @@ class Run:
             OutputError: the folder cannot be written to; the last snapshot is intact.
             MPVideoError: the processes do not see the same videos.
         """
-        if not self.processes.alike(json.dumps(self.plan.begun_with())):
+        if not self.processes.alike(self._what_to_train()):
             raise MPVideoError(
-                "the processes do not see the same videos or settings: some could read a file that others could not, "
-                "or were given other options",
-                hint="Run the same command again, on all machines alike.",
+                "the processes do not see the same videos or settings: some file only some could read, options differ, "
+                "or caches were filled in another order",
+                hint="Run the same command again, on all machines alike and with the same --cache.",
             )
         if self.processes.first:
             check_files(self.folder)
         with alone_in(self.folder, "sheets", "ema") if self.processes.first else nullcontext():
             return self._train()
+
+    def _what_to_train(self) -> str:
+        """All that must be the same in processes that train together."""
+        plan, order = self.plan, None
+        if isinstance(plan.data, FolderData) and plan.video.autoencoder is not None:
+            order = plan.data.arrangement  # of the cache's frames, and so of the latents that all read
+        return json.dumps([plan.begun_with(), plan.steps, order])
 
     def _train(self) -> bool:
         if self.processes.first:

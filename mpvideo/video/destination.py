@@ -11,7 +11,7 @@ from mpvideo.files import PendingFile, reason, write_all, write_error
 from mpvideo.folders import PendingFolder
 from mpvideo.formats import STANDARD_OUTPUT, Format, format_of
 from mpvideo.video.ffmpeg import ffmpeg_program
-from mpvideo.video.folder import is_frame_name
+from mpvideo.video.folder import may_go
 
 _AT_ONCE = 1 << 20  # bytes
 
@@ -50,7 +50,7 @@ def pending(path: Path, kind: Format, *, overwrite: bool) -> "PendingFile | Pend
     if path == STANDARD_OUTPUT:
         return PendingStream(kind)
     if kind.is_folder:
-        return PendingFolder(path, overwrite=overwrite, is_ours=is_frame_name)
+        return PendingFolder(path, overwrite=overwrite, is_ours=may_go)
     return PendingFile(path, overwrite=overwrite)
 
 

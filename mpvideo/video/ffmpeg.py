@@ -30,7 +30,10 @@ _SIGNAL_HINTS = {
     "SIGXFSZ": "Raise the file size limit (ulimit -f) or write a smaller video.",
 }
 _LACKING = ("Unknown encoder", "Unknown decoder", "Unrecognized option")
-_LACKING_HINT = "This ffmpeg lacks a part: update imageio-ffmpeg, or set IMAGEIO_FFMPEG_EXE to another one."
+_LACKING_HINT = (
+    "This ffmpeg lacks a part: update imageio-ffmpeg and unset IMAGEIO_FFMPEG_EXE, or set that to another one."
+)
+_CHATTER = re.compile(r"Conversion failed!|Svt\[(info|warn)\].*|")
 _LOG_TAIL = 16_384
 _PATIENCE = 30.0  # seconds that an ffmpeg which has stopped reading is given to end by itself
 
@@ -116,27 +119,24 @@ def ffmpeg_abilities() -> tuple[str, frozenset[str]]:
     return printable(found[1]) if found else "unknown", frozenset(names)
 
 
-def last_line(log: str) -> str:
-    """The line of ffmpeg's log that says most about a failure: the last one that is not a bare epilogue."""
-    lines = [re.sub(r"^(\[[^\]]*\] ?)+", "", line).strip() for line in log.splitlines()]
-    chatter = re.compile(
-        r"Conversion failed!|Error splitting the argument list: Option not found|Svt\[(info|warn)\].*|"
-    )
-    meaningful = [line for line in lines if not chatter.fullmatch(line)]
-    return meaningful[-1] if meaningful else ""
-
-
 def how_it_ended(status: int, log: str) -> tuple[str, str | None]:
-    """What became of an ffmpeg with this exit status (negative: a signal) and log: a clause and a hint."""
+    """What became of an ffmpeg with this exit status (negative: a signal) and log: a clause and a hint.
+
+    The clause quotes the line of the log that says most about a failure: what ffmpeg lacks, or else the last one that
+    is not a bare epilogue.
+    """
     if status < 0:
         try:
             name = signal.Signals(-status).name
         except ValueError:
             name = "unknown"
         return f"ffmpeg was killed by signal {-status} ({name})", _SIGNAL_HINTS.get(name)
-    line = printable(last_line(log))
+    lines = [re.sub(r"^(\[[^\]]*\] ?)+", "", line).strip() for line in log.splitlines()]
+    meaningful = [line for line in lines if not _CHATTER.fullmatch(line)]
+    lacking = next((line for line in meaningful if line.startswith(_LACKING)), None)
+    line = printable(lacking or (meaningful[-1] if meaningful else ""))
     clause = f"ffmpeg ended with exit code {status}" + (f": {line}" if line else " and no message")
-    return clause, _LACKING_HINT if line.startswith(_LACKING) else None
+    return clause, None if lacking is None else _LACKING_HINT
 
 
 class EncoderProcess:

@@ -11,10 +11,13 @@ from mpvideo.video.pixels import Frame
 from mpvideo.video.png import COMMENT, begins_as_png, read_png
 from mpvideo.video.sink import Pictures
 
+_OF_DESKTOPS = (".DS_Store", "Thumbs.db", "desktop.ini")
+"""Files that macOS and Windows leave in a folder which somebody looks at."""
 
-def is_frame_name(name: str) -> bool:
-    """Whether `FolderSink` gives such names."""
-    return re.fullmatch(r"frame-[0-9]{6,}\.png", name) is not None
+
+def may_go(name: str) -> bool:
+    """Whether a file of a folder goes when a video takes its place: what `FolderSink` writes, and notes of desktops."""
+    return name in _OF_DESKTOPS or re.fullmatch(r"frame-[0-9]{6,}\.png", name) is not None
 
 
 class FolderSink:

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,7 +20,7 @@ from mpvideo.architecture import checkpoint_shapes
 from mpvideo.checkpoint.header import INDEX_FILE, read_header
 from mpvideo.checkpoint.save import save_checkpoint
 from mpvideo.cli import hub as hub_module
-from mpvideo.cli.hub import is_on_hub, located
+from mpvideo.cli.hub import hub_name, is_on_hub, located
 from mpvideo.config import CheckpointConfig
 from mpvideo.errors import CheckpointError, MPVideoError, UsageError
 from mpvideo.hub import HubReference
@@ -148,6 +148,12 @@ def test_what_is_no_reference(text: str) -> None:
     with pytest.raises(UsageError, match=r"must be hf:owner/repo\[/file\]\[@revision\]") as caught:
         located(Path(text))
     assert caught.value.message.isprintable()
+
+
+def test_what_records_call_them_is_the_same_on_all_systems() -> None:
+    assert hub_name(PureWindowsPath("hf:me/dog/sub/x.safetensors@v1")) == "hf:me/dog/sub/x.safetensors@v1"
+    assert hub_name(Path("hf:me/dog")) == "hf:me/dog"
+    assert hub_name(Path("./hf:me/dog").absolute()) is hub_name(Path("dog.safetensors")) is hub_name(None) is None
 
 
 def test_other_paths_stay(tmp_path: Path) -> None:
@@ -408,21 +414,6 @@ def test_no_safe_connection(waits: list[float], hub: Hub, monkeypatch: pytest.Mo
     with pytest.raises(MPVideoError, match=words) as caught:
         located(Path("hf:me/dog"))
     assert "HF_ENDPOINT" in (caught.value.hint or "") and waits == []
-
-
-@needs_library
-def test_the_reason_for_no_connection(waits: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a library built upon requests, where this is a kind of ConnectionError."""
-    import huggingface_hub
-
-    def fetch(*rest: Any, **options: Any) -> Any:
-        raise type("ProxyError", (ConnectionError,), {})("tunnel connection failed")
-
-    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", fetch)
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", fetch)
-    with pytest.raises(MPVideoError, match=r"^hf:me/dog cannot be fetched: tunnel connection failed"):
-        located(Path("hf:me/dog"))
-    assert waits == []
 
 
 @needs_library

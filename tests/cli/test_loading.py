@@ -57,6 +57,41 @@ def test_a_checkpoint_is_loaded_once_for_all_its_jobs(
     assert rhos["33.gif"] == 5 != rhos["30.gif"], "one model, not one way to sample"
 
 
+def test_a_model_of_a_file_that_was_replaced_takes_no_others_place(
+    ckpt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of jobs that come in through a pipe, where two stay loaded."""
+    from mpvideo.batch.crew import Crew
+    from mpvideo.batch.sources import Sources
+    from mpvideo.checkpoint import open_checkpoint
+    from mpvideo.cli.run import Options, Run
+    from mpvideo.cli.survey import Survey
+    from mpvideo.device import choose_placement
+
+    def opened(path: Path) -> Sources:
+        return Sources(checkpoint=open_checkpoint(path))
+
+    options = Options(
+        device="cpu",
+        dtype="float32",
+        compiled=False,
+        batch_size=1,
+        exact=False,
+        overwrite=False,
+        quiet=True,
+        as_json=False,
+    )
+    run = Run(options, Crew(), Survey(), began=0.0, planned=None, missing=None, found=0)
+    placement, trained = choose_placement("cpu", "float32"), tmp_path / "trained.safetensors"
+    kept = run._load(opened(ckpt), placement)
+    for _ in range(3):
+        trained.unlink(missing_ok=True)
+        trained.write_bytes(ckpt.read_bytes())
+        run._load(opened(trained), placement)
+        assert [*run._models] == [opened(ckpt), opened(trained)]
+    assert run._models[opened(ckpt)] is kept
+
+
 def test_what_sources_have_in_common_is_no_way_to_sample(program: Program, ckpt: Path) -> None:
     """One checkpoint, three ways to sample it by default: one model does for all, and each job has its own."""
     import typer.main

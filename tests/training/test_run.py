@@ -117,7 +117,7 @@ def test_processes_that_see_other_videos_do_not_train_together(tmp_path: Path) -
     run = Run(plan(), tmp_path / "run", watcher=Silent(0), rhythm=Rhythm(), processes=Unlike(count=2))
     with pytest.raises(MPVideoError, match="do not see the same videos"):
         run.train()
-    assert asked == [plan().begun_with()]
+    assert asked == [[plan().begun_with(), plan().steps, None]]
     assert not (tmp_path / "run").exists()
 
 

@@ -134,20 +134,43 @@ def test_ffmpeg_that_stops_reading_and_says_yes(target: Path, fake_ffmpeg: Calla
 
 
 @pytest.mark.parametrize(
-    ("line", "epilogue"),
+    ("lines", "quoted"),
     [
-        ("Unknown encoder 'libx264'", "Conversion failed!"),
+        (["[x @ 0x1] [y] Invalid data found", "Conversion failed!"], "Invalid data found"),
+        # As releases 5 and 9 say it.
+        (["Unknown encoder 'libx264'"], "Unknown encoder 'libx264'"),
+        (
+            [
+                "[vost#0:0 @ 0x1] Unknown encoder 'libx264'", "[vost#0:0 @ 0x1] Error selecting an encoder",
+                "Error opening output file a.mp4.", "Error opening output files: Encoder not found",
+            ],
+            "Unknown encoder 'libx264'",
+        ),
         # Of an ffmpeg without SVT-AV1, whose options are unknown then, too.
-        ("Unrecognized option 'svtav1-params'.", "Error splitting the argument list: Option not found"),
+        (
+            ["Unrecognized option 'svtav1-params'.", "Error splitting the argument list: Option not found"],
+            "Unrecognized option 'svtav1-params'.",
+        ),
     ],
-)
+)  # fmt: skip
 def test_the_line_that_says_most_is_quoted(
-    target: Path, fake_ffmpeg: Callable[[str], None], line: str, epilogue: str
+    target: Path, fake_ffmpeg: Callable[[str], None], lines: list[str], quoted: str
 ) -> None:
-    fake_ffmpeg(f'cat > /dev/null; echo "[x @ 0x1] [y] {line}" >&2; echo "{epilogue}" >&2; exit 8')
+    echoes = "; ".join(f'echo "{line}" >&2' for line in lines)
+    fake_ffmpeg(f"cat > /dev/null; {echoes}; exit 8")
     error = fails(target)
-    assert error.message.endswith(f"ffmpeg ended with exit code 8: {line}")
-    assert error.hint is not None and error.hint.startswith("This ffmpeg lacks a part: update imageio-ffmpeg, or ")
+    assert error.message.endswith(f"ffmpeg ended with exit code 8: {quoted}")
+    lacks = quoted.startswith("Un")
+    assert (error.hint is not None and error.hint.startswith("This ffmpeg lacks a part: ")) == lacks
+
+
+def test_what_the_ffmpeg_that_comes_along_says_of_an_encoder_it_lacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mpvideo.video.ffmpeg_sink._WEBM", ("-c:v", "nonesuch", "-f", "webm"))
+    error = fails(tmp_path / "a.webm")
+    assert error.message.endswith(": Unknown encoder 'nonesuch'")
+    assert error.hint is not None and error.hint.startswith("This ffmpeg lacks a part: ")
 
 
 def test_no_ffmpeg_that_runs(
@@ -268,6 +291,24 @@ def refusal(path: Path, *, overwrite: bool = False) -> OutputError:
         errors.append(caught.value)
     assert errors[0].message == errors[1].message
     return errors[0]
+
+
+@pytest.mark.parametrize("note", [".DS_Store", "Thumbs.db"])
+def test_frames_that_somebody_looked_at_may_still_be_replaced(tmp_path: Path, note: str) -> None:
+    """Desktops leave notes of their own in a folder that they show."""
+    path = tmp_path / "frames"
+
+    def write(count: int, *, overwrite: bool = False) -> None:
+        encoding = Encoding(8, format="png", scale=1)
+        with VideoWriter(path, width=32, height=32, channels=3, encoding=encoding, overwrite=overwrite) as writer:
+            writer.write(colourful(count))
+
+    write(3)
+    (path / note).write_bytes(b"where icons lie")
+    with pytest.raises(OutputError, match="exists already"):
+        write(2)
+    write(2, overwrite=True)
+    assert sorted(each.name for each in path.iterdir()) == ["frame-000001.png", "frame-000002.png"]
 
 
 def test_missing_folder(tmp_path: Path) -> None:
