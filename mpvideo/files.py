@@ -114,9 +114,22 @@ class PendingFile:
     def _publish(self) -> None:
         sync(self.aside, os.O_RDWR)
         if self._overwrite:
-            self.aside.replace(self._target)
+            self._replace()
         else:
             self._publish_new()
+
+    def _replace(self) -> None:
+        # Windows refuses while somebody has the target open, and scanners and readers have it for a moment only.
+        waits = iter((0.05, 0.1, 0.2, 0.4, 0.8) if sys.platform == "win32" else ())
+        while True:
+            try:
+                self.aside.replace(self._target)
+            except PermissionError:
+                if (wait := next(waits, None)) is None:
+                    raise
+                time.sleep(wait)
+            else:
+                return
 
     def _publish_new(self) -> None:
         # A hard link fails where the name is taken, a rename does not: two runs cannot overwrite each other's file.

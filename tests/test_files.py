@@ -248,6 +248,33 @@ def test_read_only_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert error.hint == "The file system is read-only: choose another folder."
 
 
+@pytest.mark.parametrize(("platform", "refusals"), [("linux", 0), ("win32", 2), ("win32", 5)])
+def test_windows_lets_nothing_be_replaced_that_is_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, platform: str, refusals: int
+) -> None:
+    """For a moment: it is waited for a while."""
+    left, waits, own = [refusals], list[float](), Path.replace
+
+    def replace(self: Path, target: Path) -> None:
+        if left[0]:
+            left[0] -= 1
+            raise PermissionError(errno.EACCES, "Access is denied")
+        own(self, target)
+
+    monkeypatch.setattr("mpvideo.files.sys.platform", platform)
+    monkeypatch.setattr("mpvideo.files.time.sleep", waits.append)
+    monkeypatch.setattr(Path, "replace", replace)
+    (tmp_path / "a").write_text("old")
+    for text in ("new", "newer"):
+        with atomic_path(tmp_path / "a", overwrite=True) as aside:
+            aside.write_text(text)
+    assert (tmp_path / "a").read_text() == "newer" and len(waits) == refusals
+    left[0] = 6 if platform == "win32" else 1
+    with pytest.raises(OutputError, match="could not be written"), atomic_path(tmp_path / "a", overwrite=True) as aside:
+        aside.write_text("newest")
+    assert (tmp_path / "a").read_text() == "newer" and [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
 def test_what_a_path_is_that_is_no_regular_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "file").touch()
