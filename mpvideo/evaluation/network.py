@@ -53,7 +53,8 @@ class FeatureNetwork:
         self.sha256 = sha256(data).hexdigest()
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", DeprecationWarning)  # TorchScript is what the field's network comes in
+                # Deprecated, in a category that changes with torch; but the field's network comes as TorchScript.
+                warnings.filterwarnings("ignore", r"`torch\.jit\.")
                 self._net: Any = torch.jit.load(BytesIO(data), map_location="cpu")  # type: ignore[no-untyped-call]
             self._net = self._net.to(device).eval()
             known = {argument.name for argument in self._net.forward.schema.arguments}

@@ -47,6 +47,6 @@ class Undefined(nn.Module):
 
 def save_network(path: Path, net: nn.Module) -> Path:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.filterwarnings("ignore", r"`torch\.jit\.")
         torch.jit.save(torch.jit.script(net), path)  # type: ignore[no-untyped-call]
     return path
