@@ -124,10 +124,16 @@ class PendingFile:
         while True:
             try:
                 self.aside.replace(self._target)
-            except PermissionError:
-                if (wait := next(waits, None)) is None:
+            except PermissionError as error:
+                if (wait := next(waits, None)) is not None:
+                    time.sleep(wait)
+                elif sys.platform == "win32":
+                    raise OutputError(
+                        f"{printable(self.path)} cannot be replaced: {reason(error)}",
+                        hint="Close whatever has it open, or choose another name.",
+                    ) from error
+                else:
                     raise
-                time.sleep(wait)
             else:
                 return
 
@@ -274,6 +280,10 @@ def irregular(path: Path) -> str | None:
         mode = path.stat().st_mode  # from Python 3.14 on, exists() is false where the system does not tell
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return "a link that leads to itself"
+        raise
     if stat.S_ISREG(mode):
         return None
     return "a folder" if stat.S_ISDIR(mode) else "a pipe, socket or device"

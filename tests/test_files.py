@@ -270,7 +270,8 @@ def test_windows_lets_nothing_be_replaced_that_is_open(
             aside.write_text(text)
     assert (tmp_path / "a").read_text() == "newer" and len(waits) == refusals
     left[0] = 6 if platform == "win32" else 1
-    with pytest.raises(OutputError, match="could not be written"), atomic_path(tmp_path / "a", overwrite=True) as aside:
+    words = "cannot be replaced" if platform == "win32" else "could not be written"
+    with pytest.raises(OutputError, match=words), atomic_path(tmp_path / "a", overwrite=True) as aside:
         aside.write_text("newest")
     assert (tmp_path / "a").read_text() == "newer" and [path.name for path in tmp_path.iterdir()] == ["a"]
 
@@ -280,6 +281,8 @@ def test_what_a_path_is_that_is_no_regular_file(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "link").symlink_to(tmp_path)
     (tmp_path / "dangling").symlink_to(tmp_path / "nothing")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    assert irregular(tmp_path / "loop") == "a link that leads to itself"
     for name, kind in (("file", None), ("nothing", None), ("dangling", None), ("link", "a folder"), (".", "a folder")):
         assert irregular(tmp_path / name) == kind
     for path in (tmp_path / "pipe", Path("/dev/null")):

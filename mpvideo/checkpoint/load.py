@@ -80,7 +80,8 @@ def read_tensor(header: Header, name: str) -> Tensor:
 def _check_unchanged(file: FileIO, path: Path, header: Header, when: str) -> None:
     if stamp_of(file) != header.stamps[path]:
         raise CheckpointError(
-            f"{printable(path)} changed {when}", hint="Something is writing to it: wait until that is done."
+            f"{printable(path)} changed {when}",
+            hint="It was replaced, or is being written to: try again when that is done.",
         )
 
 

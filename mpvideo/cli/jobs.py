@@ -10,6 +10,7 @@ from typing import Any, get_args, get_type_hints
 
 from mpvideo.batch.jobfile import Entry, read_jobs, stream_jobs
 from mpvideo.batch.plan import Planned, Unusable
+from mpvideo.cli.hub import is_on_hub
 from mpvideo.cli.like import Original
 from mpvideo.cli.options import OUTPUT_PANEL
 from mpvideo.cli.overviews import OVERVIEW_PANEL
@@ -40,8 +41,8 @@ class JobReader:
         sample: the command, whose parameters say what there is.
         out: --out for jobs that have none of their own.
         dtype, exact: --dtype and --exact, which are for all of them.
-        anew: whether all files that jobs name are read for each job anew, as whoever sends them one by one expects.
-            Not where jobs are gone through twice: they would change underway.
+        anew: whether files that jobs name are read for each job anew, as whoever sends them one by one expects. Not
+            where jobs are gone through twice: they would change underway.
     """
 
     def __init__(
@@ -53,7 +54,8 @@ class JobReader:
         self._parameters = {parameter.opts[0].lstrip("-"): parameter for parameter in sample.params}
         kinds = get_type_hints(sample.callback)
         self._paths = {name for name, kind in kinds.items() if Path in (kind, *get_args(kind))}
-        self._openings = Openings(0, 0) if anew else Openings(_OPEN, _SAMPLINGS)
+        self._kept = Openings(_OPEN, _SAMPLINGS)
+        self._anew = Openings(0, 0) if anew else self._kept
         self._original = lru_cache(maxsize=0 if anew else _OPEN)(Original)
 
     def requests(self, entry: Entry, first: int) -> Iterator[Planned]:
@@ -63,7 +65,10 @@ class JobReader:
             if entry.error is not None:
                 raise entry.error
             options, given = self._options(entry.values)
-            for request in requests_of(options, given=given, first=first, where=entry.where, openings=self._openings):
+            # The hub would be asked for each job, which takes long where it is out of reach.
+            on_hub = any(path is not None and is_on_hub(path) for path in (options["ckpt"], options["guide"]))
+            openings = self._kept if on_hub else self._anew
+            for request in requests_of(options, given=given, first=first, where=entry.where, openings=openings):
                 index = request.index + 1
                 yield request
         except MPVideoError as error:

@@ -65,7 +65,7 @@ class Rehearsal:
                 "guidance": planned.sampling.guidance,
                 "sampler": planned.sampling.sampler,
                 "steps": planned.sampling.steps,
-                "checkpoint": planned.sources.checkpoint.name,
+                "checkpoint": planned.sources.name or planned.sources.checkpoint.name,
             }
         if self._as_json:
             write_result(json.dumps({"index": planned.index, "state": state, **about, **more}, default=to_json) + "\n")

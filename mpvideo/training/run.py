@@ -120,7 +120,7 @@ class Run:
             raise MPVideoError(
                 "the processes do not see the same videos or settings: some file only some could read, options differ, "
                 "or caches were filled in another order",
-                hint="Run the same command again, on all machines alike and with the same --cache.",
+                hint="Give all of them the same options, and a --cache that they share.",
             )
         if self.processes.first:
             check_files(self.folder)

@@ -294,6 +294,30 @@ def test_sample_and_eval_take_them(tmp_path: Path, hub: Hub, monkeypatch: pytest
 
 
 @needs_library
+def test_jobs_of_a_pipe_ask_the_hub_once(
+    tmp_path: Path, waits: list[float], hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import typer.main
+
+    from mpvideo.batch.jobfile import Entry
+    from mpvideo.batch.request import Request
+    from mpvideo.cli.app import app
+    from mpvideo.cli.jobs import JobReader
+
+    hub.files["model.safetensors"] = save_tiny(tmp_path / "x.safetensors", tiny_config()).read_bytes()
+    reader = JobReader(typer.main.get_command(app).commands["sample"], None, anew=True)  # type: ignore[attr-defined]
+    with in_reach(hub, monkeypatch):
+        for seed in range(3):
+            job = Entry("line", {"ckpt": "hf:me/dog@v1", "seed": seed, "out": "a.gif"})
+            (request,) = reader.requests(job, seed)
+            assert isinstance(request, Request) and request.sources.name == "hf:me/dog@v1"
+            if not seed:
+                assert hub.asked
+                hub.asked.clear()
+    assert hub.asked == []
+
+
+@needs_library
 def test_train_begins_with_them(tmp_path: Path, hub: Hub) -> None:
     """And goes on without them, as with those of any checkpoint."""
     video = codec_config("rgb", 10)

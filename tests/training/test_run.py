@@ -20,7 +20,7 @@ from mpvideo.config import CheckpointConfig
 from mpvideo.errors import CheckpointError, MPVideoError, UsageError
 from mpvideo.processes import Processes
 from mpvideo.training.autoencoder import load_autoencoder, save_autoencoder
-from mpvideo.training.folder import ClipFormat, open_folder
+from mpvideo.training.folder import ClipFormat, FolderData, open_folder
 from mpvideo.training.initial import InitialWeights
 from mpvideo.training.plan import Plan, Rhythm
 from mpvideo.training.posthoc import find_snapshots
@@ -119,6 +119,18 @@ def test_processes_that_see_other_videos_do_not_train_together(tmp_path: Path) -
         run.train()
     assert asked == [[plan().begun_with(), plan().steps, None]]
     assert not (tmp_path / "run").exists()
+
+
+def test_caches_in_another_order_matter_to_latents_alone(tmp_path: Path) -> None:
+    """All processes read those of the first one, which lie as its cache's frames do."""
+
+    def text(codec: str, arrangement: str) -> str:
+        data = Mock(spec=FolderData, arrangement=arrangement, factors=None, classes=None)
+        whole = replace(plan(codec), data=data)
+        return Run(whole, tmp_path / "run", watcher=Silent(0), rhythm=Rhythm())._what_to_train()
+
+    assert text("latent", "one") != text("latent", "other")
+    assert text("rgb", "one") == text("rgb", "other")
 
 
 def test_other_weights_of_the_same_name_are_refused(tmp_path: Path) -> None:
