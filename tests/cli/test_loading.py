@@ -57,9 +57,7 @@ def test_a_checkpoint_is_loaded_once_for_all_its_jobs(
     assert rhos["33.gif"] == 5 != rhos["30.gif"], "one model, not one way to sample"
 
 
-def test_a_model_of_a_file_that_was_replaced_takes_no_others_place(
-    ckpt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_model_of_a_file_that_was_replaced_takes_no_others_place(ckpt: Path, tmp_path: Path) -> None:
     """Of jobs that come in through a pipe, where two stay loaded."""
     from mpvideo.batch.crew import Crew
     from mpvideo.batch.sources import Sources
